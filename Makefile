@@ -1,0 +1,54 @@
+# prearc: the targets a person types. Everything runs in .venv, made by `setup` from uv.lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
+SECONDS_BUDGET ?= 600
+
+.PHONY: setup run demo test check bench campaign clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run       set up and start the node on loopback (root ./var, port 8104, AE title PREARC)"
+	@echo "make demo      a story in under 30 seconds: receive, archive, a conflict made and resolved"
+	@echo "make test      set up and run the tests"
+	@echo "make check     format, lint, types, imports, tests with branch coverage"
+	@echo "make bench     measurements, as ratios in one run"
+	@echo "make campaign  kills and power cuts for SECONDS_BUDGET seconds (default 600)"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit("prearc needs Python 3.11 or later; this is %d.%d. Try: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.6'
+	$(UV) sync --frozen --inexact --quiet --python $(BIN)/python
+	@touch $@
+
+run: setup
+	$(BIN)/prearc serve
+
+demo: setup
+	$(BIN)/prearc demo
+
+test: setup
+	$(BIN)/python -m pytest -m 'not campaign'
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m 'not campaign'
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+bench: setup
+	$(BIN)/python -m benchmarks.catalogue
+
+campaign: setup
+	PREARC_CAMPAIGN_SECONDS=$(SECONDS_BUDGET) $(BIN)/python -m pytest -m campaign -s --timeout=0
+
+clean:
+	rm -rf $(VENV)

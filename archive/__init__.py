@@ -1,0 +1,1 @@
+"""The product: vocabulary, rules, stores and use cases."""

@@ -1,0 +1,166 @@
+"""The registry of everything that can be wrong with a session (docs/findings.md has a paragraph for each)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+
+class Severity(StrEnum):
+    """XNAT's notice types."""
+
+    FAIL = "FAIL"  # never overridable
+    CONFLICT = "CONFLICT"  # an administrator may override it by name
+    WARN = "WARN"  # told, never blocks
+
+
+class FindingKind(StrEnum):
+    """Stable unique names; XNAT reused four of its numbers."""
+
+    SESSION_EXISTS = "SESSION_EXISTS"
+    PROJECT_CHANGED = "PROJECT_CHANGED"
+    SUBJECT_CHANGED = "SUBJECT_CHANGED"
+    STUDY_UID_DIFFERS = "STUDY_UID_DIFFERS"
+    MIXED_STUDY_UIDS = "MIXED_STUDY_UIDS"
+    SCAN_EXISTS = "SCAN_EXISTS"
+    SCAN_NUMBER_TAKEN = "SCAN_NUMBER_TAKEN"
+    SERIES_UNDER_OTHER_NUMBER = "SERIES_UNDER_OTHER_NUMBER"
+    INSTANCE_DIFFERS = "INSTANCE_DIFFERS"
+    FILE_UNREADABLE = "FILE_UNREADABLE"
+    HEADER_MISMATCH = "HEADER_MISMATCH"
+    FILE_MISSING = "FILE_MISSING"
+    FILE_UNLISTED = "FILE_UNLISTED"
+    PROJECT_UNASSIGNED = "PROJECT_UNASSIGNED"
+    SESSION_BUSY = "SESSION_BUSY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindFacts:
+    """What the registry says of a kind. `hint` may use ``{id}`` (the incoming session)."""
+
+    severity: Severity
+    message: str
+    hint: str
+    xnat_code: int | None = None
+    accepted_under_append: bool = False
+    overridable: bool = False
+
+
+_ARCHIVE: Final = "prearc session archive {id}"
+
+FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
+    {
+        FindingKind.SESSION_EXISTS: KindFacts(
+            severity=Severity.CONFLICT,
+            message="Session already exists, retry with overwrite enabled",
+            hint=f"{_ARCHIVE} --mode append",
+            xnat_code=1,
+            accepted_under_append=True,
+        ),
+        FindingKind.PROJECT_CHANGED: KindFacts(
+            severity=Severity.FAIL,
+            message="Invalid modification of session project via archive process.",
+            hint="prearc session move {id} --project {archived_project}",
+            xnat_code=3,
+        ),
+        FindingKind.SUBJECT_CHANGED: KindFacts(
+            severity=Severity.FAIL,
+            message="Invalid modification of session subject via archive process.",
+            hint="prearc session relabel {id} --subject {archived_subject}",
+            xnat_code=4,
+        ),
+        FindingKind.STUDY_UID_DIFFERS: KindFacts(
+            severity=Severity.CONFLICT,
+            message="Invalid modification of session UID via archive process.",
+            hint="prearc conflict explain {id}",
+            xnat_code=5,
+            overridable=True,
+        ),
+        FindingKind.MIXED_STUDY_UIDS: KindFacts(
+            severity=Severity.CONFLICT,
+            message="UID conflict detected during archiving",
+            hint="prearc conflict explain {id}",
+            overridable=True,
+        ),
+        FindingKind.SCAN_EXISTS: KindFacts(
+            severity=Severity.CONFLICT,
+            message="Session already contains a scan with the same UID and number.",
+            hint=f"{_ARCHIVE} --mode append",
+            xnat_code=16,
+            accepted_under_append=True,
+        ),
+        FindingKind.SCAN_NUMBER_TAKEN: KindFacts(
+            severity=Severity.WARN,
+            message="Session already contains a scan with the same number, but a different UID.",
+            hint="prearc session show {id}",
+            xnat_code=17,
+        ),
+        FindingKind.SERIES_UNDER_OTHER_NUMBER: KindFacts(
+            severity=Severity.WARN,
+            message="Session already contains a scan with the same UID, but a different number.",
+            hint="prearc session show {id}",
+            xnat_code=18,
+        ),
+        FindingKind.INSTANCE_DIFFERS: KindFacts(
+            severity=Severity.CONFLICT,
+            message="Two different datasets carry the same SOP Instance UID.",
+            hint=f"{_ARCHIVE} --override INSTANCE_DIFFERS --reason '...' (keeps both)",
+            xnat_code=14,
+            overridable=True,
+        ),
+        FindingKind.FILE_UNREADABLE: KindFacts(
+            severity=Severity.FAIL,
+            message="A file cannot be read as DICOM.",
+            hint="prearc doctor",
+            xnat_code=20,
+        ),
+        FindingKind.HEADER_MISMATCH: KindFacts(
+            severity=Severity.FAIL,
+            message="A file's header does not agree with what was received.",
+            hint="prearc doctor",
+        ),
+        FindingKind.FILE_MISSING: KindFacts(
+            severity=Severity.CONFLICT,
+            message="A file that was received is not on the disk.",
+            hint="prearc doctor",
+            xnat_code=21,
+            overridable=True,
+        ),
+        FindingKind.FILE_UNLISTED: KindFacts(
+            severity=Severity.FAIL,
+            message="A file in the session's folder is not in the catalogue.",
+            hint="prearc doctor --repair",
+        ),
+        FindingKind.PROJECT_UNASSIGNED: KindFacts(
+            severity=Severity.FAIL,
+            message="Projects in the unassigned folder cannot be archived.",
+            hint="prearc session move {id} --project PROJECT",
+            xnat_code=6,
+        ),
+        FindingKind.SESSION_BUSY: KindFacts(
+            severity=Severity.FAIL,
+            message="Operation already in progress on this session.",
+            hint=_ARCHIVE,
+            xnat_code=10,
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong, with both sides in `detail`."""
+
+    kind: FindingKind
+    message: str
+    detail: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    hint: str = ""
+
+    @property
+    def severity(self) -> Severity:
+        return FACTS[self.kind].severity
+
+    @property
+    def overridable(self) -> bool:
+        return FACTS[self.kind].overridable

@@ -1,0 +1,329 @@
+"""The words of prearc as frozen values; see the glossary in ``docs/architecture.md``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+UNASSIGNED: Final = "Unassigned"
+"""XNAT's word for a session without project; ``None`` in values, this name on disk."""
+
+
+class SessionStatus(StrEnum):
+    """Where a session is in its life; XNAT's base words."""
+
+    RECEIVING = "RECEIVING"  # instances may still arrive
+    BUILDING = "BUILDING"  # headers are being compared with the rows
+    READY = "READY"  # complete and consistent, may be archived
+    CONFLICT = "CONFLICT"  # archiving needs a decision
+    ERROR = "ERROR"  # a check failed that no decision overrides
+    ARCHIVING = "ARCHIVING"  # files are on their way to the archive
+    ARCHIVED = "ARCHIVED"  # in the permanent archive
+    MOVING = "MOVING"  # on its way to another project
+    DELETING = "DELETING"  # on its way to the trash
+    DELETED = "DELETED"  # in the trash; the row stays
+
+
+class Outcome(StrEnum):
+    """What became of one C-STORE."""
+
+    STORED = "STORED"  # filed, durable
+    ALREADY_STORED = "ALREADY_STORED"  # the same dataset was filed before
+    HELD = "HELD"  # filed beside another dataset with the same SOP Instance UID
+    FILTERED = "FILTERED"  # a series import filter declined it
+    REFUSED = "REFUSED"  # answered with a failure status
+
+
+class Autoarchive(StrEnum):
+    """XNAT's PrearchiveCode."""
+
+    MANUAL = "manual"  # a person archives
+    AUTO = "auto"  # archive when complete, merging new scans, never overwriting
+
+
+class MergeMode(StrEnum):
+    """What archiving may do when the session label is already archived."""
+
+    NONE = "none"  # an existing session is a conflict
+    APPEND = "append"  # new scans and instances are added; nothing is replaced
+
+
+class Source(StrEnum):
+    """How instances came in."""
+
+    SCP = "SCP"
+    IMPORT = "IMPORT"
+    RECOVERY = "RECOVERY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Facts of the connection an instance came over."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    peer_host: str
+    association_id: int
+    received_at: datetime
+    source: Source = Source.SCP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceHeader:
+    """The attributes prearc uses, as sent: decoded, stripped of padding, otherwise unchanged.
+
+    An absent or empty attribute is ``""`` and its keyword is in `missing`. `other` holds the further
+    attributes that rules and templates ask for, by tag ``0xGGGGEEEE``.
+    """
+
+    transfer_syntax_uid: str
+    specific_character_set: str = ""
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    accession_number: str = ""
+    modality: str = ""
+    manufacturer: str = ""
+    institution_name: str = ""
+    station_name: str = ""
+    study_description: str = ""
+    series_description: str = ""
+    manufacturer_model_name: str = ""
+    patient_name: str = ""
+    patient_id: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    additional_patient_history: str = ""
+    patient_comments: str = ""
+    device_serial_number: str = ""
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
+    study_id: str = ""
+    series_number: str = ""
+    instance_number: str = ""
+    study_comments: str = ""
+    other: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    missing: tuple[str, ...] = ()
+
+
+HEADER_TAGS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        0x00080005: "specific_character_set",
+        0x00080016: "sop_class_uid",
+        0x00080018: "sop_instance_uid",
+        0x00080020: "study_date",
+        0x00080030: "study_time",
+        0x00080050: "accession_number",
+        0x00080060: "modality",
+        0x00080070: "manufacturer",
+        0x00080080: "institution_name",
+        0x00081010: "station_name",
+        0x00081030: "study_description",
+        0x0008103E: "series_description",
+        0x00081090: "manufacturer_model_name",
+        0x00100010: "patient_name",
+        0x00100020: "patient_id",
+        0x00100030: "patient_birth_date",
+        0x00100040: "patient_sex",
+        0x001021B0: "additional_patient_history",
+        0x00104000: "patient_comments",
+        0x00181000: "device_serial_number",
+        0x0020000D: "study_instance_uid",
+        0x0020000E: "series_instance_uid",
+        0x00200010: "study_id",
+        0x00200011: "series_number",
+        0x00200013: "instance_number",
+        0x00324000: "study_comments",
+    }
+)
+"""Tag to field of `InstanceHeader` (DICOM PS3.6)."""
+
+
+def header_value(header: InstanceHeader, tag: int) -> str:
+    """The value of the attribute `tag`, ``""`` when it is absent, empty or was not asked for."""
+    name = HEADER_TAGS.get(tag)
+    return str(getattr(header, name)) if name else header.other.get(tag, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelChoice:
+    """One label of a route and the rule that decided it."""
+
+    value: str | None
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where an instance belongs. ``project.value`` None is Unassigned; the other labels are never empty."""
+
+    project: LabelChoice
+    subject: LabelChoice
+    session: LabelChoice
+    autoarchive: Autoarchive
+    autoarchive_rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionKey:
+    """XNAT's identity of a prearchive session: project, timestamp, folder."""
+
+    project: str | None
+    timestamp: str
+    folder: str
+
+    @property
+    def path(self) -> str:
+        """Path of the session's folder relative to the root."""
+        return f"prearchive/{self.project or UNASSIGNED}/{self.timestamp}/{self.folder}"
+
+
+def archive_path(project: str, label: str) -> str:
+    """Path of an archived session's folder relative to the root, XNAT's layout."""
+    return f"archive/{project}/arc001/{label}"
+
+
+def scan_files_path(session_path: str, scan: str) -> str:
+    """Path of a scan's DICOM folder relative to the root."""
+    return f"{session_path}/SCANS/{scan}/DICOM"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A file as it was hashed while it was written: prefix (preamble, group 2) and dataset apart."""
+
+    name: str
+    size_bytes: int
+    dataset_offset: int
+    dataset_sha256: str
+    prefix_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """The facts of one study, from the first instance that carried it; what `conflict explain` shows."""
+
+    study_instance_uid: str
+    patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    study_description: str = ""
+    accession_number: str = ""
+    manufacturer: str = ""
+    manufacturer_model_name: str = ""
+    station_name: str = ""
+    device_serial_number: str = ""
+    institution_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """One series in one session; `scan` is its folder name, unique in the session."""
+
+    id: int
+    session_id: int
+    scan: str
+    study_instance_uid: str
+    series_instance_uid: str
+    series_number: str
+    modality: str
+    description: str
+    instance_count: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One stored file; `path` is relative to the root. `is_missing` when recovery found no file."""
+
+    id: int
+    session_id: int
+    scan_id: int
+    scan: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    path: str
+    file: FileRecord
+    received_at: datetime
+    is_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One session of the prearchive, the archive or the trash."""
+
+    id: int
+    project: str | None
+    subject: str
+    label: str
+    status: SessionStatus
+    is_archived: bool
+    timestamp: str
+    folder: str
+    path: str
+    study_instance_uids: tuple[str, ...]
+    scan_count: int
+    instance_count: int
+    size_bytes: int
+    received_first: datetime
+    received_last: datetime
+    finding_kinds: tuple[str, ...]
+    autoarchive: Autoarchive
+    claimed_by: str = ""
+    follows_id: int | None = None
+    merged_into_id: int | None = None
+    restore_status: SessionStatus | None = None
+
+    @property
+    def key(self) -> SessionKey:
+        return SessionKey(project=self.project, timestamp=self.timestamp, folder=self.folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The trace of one C-STORE."""
+
+    sop_instance_uid: str
+    outcome: Outcome
+    status: int
+    calling_ae_title: str
+    called_ae_title: str
+    peer: str
+    received_at: datetime
+    session_id: int | None
+    path: str | None
+    dataset_sha256: str | None
+    rule: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What an administrator decided against the checks, and why."""
+
+    at: datetime
+    actor: str
+    kinds: tuple[str, ...]
+    reason: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of the audit: append-only, each hashed with the one before it."""
+
+    id: int
+    at: datetime
+    actor: str
+    kind: str
+    session_id: int | None
+    detail: Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""The shell door: words only, no decisions."""

@@ -1,0 +1,1 @@
+"""The network door: DIMSE on one side, the archive's use cases on the other."""
