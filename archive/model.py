@@ -36,6 +36,21 @@ class Outcome(StrEnum):
     REFUSED = "REFUSED"  # answered with a failure status
 
 
+class Refusal(StrEnum):
+    """Why an instance was not stored; `scp.status` gives each its DIMSE status."""
+
+    OUT_OF_RESOURCES = "OUT_OF_RESOURCES"  # disk, inodes, database, degraded: waiting may help
+    CLASS_MISMATCH = "CLASS_MISMATCH"  # the dataset's SOP class is not the request's
+    CANNOT_UNDERSTAND = "CANNOT_UNDERSTAND"  # the dataset cannot be parsed
+    TRUNCATED = "TRUNCATED"  # the dataset ends inside an element
+    EMPTY = "EMPTY"  # no dataset came
+    OVER_LIMIT = "OVER_LIMIT"  # size, elements, depth or inflation beyond a configured limit
+    UID_INVALID = "UID_INVALID"  # the SOP Instance UID is missing, invalid or not the request's
+    NOT_NEGOTIATED = "NOT_NEGOTIATED"  # the SOP class is not the presentation context's
+    NOT_AUTHORISED = "NOT_AUTHORISED"  # this caller may not store
+    NOT_COMPOSITE = "NOT_COMPOSITE"  # a DICOMDIR, which is a medium's index and not an instance
+
+
 class Autoarchive(StrEnum):
     """XNAT's PrearchiveCode."""
 
@@ -68,6 +83,15 @@ class Origin:
     association_id: int
     received_at: datetime
     source: Source = Source.SCP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRequest:
+    """What the C-STORE command says of its dataset; UIDs as sent, not validated."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
