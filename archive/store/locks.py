@@ -1,0 +1,107 @@
+"""Advisory locks by ``flock``: the kernel frees them when their holder dies, so none is ever stale.
+
+Lock files are never unlinked (a second opener would lock another inode) and never inherited
+(Python opens with O_CLOEXEC).
+"""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from archive.errors import Busy
+
+_POLL_SECONDS: Final = 0.05
+
+
+class FileLock:
+    """One exclusive lock on one file, held until `release`; each instance is its own holder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def acquire(self, *, wait_seconds: float = 0.0, holder: str = "") -> bool:
+        """Take the lock; False when another holder keeps it for longer than `wait_seconds`."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
+                    os.close(fd)
+                    raise
+                if time.monotonic() >= deadline:
+                    os.close(fd)
+                    return False
+                time.sleep(_POLL_SECONDS)
+            else:
+                break
+        if holder:
+            os.truncate(fd, 0)
+            os.pwrite(fd, holder.encode(), 0)
+        self._fd = fd
+        return True
+
+    def release(self) -> None:
+        """Let go; harmless when not held."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    @property
+    def holder(self) -> str:
+        """What the last holder wrote about itself, for messages only."""
+        try:
+            return self._path.read_text(encoding="utf-8", errors="replace")[:200]
+        except OSError:
+            return ""
+
+
+class Locks:
+    """The lock folder of one root."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def named(self, name: str) -> FileLock:
+        """The lock called `name`, not yet taken."""
+        return FileLock(self._folder / name)
+
+    def is_held(self, name: str) -> bool:
+        """Whether somebody holds the lock called `name` right now."""
+        lock = self.named(name)
+        if not lock.acquire():
+            return True
+        lock.release()
+        return False
+
+    @contextmanager
+    def sessions(self, *session_ids: int, wait_seconds: float = 0.0, holder: str = "") -> Iterator[None]:
+        """Hold the locks of these sessions, taken in the order of their ids so that no two can deadlock.
+
+        Raises
+        ------
+        Busy
+            Another process works on one of them.
+        """
+        taken: list[FileLock] = []
+        try:
+            for session_id in sorted(set(session_ids)):
+                lock = self.named(f"session-{session_id}")
+                if not lock.acquire(wait_seconds=wait_seconds, holder=holder):
+                    raise Busy(
+                        f"Operation already in progress on session {session_id}"
+                        + (f" ({lock.holder})." if lock.holder else "."),
+                        hint=f"prearc session show {session_id}",
+                    )
+                taken.append(lock)
+            yield
+        finally:
+            for lock in reversed(taken):
+                lock.release()

@@ -1,0 +1,172 @@
+"""The catalogue's tables, as migrations; beside each index the query it serves."""
+
+from typing import Final
+
+from sqlite_utils import Database, Migrations
+
+migrations: Final = Migrations("prearc")
+
+_FIRST: Final = (
+    """CREATE TABLE association (
+        id INTEGER PRIMARY KEY,           -- made by the receiver: microseconds and a random tail
+        owner TEXT NOT NULL,              -- the process; its lock file tells whether it lives
+        calling_ae_title TEXT NOT NULL,
+        called_ae_title TEXT NOT NULL,
+        peer_host TEXT NOT NULL,
+        source TEXT NOT NULL,
+        opened_at TEXT NOT NULL,
+        is_open INTEGER NOT NULL
+    ) STRICT""",
+    # which associations does a dead process leave open
+    "CREATE INDEX association_open ON association(owner) WHERE is_open = 1",
+    """CREATE TABLE session (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        project TEXT,                     -- NULL is Unassigned
+        subject TEXT NOT NULL,
+        label TEXT NOT NULL,
+        status TEXT NOT NULL,
+        is_archived INTEGER NOT NULL DEFAULT 0,
+        timestamp TEXT NOT NULL,
+        folder TEXT NOT NULL,
+        path TEXT NOT NULL,               -- of its folder, relative to the root
+        key_project TEXT NOT NULL,        -- as routed; relabel and move leave it, so late
+        key_study TEXT NOT NULL,          -- instances follow the session
+        key_label TEXT NOT NULL,
+        accepts INTEGER NOT NULL DEFAULT 1, -- the one session that takes instances of this key
+        autoarchive TEXT NOT NULL,
+        autoarchive_due INTEGER NOT NULL DEFAULT 0,
+        idle_seconds REAL NOT NULL,
+        cap_seconds REAL NOT NULL,
+        clock_since REAL,                 -- boot clock; NULL while an association is open
+        cap_used_seconds REAL NOT NULL DEFAULT 0,
+        boot_id TEXT NOT NULL,
+        close_requested INTEGER NOT NULL DEFAULT 0,
+        scan_count INTEGER NOT NULL DEFAULT 0,
+        instance_count INTEGER NOT NULL DEFAULT 0,
+        size_bytes INTEGER NOT NULL DEFAULT 0,
+        received_first TEXT NOT NULL,
+        received_last TEXT NOT NULL,
+        claimed_by TEXT NOT NULL DEFAULT '',
+        follows_id INTEGER,
+        merged_into_id INTEGER,
+        restore_status TEXT,
+        restore_path TEXT
+    ) STRICT""",
+    # the session an instance goes to: unique open one per (project, study UID, session label)
+    "CREATE UNIQUE INDEX session_accepting ON session(key_project, key_study, key_label) WHERE accepts = 1",
+    # the latest session of a key, which a new one follows
+    "CREATE INDEX session_key ON session(key_project, key_study, key_label)",
+    # the archived session of a label
+    "CREATE UNIQUE INDEX session_archived ON session(project, label) WHERE status = 'ARCHIVED' AND is_archived = 1",
+    # SESSION as project/timestamp/folder
+    "CREATE UNIQUE INDEX session_folder ON session(IFNULL(project, ''), timestamp, folder)",
+    # the daemon's look for idle sessions and for those to archive; status counts
+    "CREATE INDEX session_status ON session(status)",
+    """CREATE TABLE association_session (   -- open associations only
+        association_id INTEGER NOT NULL,
+        session_id INTEGER NOT NULL,
+        PRIMARY KEY (session_id, association_id)
+    ) STRICT, WITHOUT ROWID""",
+    # closing an association
+    "CREATE INDEX association_session_association ON association_session(association_id)",
+    """CREATE TABLE session_study (
+        session_id INTEGER NOT NULL,
+        study_instance_uid TEXT NOT NULL,
+        facts TEXT NOT NULL,              -- JSON of archive.model.Study
+        PRIMARY KEY (session_id, study_instance_uid)
+    ) STRICT, WITHOUT ROWID""",
+    # in which sessions is this study
+    "CREATE INDEX session_study_uid ON session_study(study_instance_uid)",
+    """CREATE TABLE scan (
+        id INTEGER PRIMARY KEY,
+        session_id INTEGER NOT NULL,
+        scan TEXT NOT NULL,               -- folder name
+        study_instance_uid TEXT NOT NULL,
+        series_instance_uid TEXT NOT NULL,
+        series_key TEXT NOT NULL,         -- series UID, or '#number' where there is none
+        series_number TEXT NOT NULL,
+        modality TEXT NOT NULL,
+        description TEXT NOT NULL,
+        instance_count INTEGER NOT NULL DEFAULT 0,
+        size_bytes INTEGER NOT NULL DEFAULT 0
+    ) STRICT""",
+    "CREATE UNIQUE INDEX scan_folder ON scan(session_id, scan)",
+    "CREATE UNIQUE INDEX scan_series ON scan(session_id, study_instance_uid, series_key)",
+    """CREATE TABLE instance (
+        id INTEGER PRIMARY KEY,
+        session_id INTEGER NOT NULL,
+        scan_id INTEGER NOT NULL,
+        sop_instance_uid TEXT NOT NULL,
+        sop_class_uid TEXT NOT NULL,
+        transfer_syntax_uid TEXT NOT NULL,
+        file_name TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        dataset_offset INTEGER NOT NULL,
+        dataset_sha256 TEXT NOT NULL,
+        prefix_sha256 TEXT NOT NULL,
+        received_at TEXT NOT NULL,
+        is_missing INTEGER NOT NULL DEFAULT 0
+    ) STRICT""",
+    # the files of a scan; no two rows for one file
+    "CREATE UNIQUE INDEX instance_file ON instance(scan_id, file_name)",
+    # the duplicate rule, trace
+    "CREATE INDEX instance_uid ON instance(sop_instance_uid)",
+    "CREATE TABLE rule_text (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT",
+    """CREATE TABLE receipt (
+        id INTEGER PRIMARY KEY,
+        association_id INTEGER NOT NULL,
+        sop_instance_uid TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        received_at TEXT NOT NULL,
+        session_id INTEGER,
+        instance_id INTEGER,
+        path TEXT,                        -- only where there is no instance: the quarantined file
+        dataset_sha256 TEXT,
+        rule_id INTEGER,
+        message TEXT NOT NULL
+    ) STRICT""",
+    # trace by UID
+    "CREATE INDEX receipt_uid ON receipt(sop_instance_uid)",
+    # today's instances in status
+    "CREATE INDEX receipt_at ON receipt(received_at)",
+    """CREATE TABLE finding (
+        id INTEGER PRIMARY KEY, session_id INTEGER NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
+        detail TEXT NOT NULL, hint TEXT NOT NULL, found_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX finding_session ON finding(session_id, kind)",
+    """CREATE TABLE decision (
+        id INTEGER PRIMARY KEY, session_id INTEGER NOT NULL, decided_at TEXT NOT NULL, actor TEXT NOT NULL,
+        kinds TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX decision_session ON decision(session_id)",
+    """CREATE TABLE session_log (
+        id INTEGER PRIMARY KEY, session_id INTEGER NOT NULL, logged_at TEXT NOT NULL, text TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX session_log_session ON session_log(session_id)",
+    """CREATE TABLE event (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, happened_at TEXT NOT NULL, actor TEXT NOT NULL, kind TEXT NOT NULL,
+        session_id INTEGER, detail TEXT NOT NULL, previous_hash TEXT NOT NULL, hash TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX event_session ON event(session_id)",
+    """CREATE TABLE intent (
+        op TEXT PRIMARY KEY, kind TEXT NOT NULL, session_id INTEGER NOT NULL, target_id INTEGER,
+        plan_digest TEXT NOT NULL, phase TEXT NOT NULL, owner TEXT NOT NULL, planned_at TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT""",
+    # unfinished operations, at start and at each tick
+    "CREATE INDEX intent_open ON intent(phase) WHERE phase NOT IN ('DONE', 'UNDONE')",
+    """CREATE TABLE intent_item (
+        op TEXT NOT NULL, n INTEGER NOT NULL, instance_id INTEGER, src TEXT NOT NULL, dst TEXT NOT NULL,
+        dataset_sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL, inode INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL, action TEXT NOT NULL,
+        PRIMARY KEY (op, n)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE recovery_report (id INTEGER PRIMARY KEY, at TEXT NOT NULL, detail TEXT NOT NULL) STRICT",
+)
+
+
+@migrations(name="0001_first")
+def _first(database: Database) -> None:
+    for statement in _FIRST:
+        database.execute(statement)
