@@ -36,23 +36,19 @@ def _components(relative: str) -> list[str]:
 def open_folder(root_fd: int, relative: str, *, create: bool = False) -> Iterator[int]:
     """A file descriptor of a folder below the root.
 
-    With `create`, missing folders are made and each new one's parent is synced, so the folder is durable
-    when this returns.
+    With `create`, missing folders are made and **every** folder on the way is synced, also those that were
+    there: whoever made them may have died before syncing them. The folder is durable when this returns.
     """
     fd = os.dup(root_fd)
     try:
         for part in _components(relative):
-            try:
-                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-            except FileNotFoundError:
-                if not create:
-                    raise
+            if create:
                 try:
                     os.mkdir(part, FOLDER_MODE, dir_fd=fd)
                 except FileExistsError:
                     pass
                 os.fsync(fd)
-                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
             os.close(fd)
             fd = below
         yield fd

@@ -91,9 +91,9 @@ def prepare(path: Path, *, allow_remote: bool = False) -> Root:
             f"The root {path} is not writable: {error.strerror or error}.",
             hint="prearc --root DIR serve, or mend the folder's owner and mode",
         ) from None
-    devices = {folder: os.stat(root.path / folder).st_dev for folder in FOLDERS}
+    devices = {folder: (root.path / folder).stat().st_dev for folder in FOLDERS}
     if len(set(devices.values())) > 1:
-        home = os.stat(root.path).st_dev
+        home = root.path.stat().st_dev
         foreign = ", ".join(sorted(name for name, device in devices.items() if device != home))
         raise RootError(
             f"The root {path} is spread over two file systems: {foreign} is on another one. "

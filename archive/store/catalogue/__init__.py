@@ -1,0 +1,1 @@
+"""The catalogue in SQLite: every statement of prearc, in functions named by intent."""

@@ -1,0 +1,340 @@
+"""What the receiver asks of the catalogue: a place for an instance, then its row and its receipt."""
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from archive.clock import folder_timestamp
+from archive.model import (
+    Autoarchive,
+    FileRecord,
+    InstanceHeader,
+    Outcome,
+    Session,
+    SessionKey,
+    SessionStatus,
+    Study,
+)
+from archive.rules.naming import renamed_scan, scan_folder
+from archive.rules.states import OPEN, SessionEvent
+from archive.store.catalogue import events, rows, sessions
+from archive.store.catalogue.connection import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationFacts:
+    """One association as the catalogue keeps it; `owner` names the process that serves it."""
+
+    id: int
+    owner: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer_host: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What decides the session of an instance, and what a new one would be made of."""
+
+    project: str | None
+    subject: str
+    label: str
+    study: Study
+    autoarchive: Autoarchive
+    idle_seconds: float
+    cap_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an instance goes. `session_path` is relative to the root, and checked again at the commit."""
+
+    session_id: int
+    scan_id: int
+    session_path: str
+    scan: str
+    is_new_session: bool = False
+    is_new_scan: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInstance:
+    """A file that is durably in its place and waits for its row."""
+
+    place: Place
+    header: InstanceHeader
+    file: FileRecord
+
+
+_ACCEPTING: Final = (
+    "SELECT id, status, path FROM session"
+    " WHERE key_project = ? AND key_study = ? AND key_label = ? AND accepts = 1"
+)
+
+
+def series_key(header: InstanceHeader) -> str:
+    """What tells one series from another inside a study."""
+    return header.series_instance_uid or f"#{header.series_number}"
+
+
+def open_association(tx: Transaction, facts: AssociationFacts) -> None:
+    """Make the association known; harmless when it is."""
+    tx.execute(
+        "INSERT INTO association(id, owner, calling_ae_title, called_ae_title, peer_host, source, opened_at,"
+        " is_open) VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT(id) DO NOTHING",
+        (
+            facts.id,
+            facts.owner,
+            facts.calling_ae_title,
+            facts.called_ae_title,
+            facts.peer_host,
+            facts.source,
+            tx.now_text,
+        ),
+    )
+
+
+def close_association(tx: Transaction, association_id: int) -> None:
+    """The association ended: the clocks of its sessions run again unless another still holds them."""
+    held = [
+        row[0]
+        for row in tx.execute(
+            "SELECT session_id FROM association_session WHERE association_id = ?", (association_id,)
+        )
+    ]
+    tx.execute("DELETE FROM association_session WHERE association_id = ?", (association_id,))
+    tx.execute("UPDATE association SET is_open = 0 WHERE id = ?", (association_id,))
+    for session_id in held:
+        tx.execute(
+            "UPDATE session SET clock_since = ?, boot_id = ? WHERE id = ? AND NOT EXISTS"
+            " (SELECT 1 FROM association_session WHERE session_id = session.id)",
+            (tx.clock.monotonic(), tx.clock.boot_id, session_id),
+        )
+
+
+def open_associations(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+    """(id, owner) of every association the catalogue believes open."""
+    return [
+        (row[0], row[1]) for row in connection.execute("SELECT id, owner FROM association WHERE is_open = 1")
+    ]
+
+
+def has_open_association(connection: sqlite3.Connection, session_id: int) -> bool:
+    """Whether an open association has touched this session."""
+    sql = "SELECT 1 FROM association_session WHERE session_id = ? LIMIT 1"
+    return connection.execute(sql, (session_id,)).fetchone() is not None
+
+
+def allocate(
+    tx: Transaction, claim: Claim, header: InstanceHeader, association: AssociationFacts
+) -> Place:
+    """A place for an instance: its session (found, reopened or made), held open, and its scan folder.
+
+    The caller makes the folders before the transaction commits, so that a place in the catalogue is always
+    a durable folder.
+    """
+    open_association(tx, association)
+    session_id, path, is_new = _session(tx, claim)
+    _hold(tx, session_id, association.id)
+    tx.execute(
+        "INSERT INTO session_study(session_id, study_instance_uid, facts) VALUES (?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (session_id, claim.study.study_instance_uid, rows.study_text(claim.study)),
+    )
+    scan_id, scan, is_new_scan = _scan(tx, session_id, header)
+    return Place(
+        session_id=session_id,
+        scan_id=scan_id,
+        session_path=path,
+        scan=scan,
+        is_new_session=is_new,
+        is_new_scan=is_new_scan,
+    )
+
+
+def _session(tx: Transaction, claim: Claim) -> tuple[int, str, bool]:
+    key = (claim.project or "", claim.study.study_instance_uid, claim.label)
+    row = tx.execute(_ACCEPTING, key).fetchone()
+    if row is not None and SessionStatus(row["status"]) in OPEN:
+        if row["status"] != SessionStatus.RECEIVING:
+            sessions.apply(tx, row["id"], SessionEvent.INSTANCE, detail={"reason": "late instance"})
+            sessions.set_columns(tx, row["id"], cap_used_seconds=0.0, close_requested=0, autoarchive_due=0)
+        return row["id"], row["path"], False
+    if row is not None:
+        sessions.set_columns(tx, row["id"], accepts=0)
+    previous = tx.execute(
+        "SELECT max(id) FROM session WHERE key_project = ? AND key_study = ? AND key_label = ?", key
+    ).fetchone()[0]
+    return (*_create(tx, claim, key, follows_id=previous), True)
+
+
+def _create(
+    tx: Transaction, claim: Claim, key: tuple[str, str, str], *, follows_id: int | None
+) -> tuple[int, str]:
+    moment = tx.now
+    while sessions.by_folder(tx.connection, claim.project, folder_timestamp(moment), claim.label):
+        moment += timedelta(milliseconds=1)
+    identity = SessionKey(project=claim.project, timestamp=folder_timestamp(moment), folder=claim.label)
+    cursor = tx.execute(
+        "INSERT INTO session(project, subject, label, status, timestamp, folder, path, key_project, key_study,"
+        " key_label, autoarchive, idle_seconds, cap_seconds, clock_since, boot_id, received_first,"
+        " received_last, follows_id) VALUES (?, ?, ?, 'RECEIVING', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            claim.project,
+            claim.subject,
+            claim.label,
+            identity.timestamp,
+            identity.folder,
+            identity.path,
+            *key,
+            claim.autoarchive,
+            claim.idle_seconds,
+            claim.cap_seconds,
+            tx.clock.monotonic(),
+            tx.clock.boot_id,
+            tx.now_text,
+            tx.now_text,
+            follows_id,
+        ),
+    )
+    session_id = int(cursor.lastrowid or 0)
+    detail = {"project": claim.project, "label": claim.label, "study_instance_uid": key[1]}
+    events.append(tx, "SESSION_OPENED", session_id, {**detail, "follows": follows_id})
+    if follows_id is not None:
+        sessions.add_log(tx, session_id, f"Continues session {follows_id}: more instances of the same study came.")
+    return session_id, identity.path
+
+
+def _hold(tx: Transaction, session_id: int, association_id: int) -> None:
+    """The association touches the session: its clocks stand still."""
+    tx.execute(
+        "INSERT INTO association_session(association_id, session_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        (association_id, session_id),
+    )
+    tx.execute(
+        "UPDATE session SET cap_used_seconds = cap_used_seconds + CASE WHEN boot_id = ? THEN"
+        " max(0.0, ? - clock_since) ELSE 0.0 END, clock_since = NULL, boot_id = ?"
+        " WHERE id = ? AND clock_since IS NOT NULL",
+        (tx.clock.boot_id, tx.clock.monotonic(), tx.clock.boot_id, session_id),
+    )
+
+
+def _scan(tx: Transaction, session_id: int, header: InstanceHeader) -> tuple[int, str, bool]:
+    key = series_key(header)
+    row = tx.execute(
+        "SELECT id, scan FROM scan WHERE session_id = ? AND study_instance_uid = ? AND series_key = ?",
+        (session_id, header.study_instance_uid, key),
+    ).fetchone()
+    if row is not None:
+        return row["id"], row["scan"], False
+    taken = {r[0] for r in tx.execute("SELECT scan FROM scan WHERE session_id = ?", (session_id,))}
+    scan = scan_folder(header.series_number, header.series_instance_uid)
+    if scan in taken:
+        scan = renamed_scan(scan, header.modality, taken)
+    cursor = tx.execute(
+        "INSERT INTO scan(session_id, scan, study_instance_uid, series_instance_uid, series_key, series_number,"
+        " modality, description) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            session_id,
+            scan,
+            header.study_instance_uid,
+            header.series_instance_uid,
+            key,
+            header.series_number,
+            header.modality,
+            header.series_description,
+        ),
+    )
+    tx.execute("UPDATE session SET scan_count = scan_count + 1 WHERE id = ?", (session_id,))
+    return int(cursor.lastrowid or 0), scan, True
+
+
+def same_instance(
+    connection: sqlite3.Connection, session_id: int, sop_instance_uid: str, dataset_sha256: str
+) -> sqlite3.Row | None:
+    """The row of an instance that is in this session with the very same dataset."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT id, file_name, scan_id, is_missing FROM instance WHERE sop_instance_uid = ? AND session_id = ?"
+        " AND dataset_sha256 = ? ORDER BY is_missing, id LIMIT 1",
+        (sop_instance_uid, session_id, dataset_sha256),
+    ).fetchone()
+    return row
+
+
+def insert_instance(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | None:
+    """Insert the row of a filed instance and count it; its outcome and row id.
+
+    None when the session does not take instances at this place any more: the file must be re-homed.
+    """
+    place, header, file = new.place, new.header, new.file
+    held = tx.execute(
+        "UPDATE session SET received_last = max(received_last, ?) WHERE id = ? AND status = 'RECEIVING'"
+        " AND path = ? AND EXISTS (SELECT 1 FROM scan WHERE id = ? AND session_id = session.id)",
+        (tx.now_text, place.session_id, place.session_path, place.scan_id),
+    ).rowcount
+    if held != 1:
+        return None
+    others = tx.execute(
+        "SELECT id, dataset_sha256, file_name, scan_id, is_missing FROM instance"
+        " WHERE sop_instance_uid = ? AND session_id = ?",
+        (header.sop_instance_uid, place.session_id),
+    ).fetchall()
+    for other in others:
+        if other["dataset_sha256"] == file.dataset_sha256:
+            if other["is_missing"] and (other["file_name"], other["scan_id"]) == (file.name, place.scan_id):
+                tx.execute("UPDATE instance SET is_missing = 0 WHERE id = ?", (other["id"],))
+                return Outcome.STORED, other["id"]
+            if not other["is_missing"]:
+                return Outcome.ALREADY_STORED, other["id"]
+    cursor = tx.execute(
+        "INSERT INTO instance(session_id, scan_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid,"
+        " file_name, size_bytes, dataset_offset, dataset_sha256, prefix_sha256, received_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            place.session_id,
+            place.scan_id,
+            header.sop_instance_uid,
+            header.sop_class_uid,
+            header.transfer_syntax_uid,
+            file.name,
+            file.size_bytes,
+            file.dataset_offset,
+            file.dataset_sha256,
+            file.prefix_sha256,
+            tx.now_text,
+        ),
+    )
+    for table, row_id in (("scan", place.scan_id), ("session", place.session_id)):
+        tx.execute(
+            f"UPDATE {table} SET instance_count = instance_count + 1, size_bytes = size_bytes + ?"  # noqa: S608
+            " WHERE id = ?",
+            (file.size_bytes, row_id),
+        )
+    return (Outcome.HELD if others else Outcome.STORED), int(cursor.lastrowid or 0)
+
+
+def is_listed(connection: sqlite3.Connection, scan_id: int, file_name: str) -> bool:
+    """Whether a row names this file."""
+    sql = "SELECT 1 FROM instance WHERE scan_id = ? AND file_name = ?"
+    return connection.execute(sql, (scan_id, file_name)).fetchone() is not None
+
+
+def due_sessions(connection: sqlite3.Connection, *, monotonic: float, boot_id: str) -> list[Session]:
+    """RECEIVING sessions whose wait is over: idle, at the hard cap, or closed; no association holds them."""
+    sql = f"""{sessions.SELECT}
+        WHERE s.status = 'RECEIVING' AND s.clock_since IS NOT NULL AND s.boot_id = ?
+          AND (s.close_requested = 1 OR ? - s.clock_since >= s.idle_seconds
+               OR s.cap_used_seconds + ? - s.clock_since >= s.cap_seconds)
+          AND NOT EXISTS (SELECT 1 FROM association_session WHERE session_id = s.id)
+        ORDER BY s.id"""
+    return [rows.session(row) for row in connection.execute(sql, (boot_id, monotonic, monotonic))]
+
+
+def restart_clocks(tx: Transaction) -> None:
+    """After a boot no clock can be compared: sessions that were waiting wait anew from now."""
+    tx.execute(
+        "UPDATE session SET clock_since = ?, boot_id = ? WHERE status = 'RECEIVING' AND boot_id != ?",
+        (tx.clock.monotonic(), tx.clock.boot_id, tx.clock.boot_id),
+    )

@@ -1,0 +1,78 @@
+"""Receipts: the trace of every C-STORE."""
+
+import sqlite3
+from typing import Final
+
+from archive.model import Outcome, Receipt
+from archive.store.catalogue import rows
+from archive.store.catalogue.connection import Transaction
+
+SELECT: Final = """
+    SELECT r.*, a.calling_ae_title, a.called_ae_title, a.peer_host, t.text AS rule,
+        i.file_name, i.session_id AS instance_session_id, c.scan, s.path AS session_path
+    FROM receipt r
+    JOIN association a ON a.id = r.association_id
+    LEFT JOIN rule_text t ON t.id = r.rule_id
+    LEFT JOIN instance i ON i.id = r.instance_id
+    LEFT JOIN scan c ON c.id = i.scan_id
+    LEFT JOIN session s ON s.id = i.session_id"""
+
+
+def insert(
+    tx: Transaction,
+    *,
+    association_id: int,
+    sop_instance_uid: str,
+    outcome: Outcome,
+    status: int,
+    session_id: int | None = None,
+    instance_id: int | None = None,
+    path: str | None = None,
+    dataset_sha256: str | None = None,
+    rule: str = "",
+    message: str = "",
+) -> None:
+    """Write the receipt of one C-STORE, in the transaction that makes its outcome true."""
+    rule_id = None
+    if rule:
+        tx.execute("INSERT INTO rule_text(text) VALUES (?) ON CONFLICT DO NOTHING", (rule,))
+        rule_id = tx.execute("SELECT id FROM rule_text WHERE text = ?", (rule,)).fetchone()[0]
+    tx.execute(
+        "INSERT INTO receipt(association_id, sop_instance_uid, outcome, status, received_at, session_id,"
+        " instance_id, path, dataset_sha256, rule_id, message) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            association_id,
+            sop_instance_uid,
+            outcome,
+            status,
+            tx.now_text,
+            session_id,
+            instance_id,
+            path,
+            dataset_sha256,
+            rule_id,
+            message,
+        ),
+    )
+
+
+def trace(connection: sqlite3.Connection, uid: str, *, limit: int = 10_000) -> list[Receipt]:
+    """The receipts of a SOP Instance UID, or of every instance of a study or series UID, oldest first."""
+    found = connection.execute(
+        f"{SELECT} WHERE r.sop_instance_uid = ? ORDER BY r.id LIMIT ?", (uid, limit)
+    ).fetchall()
+    if not found:
+        found = connection.execute(
+            f"""{SELECT} WHERE r.instance_id IN (SELECT id FROM instance WHERE scan_id IN
+                (SELECT id FROM scan WHERE session_id IN (SELECT session_id FROM session_study
+                 WHERE study_instance_uid = ?) AND study_instance_uid = ?
+                 UNION SELECT id FROM scan WHERE series_instance_uid = ?)) ORDER BY r.id LIMIT ?""",
+            (uid, uid, uid, limit),
+        ).fetchall()
+    return [rows.receipt(row) for row in found]
+
+
+def counts_since(connection: sqlite3.Connection, since: str) -> dict[str, int]:
+    """How many receipts of each outcome there are since a time."""
+    sql = "SELECT outcome, count(*) FROM receipt WHERE received_at >= ? GROUP BY outcome"
+    return dict(connection.execute(sql, (since,)).fetchall())
