@@ -1,0 +1,299 @@
+"""The header of an instance: the attributes prearc uses, read by a bounded walk over the bytes.
+
+The same code serves receiver, archiver and survey. Whatever the bytes are, it raises nothing but
+`HeaderError` and its subclasses (and what `ReadAt` itself raises), and reads no more than `HeaderLimits`
+allow.
+"""
+
+import os
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
+
+from archive.errors import HeaderError
+from archive.model import HEADER_TAGS, InstanceHeader
+from archive.rules.header_inflate import UNKNOWN_END, Inflated
+from archive.rules.header_rest import check_rest
+from archive.rules.header_text import encodings_of, value_text
+from archive.rules.header_walk import (
+    DEFAULT_LIMITS,
+    END,
+    HAS_LONG_LENGTH,
+    Elements,
+    EmptyDataset,
+    HeaderLimits,
+    ReadAt,
+    Source,
+    TruncatedHeader,
+    Value,
+    collect,
+    top_elements,
+)
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "EmptyDataset",
+    "FileMeta",
+    "HeaderLimits",
+    "ReadAt",
+    "TruncatedHeader",
+    "encode_file_prefix",
+    "file_reader",
+    "keyword_of",
+    "read_file_header",
+    "read_file_meta",
+    "read_header",
+    "tag_of",
+]
+
+IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
+EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
+GE_PRIVATE: Final = "1.2.840.113619.5.2"  # implicit little endian; only its pixel data is big endian
+DEFLATED: Final = frozenset(
+    {
+        "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
+        "1.2.840.10008.1.2.4.95",  # JPIP Referenced Deflate
+        "1.2.840.10008.1.2.4.205",  # JPIP HTJ2K Referenced Deflate
+    }
+)
+"""They deflate the dataset. Deflated Image Frame Compression (1.2.840.10008.1.2.8.1) deflates pixels only."""
+
+PREAMBLE_BYTES: Final = 128
+META_LIMITS: Final = HeaderLimits(read_bytes=1 << 18, elements=200)
+_META_TAGS: Final = frozenset({0x00020002, 0x00020003, 0x00020010})
+_LAST_META_TAG: Final = 0x0002FFFF
+_SPECIFIC_CHARACTER_SET: Final = 0x00080005
+_LAST_WANTED_TAG: Final = 0x7FDFFFFF  # pixel data and what follows it is never read
+_WANTED: Final = frozenset(HEADER_TAGS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileMeta:
+    """Group 2 of a file (DICOM PS3.10 7.1). Without one the UIDs are ``""`` and the syntax is a guess."""
+
+    transfer_syntax_uid: str
+    media_storage_sop_class_uid: str
+    media_storage_sop_instance_uid: str
+    dataset_offset: int
+
+
+def read_header(
+    read_at: ReadAt,
+    size_bytes: int,
+    *,
+    transfer_syntax_uid: str,
+    offset: int = 0,
+    also: frozenset[int] = frozenset(),
+    limits: HeaderLimits = DEFAULT_LIMITS,
+) -> InstanceHeader:
+    """The attributes of `HEADER_TAGS` and `also` of the dataset in ``[offset, size_bytes)`` of the source.
+
+    Values are decoded by the Specific Character Set, unknown ones as latin-1. Values above 64 KiB are cut
+    there. Nested attributes are not looked at, and `also` tags of group 7FE0 and above are not read. A
+    dataset whose first element shows another VR encoding than its transfer syntax is read as it is.
+
+    Raises
+    ------
+    EmptyDataset
+        There are no bytes.
+    TruncatedHeader
+        The dataset ends inside an element; `archive.rules.header_rest` says what is detected and what not.
+    LimitExceeded
+        The header needs more bytes, elements or depth than `limits` allow.
+    HeaderError
+        The dataset cannot be understood.
+    """
+    is_deflated = transfer_syntax_uid in DEFLATED
+    if size_bytes <= offset:
+        raise EmptyDataset()
+    if is_deflated:
+        inflated = Inflated(read_at, offset, size_bytes, limits)
+        source = Source(inflated, end=UNKNOWN_END, read_bytes=limits.read_bytes)
+        offset = 0
+    else:
+        source = Source(read_at, end=size_bytes, read_bytes=limits.read_bytes)
+    elements = top_elements(
+        source,
+        offset,
+        is_implicit=transfer_syntax_uid in (IMPLICIT_LITTLE, GE_PRIVATE),
+        is_little=transfer_syntax_uid != EXPLICIT_BIG,
+    )
+    if source.end <= offset:
+        raise EmptyDataset()
+    wanted = _WANTED | also
+    highest = min(max(wanted), _LAST_WANTED_TAG)
+    values, rest = collect(elements, offset, wanted=wanted, highest=highest, limits=limits)
+    if not is_deflated:
+        check_rest(elements, rest)
+    return _header(values, transfer_syntax_uid, also, is_little=elements.is_little)
+
+
+def _header(
+    values: dict[int, Value], transfer_syntax_uid: str, also: frozenset[int], *, is_little: bool
+) -> InstanceHeader:
+    character_set = values.get(_SPECIFIC_CHARACTER_SET, (None, b""))[1]
+    encodings = encodings_of(character_set.decode("latin-1").strip("\0 "))
+    texts = {
+        tag: value_text(tag, vr, data, encodings=encodings, is_little=is_little)
+        for tag, (vr, data) in values.items()
+    }
+    fields = {name: texts.get(tag, "") for tag, name in HEADER_TAGS.items()}
+    return InstanceHeader(
+        transfer_syntax_uid=transfer_syntax_uid,
+        other=MappingProxyType({tag: texts[tag] for tag in also if tag in texts}),
+        missing=tuple([_KEYWORDS[name] for name, text in fields.items() if not text]),
+        **fields,
+    )
+
+
+def read_file_meta(read_at: ReadAt, size_bytes: int) -> FileMeta:
+    """Preamble and group 2 of a file (DICOM PS3.10 7.1); either may be missing.
+
+    Without a Transfer Syntax UID the first element of the dataset decides: an explicit VR there means
+    explicit, a group that makes sense only when swapped means big endian. Raises `HeaderError` when the bytes
+    do not start as a DICOM file or dataset does.
+    """
+    source = Source(read_at, end=size_bytes, read_bytes=META_LIMITS.read_bytes)
+    start = source.read(0, PREAMBLE_BYTES + 4)
+    if not start:
+        raise EmptyDataset("The file is empty.")
+    offset = len(start) if start[PREAMBLE_BYTES:] == b"DICM" else 0
+    elements = Elements(source, is_implicit=False)
+    tag = elements.head(offset)[0]
+    values: dict[int, Value] = {}
+    dataset_offset = offset
+    if tag != END and tag >> 16 == 2:
+        values, dataset_offset = collect(
+            elements, offset, wanted=_META_TAGS, highest=_LAST_META_TAG, limits=META_LIMITS
+        )
+    texts = {
+        tag: value_text(tag, vr, data, encodings=("latin-1",), is_little=True)
+        for tag, (vr, data) in values.items()
+    }
+    guess = _guess_transfer_syntax(elements, dataset_offset, is_certain=bool(values) or offset > 0)
+    return FileMeta(
+        transfer_syntax_uid=texts.get(0x00020010, "") or guess,
+        media_storage_sop_class_uid=texts.get(0x00020002, ""),
+        media_storage_sop_instance_uid=texts.get(0x00020003, ""),
+        dataset_offset=dataset_offset,
+    )
+
+
+def _guess_transfer_syntax(elements: Elements, offset: int, *, is_certain: bool) -> str:
+    """Guess from the first element; unless `is_certain` that this is DICOM it must look like one.
+
+    A dataset starts in groups 4 to 28 (hexadecimal) in practice, group 8 nearly always.
+    """
+    source = elements.source
+    index = source.index(offset)
+    group_bytes = source.data[index : index + 2]
+    group = int.from_bytes(group_bytes, "little")
+    is_big = group >= 0x0400
+    is_explicit = elements.vr_at(offset) in HAS_LONG_LENGTH
+    if not is_certain:
+        first_group = int.from_bytes(group_bytes, "big") if is_big and is_explicit else group
+        if first_group % 2 or not 4 <= first_group <= 0x28:
+            raise HeaderError("The file is not a DICOM file.")
+    if not is_explicit:
+        return IMPLICIT_LITTLE
+    return EXPLICIT_BIG if is_big else EXPLICIT_LITTLE
+
+
+def read_file_header(
+    read_at: ReadAt,
+    size_bytes: int,
+    *,
+    also: frozenset[int] = frozenset(),
+    limits: HeaderLimits = DEFAULT_LIMITS,
+) -> tuple[FileMeta, InstanceHeader]:
+    """`read_file_meta` and `read_header` of one file; raises what they raise."""
+    meta = read_file_meta(read_at, size_bytes)
+    header = read_header(
+        read_at,
+        size_bytes,
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+        offset=meta.dataset_offset,
+        also=also,
+        limits=limits,
+    )
+    return meta, header
+
+
+def file_reader(fd: int) -> ReadAt:
+    """Read the open file `fd` through a read-ahead window of 8 KiB that doubles to 64 KiB. Raises `OSError`.
+
+    The window stays as it was read: a reader belongs to one reading of one file, in one thread.
+    """
+    base = 0
+    data = b""
+    window = 8192
+
+    def read_at(offset: int, size: int) -> bytes:
+        nonlocal base, data, window
+        index = offset - base
+        if index < 0 or index + size > len(data):
+            is_next = 0 <= index <= len(data)
+            base, data = offset, os.pread(fd, max(size, window if is_next else 4096), offset)
+            window = min(2 * window, 1 << 16)
+            index = 0
+        return data[index : index + size]
+
+    return read_at
+
+
+def encode_file_prefix(
+    *,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    transfer_syntax_uid: str,
+    calling_ae_title: str,
+    implementation_class_uid: str,
+    implementation_version_name: str,
+) -> bytes:
+    """Preamble and group 2 of a file as PS3.10 7.1 wants them: 128 zero bytes, DICM, explicit little endian.
+
+    Titles and names are cut to their VR's 16 characters; what is not printable ASCII becomes ``?``. An empty
+    calling AE title is left out. Raises `HeaderError` for a UID that no element can hold.
+    """
+    elements = [
+        b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01",
+        _encode(0x0002, b"UI", sop_class_uid),
+        _encode(0x0003, b"UI", sop_instance_uid),
+        _encode(0x0010, b"UI", transfer_syntax_uid),
+        _encode(0x0012, b"UI", implementation_class_uid),
+        _encode(0x0013, b"SH", implementation_version_name.strip()[:16]),
+    ]
+    if title := calling_ae_title.strip("\0 ")[:16]:
+        elements.append(_encode(0x0016, b"AE", title))
+    group = b"".join(elements)
+    length = b"\x02\x00\x00\x00UL\x04\x00" + len(group).to_bytes(4, "little")
+    return bytes(PREAMBLE_BYTES) + b"DICM" + length + group
+
+
+def _encode(element: int, vr: bytes, text: str) -> bytes:
+    """One element of group 2, padded to even length with NUL for UIDs and a space otherwise (PS3.5 6.2)."""
+    if vr == b"UI":
+        value = text.rstrip("\0 ").encode("ascii", errors="replace")
+    else:
+        value = "".join(c if " " <= c <= "~" else "?" for c in text).encode("ascii")
+    if len(value) % 2:
+        value += b"\0" if vr == b"UI" else b" "
+    if len(value) > 0xFFFF:
+        raise HeaderError("A UID is longer than an element can hold.")
+    return b"\x02\x00" + element.to_bytes(2, "little") + vr + len(value).to_bytes(2, "little") + value
+
+
+def tag_of(keyword: str) -> int | None:
+    """The tag of a DICOM keyword (DICOM PS3.6), None when there is no such keyword."""
+    return tag_for_keyword(keyword)
+
+
+def keyword_of(tag: int) -> str:
+    """The DICOM keyword of a tag, ``(gggg,eeee)`` when it has none."""
+    return keyword_for_tag(tag) or f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
+
+
+_KEYWORDS: Final = {name: keyword_of(tag) for tag, name in HEADER_TAGS.items()}

@@ -1,0 +1,119 @@
+"""The bytes of a value as text: character sets (DICOM PS3.5 6.1.2.5, PS3.3 C.12.1.1.2), padding, numbers."""
+
+import re
+from functools import lru_cache
+from struct import Struct
+from typing import Final
+
+from pydicom.charset import (
+    STAND_ALONE_ENCODINGS,
+    convert_encodings,
+    decode_bytes,
+    default_encoding,
+    python_encoding,
+)
+from pydicom.datadict import dictionary_VR
+
+CHARACTER_SET_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""VRs whose text is in the Specific Character Set (DICOM PS3.5 6.1.2.2)."""
+
+_LEADING_SPACE_VRS: Final = frozenset({"LT", "ST", "UT"})
+"""VRs in which leading spaces are significant (DICOM PS3.5 table 6.2-1)."""
+
+_TEXT_VRS: Final = CHARACTER_SET_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+
+_NUMBERS: Final = {
+    "AT": "HH",
+    "FD": "d",
+    "FL": "f",
+    "SL": "l",
+    "SS": "h",
+    "SV": "q",
+    "UL": "L",
+    "US": "H",
+    "US or SS": "H",
+    "UV": "Q",
+}
+
+_ESCAPE: Final = 0x1B
+_ESCAPES: Final = 256  # a value with more changes of repertoire is not text
+_DELIMITERS: Final = {0x5C, 0x0A, 0x0C, 0x0D, 0x09}  # a delimiter resets the repertoire (PS3.5 6.1.2.5.3)
+_NAME_DELIMITERS: Final = _DELIMITERS | {0x5E, 0x3D}
+_ISO_NAME: Final = re.compile(r"ISO[ _-]*(2022)?[ _-]*IR[ _-]*(\d{1,3})", re.ASCII | re.IGNORECASE)
+
+
+@lru_cache(maxsize=256)
+def encodings_of(specific_character_set: str) -> tuple[str, ...]:
+    """Python's encodings for a Specific Character Set, misspelt ones as meant, unknown ones as latin-1."""
+    names = [_character_set(name) for name in specific_character_set[:256].split("\\")]
+    if names[0] in STAND_ALONE_ENCODINGS:
+        names = names[:1]
+    names = names[:1] + [name for name in names[1:] if name not in STAND_ALONE_ENCODINGS]
+    return tuple(convert_encodings(names))
+
+
+def _character_set(name: str) -> str:
+    name = name.strip()
+    if name in python_encoding:
+        return name
+    if name.upper() in {"UTF-8", "UTF8"}:
+        return "ISO_IR 192"
+    match = _ISO_NAME.fullmatch(name)
+    meant = (f"ISO 2022 IR {match[2]}" if match[1] else f"ISO_IR {match[2]}") if match else ""
+    return meant if meant in python_encoding else ""
+
+
+def value_text(
+    tag: int, vr: bytes | None, data: bytes, *, encodings: tuple[str, ...], is_little: bool
+) -> str:
+    """The value as text: padding gone, numbers decimal, several values joined by a backslash.
+
+    A NUL inside a text becomes U+FFFD, so that a label or UID with one is never taken for the one without.
+    A value that is neither text nor numbers is ``""``.
+    """
+    kind = _kind(tag, vr)
+    if kind in _NUMBERS:
+        return _numbers(_NUMBERS[kind], data, is_little)
+    if kind not in _TEXT_VRS:
+        if not (kind == "UN" and data.isascii()):
+            return ""
+        encodings = (default_encoding,)
+    elif kind not in CHARACTER_SET_VRS:
+        encodings = (default_encoding,)
+    text = _decode(data, encodings, _NAME_DELIMITERS if kind == "PN" else _DELIMITERS)
+    text = text.rstrip("\0 ") if kind in _LEADING_SPACE_VRS else text.strip("\0 ")
+    return text.replace("\0", "\ufffd")
+
+
+def _kind(tag: int, vr: bytes | None) -> str:
+    """The VR as sent when it holds numbers, the dictionary's when the tag is known, else the one sent."""
+    sent = vr.decode(default_encoding) if vr else "UN"
+    return sent if sent in _NUMBERS else _dictionary_vr(tag) or sent
+
+
+@lru_cache(maxsize=1024)
+def _dictionary_vr(tag: int) -> str:
+    try:
+        return dictionary_VR(tag)
+    except KeyError:
+        return ""
+
+
+def _decode(data: bytes, encodings: tuple[str, ...], delimiters: set[int]) -> str:
+    has_escapes = _ESCAPE in data
+    if not has_escapes and data.isascii():
+        return data.decode("ascii")
+    try:
+        if has_escapes and data.count(_ESCAPE) <= _ESCAPES:
+            return decode_bytes(data, list(encodings), delimiters)
+        return data.decode(encodings[0], errors="replace")
+    except (LookupError, ValueError, Warning):  # a codec this Python lacks, or warnings made errors
+        return data.decode(default_encoding)
+
+
+def _numbers(form: str, data: bytes, is_little: bool) -> str:
+    struct = Struct(("<" if is_little else ">") + form)
+    rows = struct.iter_unpack(data[: len(data) // struct.size * struct.size])
+    if form == "HH":
+        return "\\".join(str(group << 16 | element) for group, element in rows)
+    return "\\".join(str(number) for (number,) in rows)
