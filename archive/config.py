@@ -1,0 +1,323 @@
+"""The settings as frozen values: every key, its default, its unit and its bounds.
+
+The keys are those of ``prearc.toml`` (`archive.config_file` reads it); ``conf/prearc.toml`` shows every one.
+Nothing here reads a file or the environment.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+
+from archive.callers import (
+    AE_TITLE_PATTERN,
+    check_ae_title,
+    check_allow_item,
+    check_bind,
+    is_loopback,
+    item_matches,
+)
+from archive.model import UNASSIGNED, Autoarchive, MergeMode
+
+PROJECT_ID_PATTERN: Final = r"^[A-Za-z0-9_-]+$"
+DEFAULT_TEMPLATE: Final = (
+    "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}.dcm"
+)
+_KIB: Final = 1 << 10
+_MIB: Final = 1 << 20
+_GIB: Final = 1 << 30
+_PIB: Final = 1 << 50
+_WEEK: Final = 7 * 24 * 3600.0
+
+
+class CrossCheckError(ValueError):
+    """Entries of an array that exclude each other; `problems` holds (place within the array, message)."""
+
+    def __init__(self, problems: Iterable[tuple[str, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{place}: {message}" for place, message in self.problems))
+
+
+def _count(default: int, description: str, *, ge: int = 0, le: int = _PIB) -> Any:
+    return Field(default=default, strict=True, ge=ge, le=le, description=description)
+
+
+def _seconds(default: float, description: str, *, ge: float = 0.0, le: float = _WEEK) -> Any:
+    return Field(default=default, strict=True, ge=ge, le=le, description=description)
+
+
+def _check_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is blank")
+    return text
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_autoarchive(value: object) -> object:
+    if isinstance(value, bool):
+        return Autoarchive.AUTO if value else Autoarchive.MANUAL
+    if value == "auto-overwrite":
+        raise ValueError("overwriting is not available; 'auto' merges what is new and never overwrites")
+    return value
+
+
+def _as_mode(value: object) -> object:
+    if value == "overwrite":
+        raise ValueError("overwriting is not available; 'append' adds what is new and never overwrites")
+    return value
+
+
+AeTitle = Annotated[
+    str, AfterValidator(check_ae_title), Field(json_schema_extra={"pattern": AE_TITLE_PATTERN})
+]
+Text = Annotated[str, AfterValidator(_check_text)]
+Expressions = Annotated[
+    tuple[Text, ...], BeforeValidator(_as_list, json_schema_input_type=str | tuple[str, ...])
+]
+AutoarchiveChoice = Annotated[
+    Autoarchive | None,
+    BeforeValidator(_as_autoarchive, json_schema_input_type=bool | Literal["manual", "auto"] | None),
+]
+ModeChoice = Annotated[
+    MergeMode | None, BeforeValidator(_as_mode, json_schema_input_type=Literal["none", "append"] | None)
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class NodeSettings(_Section):
+    """``[node]``: the root and its disk."""
+
+    root: Path = Field(
+        default=Path("var"),
+        description="Folder of everything that is stored, relative to the working directory; --root wins.",
+    )
+    umask: str = Field(
+        default="077", description="Permission bits no new file or folder gets, in octal digits."
+    )
+    low_water_bytes: int = _count(_GIB, "Free disk space in bytes below which stores are refused; 0: never.")
+    high_water_bytes: int = _count(
+        2 * _GIB, "Free disk space in bytes from which they are accepted again; low_water_bytes or more."
+    )
+    ballast_bytes: int = _count(
+        16 * _MIB, "Size in bytes of the file given up for the catalogue on a full disk."
+    )
+    drain_seconds: float = _seconds(8.0, "Time in seconds that associations get to end at SIGTERM.", le=600.0)
+
+    @field_validator("umask")
+    @classmethod
+    def _check_umask(cls, umask: str) -> str:
+        if re.fullmatch(r"0?0[0-7]{2}", umask) is None:
+            raise ValueError(f"{umask!r} is no octal text such as '077' that takes nothing from the owner")
+        return umask
+
+    @field_validator("high_water_bytes")
+    @classmethod
+    def _check_water(cls, high_water_bytes: int, info: ValidationInfo) -> int:
+        low_water_bytes = info.data.get("low_water_bytes", 0)
+        if high_water_bytes < low_water_bytes:
+            raise ValueError(f"{high_water_bytes} is below low_water_bytes, {low_water_bytes}")
+        return high_water_bytes
+
+    @property
+    def umask_bits(self) -> int:
+        """The umask as `os.umask` takes it."""
+        return int(self.umask, 8)
+
+
+class ReceiverSettings(_Section):
+    """``[[receiver]]``: one called AE title on one port."""
+
+    ae_title: AeTitle = Field(
+        default="PREARC", description="Called AE title, 1 to 16 printable ASCII characters without backslash."
+    )
+    port: int = _count(8104, "TCP port, shared by all receivers that name it; 0: any free one.", le=65535)
+    bind: Annotated[str, AfterValidator(check_bind)] = Field(
+        default="127.0.0.1", description="IP address to listen on; any but a loopback address needs allow."
+    )
+    project: Expressions = Field(default=(), description="Project: a fixed value or routing expressions.")
+    subject: Expressions = Field(
+        default=(), description="Subject label: a fixed value or routing expressions."
+    )
+    session: Expressions = Field(
+        default=(), description="Session label: a fixed value or routing expressions."
+    )
+    autoarchive: AutoarchiveChoice = Field(
+        default=None,
+        description='"manual" (or false), "auto" (or true); left out: rules, sender or project decide.',
+    )
+    idle_seconds: float = _seconds(300.0, "Time in seconds without new instances that ends a session.")
+    cap_seconds: float = _seconds(14400.0, "Time in seconds after its first instance that ends a session.")
+    allow: tuple[Annotated[str, AfterValidator(check_allow_item)], ...] = Field(
+        default=(),
+        description='Callers: "AE@network", "AE", "network" or "*"; empty: any caller, on loopback only.',
+    )
+
+    @field_validator("cap_seconds")
+    @classmethod
+    def _check_cap(cls, cap_seconds: float, info: ValidationInfo) -> float:
+        idle_seconds = info.data.get("idle_seconds", 0.0)
+        if cap_seconds < idle_seconds:
+            raise ValueError(f"{cap_seconds:g} is below idle_seconds, {idle_seconds:g}")
+        return cap_seconds
+
+    @field_validator("allow")
+    @classmethod
+    def _check_allow(cls, allow: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        bind = info.data.get("bind", "localhost")
+        if not allow and not is_loopback(bind):
+            raise ValueError(f'is empty, but bind is {bind}: list the callers, or write ["*"] for any caller')
+        return allow
+
+    def allows(self, calling_ae_title: str, peer_host: str) -> bool:
+        """Whether a caller may associate: an item of `allow` lets it in, or none is needed on a loopback."""
+        if not self.allow:
+            return is_loopback(self.bind)
+        return any(item_matches(item, calling_ae_title, peer_host) for item in self.allow)
+
+
+class RoutingSettings(_Section):
+    """``[routing]``: where instances belong when their receiver does not say."""
+
+    rules: Path | None = Field(
+        default=None,
+        description="Rules file, relative to this file; left out: routes.rules beside it, if there is one.",
+    )
+    project: Expressions = Field(
+        default=(), description="Routing expressions for the project, all receivers."
+    )
+    subject: Expressions = Field(
+        default=(), description="Routing expressions for the subject label, all receivers."
+    )
+    session: Expressions = Field(
+        default=(), description="Routing expressions for the session label, all receivers."
+    )
+
+
+class ProjectSettings(_Section):
+    """``[[project]]``: a known project."""
+
+    id: str = Field(
+        pattern=PROJECT_ID_PATTERN,
+        max_length=64,
+        description="The project's id: letters, digits, underscore and hyphen, 64 characters at most.",
+    )
+    aliases: tuple[Text, ...] = Field(
+        default=(), description="Other names by which senders call the project."
+    )
+    autoarchive: AutoarchiveChoice = Field(
+        default=None, description='"manual" (or false), "auto" (or true); left out: manual.'
+    )
+    mode: ModeChoice = Field(
+        default=None,
+        description='When a session is archived already: "none" or "append"; left out: append.',
+    )
+
+
+class NamingSettings(_Section):
+    """``[naming]``: what files are called."""
+
+    template: Text = Field(
+        default=DEFAULT_TEMPLATE, description="Template of file names; it must tell SOP Instance UIDs apart."
+    )
+
+
+class ArchiverSettings(_Section):
+    """``[archiver]``: the background work."""
+
+    tick_seconds: float = _seconds(
+        5.0, "Time in seconds between two looks for idle sessions.", ge=0.01, le=3600.0
+    )
+
+
+class LimitSettings(_Section):
+    """``[limits]``: what one caller or one dataset may cost."""
+
+    instance_bytes: int = _count(16 * _GIB, "Size in bytes of the largest dataset that is accepted.", ge=1)
+    header_read_bytes: int = _count(_MIB, "Bytes of a dataset read to find its header.", ge=4 * _KIB, le=_GIB)
+    header_elements: int = _count(2000, "Number of data elements walked to find the header.", ge=1)
+    header_depth: int = _count(64, "Number of sequences nested in each other, at most.", ge=1, le=1000)
+    max_pdu_bytes: int = _count(128 * _KIB, "Size in bytes of the largest PDU.", ge=4 * _KIB, le=16 * _MIB)
+    connections: int = _count(100, "Number of connections at once to one port.", ge=1, le=10_000)
+    connections_per_address: int = _count(50, "Number of connections from one address.", ge=1, le=10_000)
+    pdu_seconds: float = _seconds(30.0, "Time in seconds in which a PDU must be complete.", ge=0.01)
+    idle_association_seconds: float = _seconds(
+        300.0, "Time in seconds without traffic after which an association is aborted.", ge=0.01
+    )
+    quarantine_bytes: int = _count(_GIB, "Bytes of datasets not understood that are kept, at most.")
+    commit_batch: int = _count(64, "Number of instances committed together, at most.", ge=1, le=4096)
+    commit_wait_seconds: float = _seconds(0.005, "Time in seconds a commit waits for more instances.", le=1.0)
+
+
+def _check_receivers(receivers: tuple[ReceiverSettings, ...]) -> tuple[ReceiverSettings, ...]:
+    # Not a min_length: pydantic counts the entries after it dropped the bad ones.
+    problems = [] if receivers else [("", "should have at least one entry")]
+    seen: dict[tuple[str, int], int] = {}
+    binds: dict[int, str] = {}
+    for number, receiver in enumerate(receivers, start=1):
+        first = seen.setdefault((receiver.ae_title, receiver.port), number)
+        if first != number:
+            what = f"{receiver.ae_title} on port {receiver.port} is receiver[{first}] already"
+            problems.append((f"[{number}].ae_title", what))
+        bind = binds.setdefault(receiver.port, receiver.bind) if receiver.port else receiver.bind
+        if bind != receiver.bind:
+            problems.append((f"[{number}].bind", f"port {receiver.port} listens on {bind} already"))
+    if problems:
+        raise CrossCheckError(problems)
+    return receivers
+
+
+def _check_projects(projects: tuple[ProjectSettings, ...]) -> tuple[ProjectSettings, ...]:
+    """Names are told apart without regard to case, so that no two projects differ by case alone."""
+    places = [(f"[{n}].id", project.id) for n, project in enumerate(projects, start=1)]
+    places += [
+        (f"[{n}].aliases[{k}]", alias)
+        for n, project in enumerate(projects, start=1)
+        for k, alias in enumerate(project.aliases, start=1)
+    ]
+    problems = []
+    seen = {UNASSIGNED.casefold(): "the word for sessions without project"}
+    for place, name in places:
+        taken = seen.setdefault(name.casefold(), f"project{place}")
+        if taken != f"project{place}":
+            problems.append((place, f"{name} is taken: {taken}"))
+    if problems:
+        raise CrossCheckError(problems)
+    return projects
+
+
+class Settings(_Section):
+    """The whole configuration."""
+
+    node: NodeSettings = Field(default=NodeSettings(), description="The root and its disk.")
+    receiver: Annotated[tuple[ReceiverSettings, ...], AfterValidator(_check_receivers)] = Field(
+        default=(ReceiverSettings(),),
+        description="A receiver: one called AE title on one port; repeat the table for more.",
+    )
+    routing: RoutingSettings = Field(
+        default=RoutingSettings(), description="Where instances belong when their receiver does not say."
+    )
+    project: Annotated[tuple[ProjectSettings, ...], AfterValidator(_check_projects)] = Field(
+        default=(),
+        description="A known project; once one is listed, only listed ones count; repeat the table for more.",
+    )
+    naming: NamingSettings = Field(default=NamingSettings(), description="What files are called.")
+    archiver: ArchiverSettings = Field(default=ArchiverSettings(), description="The background work.")
+    limits: LimitSettings = Field(
+        default=LimitSettings(), description="What one caller or one dataset may cost."
+    )
