@@ -181,7 +181,7 @@ def _variable(name: str, problems: list[str]) -> Part:
 
 
 def _attribute(keyword: str, problems: list[str]) -> Variable:
-    tag = tag_of(keyword)
+    tag = tag_of(keyword) if keyword else None
     if tag is None:
         problems.append(f"'{keyword}' is not a DICOM keyword")
     elif tag >> 16 < 0x0008:
