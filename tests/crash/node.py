@@ -1,0 +1,179 @@
+"""A running node as its own process: started, killed and stopped by the crash tests."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Self
+
+REPOSITORY: Final = Path(os.environ.get("PREARC_CRASH_PRODUCT", Path(__file__).resolve().parents[2]))
+"""The checkout whose node is run; another one when a deliberately broken copy is being tried."""
+COMMAND: Final = (sys.executable, "-c", "from cli.main import main; main()")
+READY: Final = re.compile(r"^ready \S*@127\.0\.0\.1:(\d+)\b")
+START_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 15.0
+LINES_KEPT: Final = 60
+
+
+class NodeError(RuntimeError):
+    """The node did not do what it was started for; the message ends with its last lines."""
+
+
+class Node:
+    """One node on one root. `configure` first, then `start` and `kill` as often as wanted.
+
+    The node runs in a process group of its own, so that a kill reaches every process of it. Its standard
+    error is drained by a thread from start to end; the end of it means that the last process is gone.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.port = 0
+        self.starts = 0
+        self._process: subprocess.Popen[str] | None = None
+        self._drain = threading.Thread()
+        self._news = threading.Condition()
+        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._is_ready = False
+        self._is_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
+
+    def configure(self, **receiver: str | float) -> None:
+        """Write ``prearc.toml``: one receiver on a free loopback port, with these further keys.
+
+        The water marks are off: the disks of the crash tests are small.
+        """
+        node = {"low_water_bytes": 0, "high_water_bytes": 0, "ballast_bytes": 65536}
+        keys = {"ae_title": "PREARC", "port": 0, "bind": "127.0.0.1", "idle_seconds": 3600.0, **receiver}
+        self.root.mkdir(exist_ok=True)
+        (self.root / "prearc.toml").write_text(f"[node]\n{_toml(node)}\n[[receiver]]\n{_toml(keys)}")
+
+    def start(self, failpoints: str = "", *, timeout_seconds: float = START_SECONDS) -> None:
+        """Start, and return when the node says that it listens.
+
+        Raises
+        ------
+        NodeError
+            It ended before that, or was not ready in time.
+        """
+        assert self._process is None, "the node runs already"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PREARC_")}
+        environment["PREARC_FAILPOINTS"] = failpoints
+        self._lines.clear()
+        self._is_ready = self._is_over = False
+        self.starts += 1
+        self._process = subprocess.Popen(
+            [*COMMAND, "--root", str(self.root), "serve"],
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self._drain = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._drain.start()
+        with self._news:
+            self._news.wait_for(lambda: self._is_ready or self._is_over, timeout=timeout_seconds)
+            is_ready = self._is_ready
+        if not is_ready:
+            self.kill()
+            raise NodeError(f"the node was not ready:\n{self.last_lines}")
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the node; returns when all are gone. Harmless when it does not run."""
+        if self._process is None:
+            return
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._reap()
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for a clean end.
+
+        Raises
+        ------
+        NodeError
+            It did not end in time, or not with exit code 0.
+        """
+        assert self._process is not None
+        self._process.terminate()
+        code = self.wait_for_end(timeout_seconds=STOP_SECONDS)
+        if code != 0:
+            raise NodeError(f"the node ended with {code}:\n{self.last_lines}")
+
+    def wait_for_end(self, *, timeout_seconds: float) -> int:
+        """The exit code of the node once it ended by itself (a failpoint); it is reaped.
+
+        Raises
+        ------
+        NodeError
+            It still ran after that time; it is dead now.
+        """
+        assert self._process is not None
+        try:
+            self._process.wait(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise NodeError(f"the node did not end in {timeout_seconds} s:\n{self.last_lines}") from None
+        process = self._process
+        self.kill()
+        return process.returncode
+
+    @property
+    def last_lines(self) -> str:
+        """The end of the node's standard error."""
+        return "\n".join(self._lines)
+
+    def _reap(self) -> None:
+        assert self._process is not None
+        self._process.wait()
+        self._drain.join(timeout=STOP_SECONDS)
+        assert self._process.stderr is not None
+        if self._drain.is_alive():
+            raise NodeError("a process of the node outlived the kill of its group")
+        self._process.stderr.close()
+        self._process = None
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            ready = READY.match(line)
+            with self._news:
+                self._lines.append(line.rstrip("\n"))
+                if ready:
+                    self.port = int(ready[1])
+                    self._is_ready = True
+                self._news.notify_all()
+        with self._news:
+            self._is_over = True
+            self._news.notify_all()
+
+
+def _toml(keys: Mapping[str, str | float]) -> str:
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+
+
+def wait_until(is_reached: Callable[[], bool], what: str, *, timeout_seconds: float = 30.0) -> None:
+    """Poll something outside this process that has no event to wait for."""
+    deadline = time.monotonic() + timeout_seconds
+    while not is_reached():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout_seconds} s")
+        time.sleep(0.02)
