@@ -31,7 +31,7 @@ from archive.model import UNASSIGNED, Autoarchive, MergeMode
 
 PROJECT_ID_PATTERN: Final = r"^[A-Za-z0-9_-]+$"
 DEFAULT_TEMPLATE: Final = (
-    "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}.dcm"
+    "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
 )
 _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
@@ -233,7 +233,8 @@ class NamingSettings(_Section):
     """``[naming]``: what files are called."""
 
     template: Text = Field(
-        default=DEFAULT_TEMPLATE, description="Template of file names; it must tell SOP Instance UIDs apart."
+        default=DEFAULT_TEMPLATE,
+        description="Template of file names, .dcm is added; it must tell SOP Instance UIDs apart.",
     )
 
 

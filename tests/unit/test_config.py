@@ -11,6 +11,7 @@ from archive.config import ReceiverSettings, Settings
 from archive.config_file import BUILT_IN, Loaded, effective_items, load_settings, settings_schema
 from archive.errors import ConfigurationError
 from archive.model import Autoarchive, MergeMode
+from archive.rules.naming import DEFAULT_TEMPLATE
 
 
 def _load(folder: Path, text: str, *, root: Path | None = None) -> Loaded:
@@ -475,6 +476,14 @@ def test_a_project_states_its_mode(tmp_path: Path) -> None:
     settings = _load(tmp_path, '[[project]]\nid = "A"\nmode = "none"\n[[project]]\nid = "B"\n').settings
 
     assert [project.mode for project in settings.project] == [MergeMode.NONE, None]
+
+
+# --- naming
+
+
+def test_the_default_template_is_xnats() -> None:
+    """The settings and the naming rules mean the same template."""
+    assert Settings().naming.template == DEFAULT_TEMPLATE
 
 
 # --- what is shown of them
