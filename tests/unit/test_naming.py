@@ -281,6 +281,7 @@ def test_a_scan_is_named_by_its_number(series_number: str, series_instance_uid: 
         ("4", "MR", {"4", "4-MR1", "4-MR2"}, "4-MR3"),
         ("4-MR1", "MR", {"4-MR1"}, "4-MR2"),
         ("12-MR1", "MR", {"12-MR1"}, "12-MR2"),
+        ("12-MR1", "MR", set(), "12-MR2"),
         ("12-MR9", "MR", {"12-MR9", "12-MR10"}, "12-MR11"),
         ("12-MR1", "CT", {"12-MR1"}, "12-MR1-CT1"),
         ("4", "PT", {"4"}, "4-PT1"),
