@@ -30,9 +30,7 @@ from archive.callers import (
 from archive.model import UNASSIGNED, Autoarchive, MergeMode
 
 PROJECT_ID_PATTERN: Final = r"^[A-Za-z0-9_-]+$"
-DEFAULT_TEMPLATE: Final = (
-    "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
-)
+DEFAULT_TEMPLATE: Final = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
 _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
@@ -80,13 +78,9 @@ def _as_mode(value: object) -> object:
     return value
 
 
-AeTitle = Annotated[
-    str, AfterValidator(check_ae_title), Field(json_schema_extra={"pattern": AE_TITLE_PATTERN})
-]
+AeTitle = Annotated[str, AfterValidator(check_ae_title), Field(json_schema_extra={"pattern": AE_TITLE_PATTERN})]
 Text = Annotated[str, AfterValidator(_check_text)]
-Expressions = Annotated[
-    tuple[Text, ...], BeforeValidator(_as_list, json_schema_input_type=str | tuple[str, ...])
-]
+Expressions = Annotated[tuple[Text, ...], BeforeValidator(_as_list, json_schema_input_type=str | tuple[str, ...])]
 AutoarchiveChoice = Annotated[
     Autoarchive | None,
     BeforeValidator(_as_autoarchive, json_schema_input_type=bool | Literal["manual", "auto"] | None),
@@ -107,16 +101,12 @@ class NodeSettings(_Section):
         default=Path("var"),
         description="Folder of everything that is stored, relative to the working directory; --root wins.",
     )
-    umask: str = Field(
-        default="077", description="Permission bits no new file or folder gets, in octal digits."
-    )
+    umask: str = Field(default="077", description="Permission bits no new file or folder gets, in octal digits.")
     low_water_bytes: int = _count(_GIB, "Free disk space in bytes below which stores are refused; 0: never.")
     high_water_bytes: int = _count(
         2 * _GIB, "Free disk space in bytes from which they are accepted again; low_water_bytes or more."
     )
-    ballast_bytes: int = _count(
-        16 * _MIB, "Size in bytes of the file given up for the catalogue on a full disk."
-    )
+    ballast_bytes: int = _count(16 * _MIB, "Size in bytes of the file given up for the catalogue on a full disk.")
     drain_seconds: float = _seconds(8.0, "Time in seconds that associations get to end at SIGTERM.", le=600.0)
 
     @field_validator("umask")
@@ -151,12 +141,8 @@ class ReceiverSettings(_Section):
         default="127.0.0.1", description="IP address to listen on; any but a loopback address needs allow."
     )
     project: Expressions = Field(default=(), description="Project: a fixed value or routing expressions.")
-    subject: Expressions = Field(
-        default=(), description="Subject label: a fixed value or routing expressions."
-    )
-    session: Expressions = Field(
-        default=(), description="Session label: a fixed value or routing expressions."
-    )
+    subject: Expressions = Field(default=(), description="Subject label: a fixed value or routing expressions.")
+    session: Expressions = Field(default=(), description="Session label: a fixed value or routing expressions.")
     autoarchive: AutoarchiveChoice = Field(
         default=None,
         description='"manual" (or false), "auto" (or true); left out: rules, sender or project decide.',
@@ -198,15 +184,9 @@ class RoutingSettings(_Section):
         default=None,
         description="Rules file, relative to this file; left out: routes.rules beside it, if there is one.",
     )
-    project: Expressions = Field(
-        default=(), description="Routing expressions for the project, all receivers."
-    )
-    subject: Expressions = Field(
-        default=(), description="Routing expressions for the subject label, all receivers."
-    )
-    session: Expressions = Field(
-        default=(), description="Routing expressions for the session label, all receivers."
-    )
+    project: Expressions = Field(default=(), description="Routing expressions for the project, all receivers.")
+    subject: Expressions = Field(default=(), description="Routing expressions for the subject label, all receivers.")
+    session: Expressions = Field(default=(), description="Routing expressions for the session label, all receivers.")
 
 
 class ProjectSettings(_Section):
@@ -217,9 +197,7 @@ class ProjectSettings(_Section):
         max_length=64,
         description="The project's id: letters, digits, underscore and hyphen, 64 characters at most.",
     )
-    aliases: tuple[Text, ...] = Field(
-        default=(), description="Other names by which senders call the project."
-    )
+    aliases: tuple[Text, ...] = Field(default=(), description="Other names by which senders call the project.")
     autoarchive: AutoarchiveChoice = Field(
         default=None, description='"manual" (or false), "auto" (or true); left out: manual.'
     )
@@ -241,9 +219,7 @@ class NamingSettings(_Section):
 class ArchiverSettings(_Section):
     """``[archiver]``: the background work."""
 
-    tick_seconds: float = _seconds(
-        5.0, "Time in seconds between two looks for idle sessions.", ge=0.01, le=3600.0
-    )
+    tick_seconds: float = _seconds(5.0, "Time in seconds between two looks for idle sessions.", ge=0.01, le=3600.0)
 
 
 class LimitSettings(_Section):
@@ -319,6 +295,4 @@ class Settings(_Section):
     )
     naming: NamingSettings = Field(default=NamingSettings(), description="What files are called.")
     archiver: ArchiverSettings = Field(default=ArchiverSettings(), description="The background work.")
-    limits: LimitSettings = Field(
-        default=LimitSettings(), description="What one caller or one dataset may cost."
-    )
+    limits: LimitSettings = Field(default=LimitSettings(), description="What one caller or one dataset may cost.")

@@ -103,9 +103,7 @@ def parse_expression(text: str) -> Expression:
     try:
         return _compile(text.strip())
     except (ValueError, ArithmeticError, RecursionError, FutureWarning, re.error) as problem:
-        raise ConfigurationError(
-            [f"Failed to parse routing expression '{text.strip()}': {problem}"]
-        ) from None
+        raise ConfigurationError([f"Failed to parse routing expression '{text.strip()}': {problem}"]) from None
 
 
 def parse_rules(text: str, source_name: str) -> RuleSet:

@@ -137,8 +137,7 @@ def _header(
     character_set = values.get(_SPECIFIC_CHARACTER_SET, (None, b""))[1]
     encodings = encodings_of(character_set.decode("latin-1").strip("\0 "))
     texts = {
-        tag: value_text(tag, vr, data, encodings=encodings, is_little=is_little)
-        for tag, (vr, data) in values.items()
+        tag: value_text(tag, vr, data, encodings=encodings, is_little=is_little) for tag, (vr, data) in values.items()
     }
     fields = {name: texts.get(tag, "") for tag, name in HEADER_TAGS.items()}
     return InstanceHeader(
@@ -170,8 +169,7 @@ def read_file_meta(read_at: ReadAt, size_bytes: int) -> FileMeta:
             elements, offset, wanted=_META_TAGS, highest=_LAST_META_TAG, limits=META_LIMITS
         )
     texts = {
-        tag: value_text(tag, vr, data, encodings=("latin-1",), is_little=True)
-        for tag, (vr, data) in values.items()
+        tag: value_text(tag, vr, data, encodings=("latin-1",), is_little=True) for tag, (vr, data) in values.items()
     }
     guess = _guess_transfer_syntax(elements, dataset_offset, is_certain=bool(values) or offset > 0)
     return FileMeta(

@@ -18,7 +18,7 @@ from typing import Final
 
 from archive.errors import HeaderError
 from archive.rules.header_walk import (
-    END,
+    GROUP_0_END,
     ITEM,
     UNDEFINED,
     Elements,
@@ -33,6 +33,10 @@ REST_LIMITS: Final = HeaderLimits(read_bytes=1 << 17, elements=1000, nested_elem
 
 PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float, Double Float and Pixel Data."""
+
+_BEFORE_PIXEL_DATA: Final = 0x7FE00007
+LAST_TAG: Final = 0xFFFDFFFF
+"""Above are delimiters, which no dataset holds at its top level."""
 
 _DELIMITER: Final = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _FRAGMENT_STARTS: Final = (b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0")
@@ -52,25 +56,27 @@ def check_rest(elements: Elements, offset: int) -> None:
 
 
 def _follow(elements: Elements, offset: int) -> None:
-    last_tag = 0
+    last = GROUP_0_END
     nested_left = REST_LIMITS.nested_elements
-    for _ in range(REST_LIMITS.elements):
+    elements_left = REST_LIMITS.elements
+    while elements_left >= 0:
+        offset, last, count = elements.skim(offset, last, _BEFORE_PIXEL_DATA, frozenset(), {})
+        elements_left -= count + 1
         tag, vr, length, value_offset = elements.head(offset)
-        is_odd = vr is None and not elements.is_implicit
-        if tag == END or tag <= last_tag or is_odd:
+        if tag <= last or tag > LAST_TAG or (vr is None and not elements.is_implicit):
             return
-        last_tag = tag
-        if length != UNDEFINED:
-            offset = value_offset + length
-            if offset > elements.source.end:
-                raise TruncatedHeader()
-            if tag in PIXEL_DATA:
-                return
-        elif tag in PIXEL_DATA:
+        last = tag
+        if tag in PIXEL_DATA and length == UNDEFINED:
             _check_fragments(elements.source, value_offset)
             return
-        else:
+        if length == UNDEFINED:
             offset, nested_left = skip_undefined(elements, vr, value_offset, nested_left, REST_LIMITS.depth)
+            continue
+        offset = value_offset + length
+        if offset > elements.source.end:
+            raise TruncatedHeader()
+        if tag in PIXEL_DATA:
+            return
 
 
 def _check_fragments(source: Source, offset: int) -> None:

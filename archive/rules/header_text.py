@@ -35,7 +35,7 @@ _NUMBERS: Final = {
     "UV": "Q",
 }
 
-_ESCAPE: Final = 0x1B
+_ESCAPE: Final = b"\x1b"
 _ESCAPES: Final = 256  # a value with more changes of repertoire is not text
 _DELIMITERS: Final = {0x5C, 0x0A, 0x0C, 0x0D, 0x09}  # a delimiter resets the repertoire (PS3.5 6.1.2.5.3)
 _NAME_DELIMITERS: Final = _DELIMITERS | {0x5E, 0x3D}
@@ -63,9 +63,7 @@ def _character_set(name: str) -> str:
     return meant if meant in python_encoding else ""
 
 
-def value_text(
-    tag: int, vr: bytes | None, data: bytes, *, encodings: tuple[str, ...], is_little: bool
-) -> str:
+def value_text(tag: int, vr: bytes | None, data: bytes, *, encodings: tuple[str, ...], is_little: bool) -> str:
     """The value as text: padding gone, numbers decimal, several values joined by a backslash.
 
     A NUL inside a text becomes U+FFFD, so that a label or UID with one is never taken for the one without.
@@ -80,31 +78,28 @@ def value_text(
         encodings = (default_encoding,)
     elif kind not in CHARACTER_SET_VRS:
         encodings = (default_encoding,)
-    text = _decode(data, encodings, _NAME_DELIMITERS if kind == "PN" else _DELIMITERS)
+    if data.isascii() and _ESCAPE not in data:  # every repertoire has these characters in these places
+        text = data.decode("ascii")
+    else:
+        text = _decode(data, encodings, _NAME_DELIMITERS if kind == "PN" else _DELIMITERS)
     text = text.rstrip("\0 ") if kind in _LEADING_SPACE_VRS else text.strip("\0 ")
     return text.replace("\0", "\ufffd")
 
 
+@lru_cache(maxsize=2048)
 def _kind(tag: int, vr: bytes | None) -> str:
-    """The VR as sent when it holds numbers, the dictionary's when the tag is known, else the one sent."""
+    """The dictionary's VR when the tag is known and the one sent does not say numbers or text otherwise."""
     sent = vr.decode(default_encoding) if vr else "UN"
-    return sent if sent in _NUMBERS else _dictionary_vr(tag) or sent
-
-
-@lru_cache(maxsize=1024)
-def _dictionary_vr(tag: int) -> str:
     try:
-        return dictionary_VR(tag)
+        known = dictionary_VR(tag)
     except KeyError:
-        return ""
+        return sent
+    return sent if sent in _NUMBERS or (sent in _TEXT_VRS and known not in _TEXT_VRS) else known
 
 
 def _decode(data: bytes, encodings: tuple[str, ...], delimiters: set[int]) -> str:
-    has_escapes = _ESCAPE in data
-    if not has_escapes and data.isascii():
-        return data.decode("ascii")
     try:
-        if has_escapes and data.count(_ESCAPE) <= _ESCAPES:
+        if 0 < data.count(_ESCAPE) <= _ESCAPES:
             return decode_bytes(data, list(encodings), delimiters)
         return data.decode(encodings[0], errors="replace")
     except (LookupError, ValueError, Warning):  # a codec this Python lacks, or warnings made errors

@@ -4,15 +4,39 @@ Elements are stepped over by their lengths; only wanted values are read. Nothing
 element and nothing recurses, so a hostile dataset costs what `HeaderLimits` allow and no more.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
 from archive.errors import HeaderError, LimitExceeded
+from archive.rules.header_source import (
+    DEFAULT_LIMITS,
+    HEAD_BYTES,
+    VALUE_BYTES,
+    EmptyDataset,
+    HeaderLimits,
+    ReadAt,
+    Source,
+    TruncatedHeader,
+)
 
-ReadAt = Callable[[int, int], bytes]
-"""``(offset, size)`` to up to `size` bytes; fewer only at the end of the source."""
+__all__ = [
+    "DEFAULT_LIMITS",
+    "END",
+    "GROUP_0_END",
+    "HAS_LONG_LENGTH",
+    "ITEM",
+    "UNDEFINED",
+    "Elements",
+    "EmptyDataset",
+    "HeaderLimits",
+    "ReadAt",
+    "Source",
+    "TruncatedHeader",
+    "Value",
+    "collect",
+    "skip_undefined",
+    "top_elements",
+]
 
 Value = tuple[bytes | None, bytes]
 """The VR as sent (None under implicit VR) and the bytes of one wanted element."""
@@ -20,114 +44,18 @@ Value = tuple[bytes | None, bytes]
 END: Final = -1
 """The tag `Elements.head` gives at the end of the dataset."""
 
+GROUP_0_END: Final = 0xFFFF
+"""Group 0 is the command set's and never part of a dataset (DICOM PS3.7 6.3.1)."""
+
 UNDEFINED: Final = 0xFFFFFFFF
 ITEM: Final = 0xFFFEE000
 ITEM_END: Final = 0xFFFEE00D
 SEQUENCE_END: Final = 0xFFFEE0DD
 
-VALUE_BYTES: Final = 1 << 16
-"""A wanted value is cut here; the longest text the node uses is an LT of 10,240 characters (PS3.5 6.2)."""
-
-PADDING_BYTES: Final = 2048
-"""So many NULs at the end are padding; more are a hole (a file whose end was lost in a power cut)."""
-
-FIRST_WINDOW: Final = 4096  # most headers fit
-JUMP_WINDOW: Final = 1024  # behind a skipped value; 1,000 large private values stay within `read_bytes`
-LAST_WINDOW: Final = 1 << 16
-HEAD_BYTES: Final = 12  # the longest element header: tag, VR, reserved, 32-bit length
-
 _SHORT_VRS: Final = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
 _LONG_VRS: Final = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
 HAS_LONG_LENGTH: Final = dict.fromkeys(_SHORT_VRS, False) | dict.fromkeys(_LONG_VRS, True)
 """Every VR and whether its length has 32 bits (DICOM PS3.5 table 7.1-1)."""
-
-
-class TruncatedHeader(HeaderError):  # noqa: N818 - named as the tree in errors is
-    """The dataset ends inside an element."""
-
-
-class EmptyDataset(HeaderError):  # noqa: N818
-    """There is no dataset."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeaderLimits:
-    """What one header may cost. `elements` counts the top level, `nested_elements` all below it."""
-
-    read_bytes: int = 1 << 20
-    elements: int = 2000
-    nested_elements: int = 100_000
-    depth: int = 64
-    inflated_bytes: int = 4 << 20
-    inflate_ratio: int = 1000
-
-
-DEFAULT_LIMITS: Final = HeaderLimits()
-
-
-class Source:
-    """A forward window over the bytes of a dataset, which counts what it reads.
-
-    `end` is the offset behind the last byte; it moves forward when a read comes back short.
-    """
-
-    __slots__ = ("_last_head", "_next_window", "_read_at", "base", "data", "end", "left")
-
-    def __init__(self, read_at: ReadAt, *, end: int, read_bytes: int) -> None:
-        self._read_at = read_at
-        self._next_window = FIRST_WINDOW
-        self.end = end
-        self.left = read_bytes
-        self.data = b""
-        self.base = 0
-        self._last_head = -1  # index up to which a whole element header lies in the window
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Read past the window; short only at the end. Raises `LimitExceeded` when nothing may be read."""
-        wanted = min(size, self.end - offset, self.left)
-        if wanted <= 0:
-            if offset < self.end and size > 0:
-                raise LimitExceeded("The header needs more bytes than a header may have.")
-            return b""
-        data = self._read_at(offset, wanted)[:wanted]
-        self.left -= len(data)
-        if len(data) < wanted:
-            self.end = offset + len(data)
-        return data
-
-    def index(self, offset: int) -> int:
-        """Where `offset` is in `data`, with room for an element header (zeros behind the end)."""
-        index = offset - self.base
-        if 0 <= index <= self._last_head:
-            return index
-        is_next = 0 <= index <= len(self.data)
-        size = self._next_window if is_next or not self.data else JUMP_WINDOW
-        data = self.read(offset, size)
-        if len(data) < HEAD_BYTES and offset + len(data) < self.end:
-            raise LimitExceeded("The header needs more bytes than a header may have.")
-        self._next_window = min(2 * size, LAST_WINDOW)
-        self.base = offset
-        self.data = data + bytes(HEAD_BYTES)
-        self._last_head = len(data) - (0 if offset + len(data) >= self.end else HEAD_BYTES)
-        return 0
-
-    def value(self, offset: int, size: int) -> bytes:
-        """The first `VALUE_BYTES` of the value at `offset`. Raises `TruncatedHeader`, `LimitExceeded`."""
-        size = min(size, VALUE_BYTES)
-        index = offset - self.base
-        if index + size <= len(self.data) - HEAD_BYTES:
-            return self.data[index : index + size]
-        if size > self.left:
-            raise LimitExceeded("The header needs more bytes than a header may have.")
-        data = self.read(offset, size)
-        if len(data) < size:
-            raise TruncatedHeader()
-        return data
-
-    def is_padding(self, offset: int) -> bool:
-        """Whether nothing but a few NULs follows."""
-        data = self.read(offset, PADDING_BYTES + 1)
-        return len(data) <= PADDING_BYTES and offset + len(data) >= self.end and not any(data)
 
 
 class Elements:
@@ -174,6 +102,70 @@ class Elements:
             raise TruncatedHeader()
         return group << 16 | element, vr, self._length(source.data, index + 8)[0], offset + 12
 
+    def skim(
+        self, offset: int, last: int, highest: int, wanted: frozenset[int], values: dict[int, Value]
+    ) -> tuple[int, int, int]:
+        """Step over the plain elements of the window: where that ended, their last tag, how many they were.
+
+        Plain is what has a known VR, a defined length and the next higher tag; wanted ones go to `values`.
+        `head` judges all others, and the value of the last plain element may run past the end.
+        """
+        source = self.source
+        index = offset - source.base
+        if index < 0:
+            return offset, last, 0
+        skim = self._skim_implicit if self.is_implicit else self._skim_explicit
+        index, last, count = skim(index, last, highest, wanted, values)
+        return source.base + index, last, count
+
+    def _skim_explicit(
+        self, index: int, last: int, highest: int, wanted: frozenset[int], values: dict[int, Value]
+    ) -> tuple[int, int, int]:
+        data, last_head, filled = self.source.data, self.source.last_head, self.source.filled
+        with_vr, length_of, has_long_length = self._with_vr, self._length, HAS_LONG_LENGTH.get
+        count = 0
+        while index <= last_head:
+            group, element, vr, length = with_vr(data, index)
+            tag = group << 16 | element
+            if not last < tag <= highest:
+                break
+            is_long = has_long_length(vr)
+            if is_long is False:
+                start = index + 8
+            elif is_long is None or (length := length_of(data, index + 8)[0]) == UNDEFINED:
+                break
+            else:
+                start = index + 12
+            if tag in wanted:
+                if length > VALUE_BYTES or start + length > filled:
+                    break
+                values[tag] = vr, data[start : start + length]
+            index = start + length
+            last = tag
+            count += 1
+        return index, last, count
+
+    def _skim_implicit(
+        self, index: int, last: int, highest: int, wanted: frozenset[int], values: dict[int, Value]
+    ) -> tuple[int, int, int]:
+        data, last_head, filled = self.source.data, self.source.last_head, self.source.filled
+        plain = self._plain
+        count = 0
+        while index <= last_head:
+            group, element, length = plain(data, index)
+            tag = group << 16 | element
+            if not last < tag <= highest or length == UNDEFINED:
+                break
+            start = index + 8
+            if tag in wanted:
+                if length > VALUE_BYTES or start + length > filled:
+                    break
+                values[tag] = None, data[start : start + length]
+            index = start + length
+            last = tag
+            count += 1
+        return index, last, count
+
     def _no_head(self, offset: int) -> tuple[int, bytes | None, int, int]:
         if offset > self.source.end or not self.source.is_padding(offset):
             raise TruncatedHeader()
@@ -191,9 +183,7 @@ class Elements:
         return Elements(self.source, is_implicit=True, is_little=is_little)
 
 
-_STRUCTS: Final = {
-    form: Struct(form) for order in "<>" for form in (f"{order}HHL", f"{order}HH2sH", f"{order}L")
-}
+_STRUCTS: Final = {form: Struct(form) for order in "<>" for form in (f"{order}HHL", f"{order}HH2sH", f"{order}L")}
 
 
 def top_elements(source: Source, offset: int, *, is_implicit: bool, is_little: bool) -> Elements:
@@ -220,18 +210,21 @@ def collect(
     `highest`. Raises `HeaderError` when a value or sequence cannot be followed.
     """
     source = elements.source
-    head = elements.head
     values: dict[int, Value] = {}
+    last = GROUP_0_END
+    elements_left = limits.elements
     nested_left = limits.nested_elements
-    for _ in range(limits.elements + 1):
-        tag, vr, length, value_offset = head(offset)
+    while elements_left >= 0:
+        offset, last, count = elements.skim(offset, last, highest, wanted, values)
+        tag, vr, length, value_offset = elements.head(offset)
         if tag > highest or tag == END:
             _refuse_stray(tag)
             return values, offset
-        if tag <= 0xFFFF:  # group 0 is the command set's (DICOM PS3.7 6.3.1)
+        if tag <= GROUP_0_END:
             if source.is_padding(offset):
                 return values, source.end
             raise HeaderError("The dataset holds an element that no dataset may hold.")
+        elements_left -= count + 1
         if length == UNDEFINED:
             offset, nested_left = skip_undefined(elements, vr, value_offset, nested_left, limits.depth)
             continue
@@ -240,6 +233,7 @@ def collect(
             raise TruncatedHeader()
         if tag in wanted and tag not in values:
             values[tag] = vr, source.value(value_offset, length)
+        last = max(last, tag)
     raise LimitExceeded("The dataset has more elements than a header may have.")
 
 

@@ -14,9 +14,7 @@ from archive.errors import ConfigurationError
 from archive.model import HEADER_TAGS, InstanceHeader, header_value
 from archive.rules.header import tag_of
 
-DEFAULT_TEMPLATE: Final = (
-    "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
-)
+DEFAULT_TEMPLATE: Final = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
 """XNAT's `dicomFileNameTemplate`; ``.dcm`` is added to it."""
 
 MAX_NAME_BYTES: Final = 200  # leaves room for a collision mark and a temporary suffix below NAME_MAX (255)
@@ -31,8 +29,7 @@ _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _HASH_PREFIX: Final = "Hash"
 _HASH_DELIMITER: Final = "With"
 _HASH_PROBLEM: Final = (
-    "You can't specify a Hash without specifying at least two DICOM header values "
-    "joined by the With delimiter."
+    "You can't specify a Hash without specifying at least two DICOM header values joined by the With delimiter."
 )
 _SERIES_NUMBER: Final = re.compile(r"(?!\.)[\w.-]{1,64}", re.ASCII)
 _NUMBERED_SCAN: Final = re.compile(r"(.+)-([A-Z]{2})([0-9]{1,9})", re.DOTALL)

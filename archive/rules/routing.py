@@ -153,9 +153,7 @@ class Router:
         With every receiver value that looks like an expression and is none.
     """
 
-    def __init__(
-        self, *, receiver: ReceiverRouting, rules: RuleSet, site: RuleSet, projects: ProjectList
-    ) -> None:
+    def __init__(self, *, receiver: ReceiverRouting, rules: RuleSet, site: RuleSet, projects: ProjectList) -> None:
         problems: list[str] = []
         self._receiver = receiver
         self._projects = projects
@@ -193,9 +191,7 @@ class Router:
             if not name:
                 continue
             if step.is_explicit and name.casefold() == UNASSIGNED.casefold():
-                return LabelChoice(
-                    value=None, rule=_with_passed_over(f"{step.rule} {UNASSIGNED}", passed_over)
-                )
+                return LabelChoice(value=None, rule=_with_passed_over(f"{step.rule} {UNASSIGNED}", passed_over))
             project = self._project_id(step, text, name)
             if project is not None:
                 return LabelChoice(value=project, rule=_with_passed_over(step.rule, passed_over))

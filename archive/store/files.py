@@ -122,9 +122,7 @@ def write_atomically(root_fd: int, relative: str, content: bytes) -> None:
     folder, name = split(relative)
     temporary = f".{name}.{os.getpid()}.tmp"
     with open_folder(root_fd, folder) as folder_fd:
-        fd = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE, dir_fd=folder_fd
-        )
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE, dir_fd=folder_fd)
         try:
             with os.fdopen(fd, "wb") as stream:
                 stream.write(content)

@@ -102,9 +102,7 @@ def prepare(path: Path, *, allow_remote: bool = False) -> Root:
         )
     kind = _file_system(root.path)
     if kind in _REMOTE and not allow_remote:
-        raise RootError(
-            f"The root {path} is on {kind}; locks and fsync do not hold there.", hint="use a local disk"
-        )
+        raise RootError(f"The root {path} is on {kind}; locks and fsync do not hold there.", hint="use a local disk")
     return root
 
 
@@ -117,9 +115,7 @@ def open_existing(path: Path) -> Root:
         There is no catalogue at this path.
     """
     if not (path / CATALOGUE_NAME).exists():
-        raise RootError(
-            f"There is no prearc root at {path}.", hint=f"prearc --root {path} serve   (makes one)"
-        )
+        raise RootError(f"There is no prearc root at {path}.", hint=f"prearc --root {path} serve   (makes one)")
     return Root(path.resolve())
 
 

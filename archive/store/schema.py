@@ -57,8 +57,7 @@ _FIRST: Final = (
     # the latest session of a key, which a new one follows
     "CREATE INDEX session_key ON session(key_project, key_study, key_label)",
     # the archived session of a label
-    "CREATE UNIQUE INDEX session_archived ON session(project, label)"
-    " WHERE status = 'ARCHIVED' AND is_archived = 1",
+    "CREATE UNIQUE INDEX session_archived ON session(project, label) WHERE status = 'ARCHIVED' AND is_archived = 1",
     # SESSION as project/timestamp/folder
     "CREATE UNIQUE INDEX session_folder ON session(IFNULL(project, ''), timestamp, folder)",
     # the daemon's look for idle sessions and for those to archive; status counts
@@ -92,6 +91,8 @@ _FIRST: Final = (
         size_bytes INTEGER NOT NULL DEFAULT 0
     ) STRICT""",
     "CREATE UNIQUE INDEX scan_folder ON scan(session_id, scan)",
+    # trace by series UID
+    "CREATE INDEX scan_series_uid ON scan(series_instance_uid)",
     "CREATE UNIQUE INDEX scan_series ON scan(session_id, study_instance_uid, series_key)",
     """CREATE TABLE instance (
         id INTEGER PRIMARY KEY,
@@ -147,7 +148,8 @@ _FIRST: Final = (
     "CREATE INDEX session_log_session ON session_log(session_id)",
     """CREATE TABLE event (
         id INTEGER PRIMARY KEY AUTOINCREMENT, happened_at TEXT NOT NULL, actor TEXT NOT NULL,
-        kind TEXT NOT NULL, session_id INTEGER, detail TEXT NOT NULL, previous_hash TEXT NOT NULL, hash TEXT NOT NULL
+        kind TEXT NOT NULL, session_id INTEGER, detail TEXT NOT NULL,
+        previous_hash TEXT NOT NULL, hash TEXT NOT NULL
     ) STRICT""",
     "CREATE INDEX event_session ON event(session_id)",
     """CREATE TABLE intent (

@@ -31,6 +31,10 @@ _PRAGMAS: Final = (
 )
 
 
+Connection = sqlite3.Connection
+"""What a reader gets; named here so that no other room imports sqlite3."""
+
+
 class Transaction:
     """One write transaction: a connection, who writes, and when."""
 
@@ -102,12 +106,11 @@ class Catalogue:
                     migrations.apply(handle.database)
             self._give(handle)
         except sqlite3.DatabaseError as error:
-            raise RootError(
-                f"The catalogue cannot be opened: {error}.", hint="prearc doctor --rebuild"
-            ) from error
+            raise RootError(f"The catalogue cannot be opened: {error}.", hint="prearc doctor --rebuild") from error
         if unknown:
             raise RootError(
-                f"The catalogue was made by a newer prearc (migration {unknown}).", hint="install that version"
+                f"The catalogue was made by a newer prearc (migration {unknown}).",
+                hint="install that version",
             )
         _sync_folder(self._path.parent)  # the file's own entry
 

@@ -11,9 +11,7 @@ from archive.model import Event
 from archive.store.catalogue.connection import Transaction
 
 
-def append(
-    tx: Transaction, kind: str, session_id: int | None, detail: Mapping[str, Any] | None = None
-) -> None:
+def append(tx: Transaction, kind: str, session_id: int | None, detail: Mapping[str, Any] | None = None) -> None:
     """Record that something happened, in the transaction that makes it happen."""
     last = tx.execute("SELECT hash FROM event ORDER BY id DESC LIMIT 1").fetchone()
     previous = last[0] if last else ""
@@ -36,9 +34,7 @@ def first_broken_link(connection: sqlite3.Connection) -> int | None:
     """The id of the first event whose hash does not follow from its content and its predecessor."""
     previous = ""
     for row in connection.execute("SELECT * FROM event ORDER BY id"):
-        digest = _digest(
-            previous, row["happened_at"], row["actor"], row["kind"], row["session_id"], row["detail"]
-        )
+        digest = _digest(previous, row["happened_at"], row["actor"], row["kind"], row["session_id"], row["detail"])
         if row["previous_hash"] != previous or row["hash"] != digest:
             return int(row["id"])
         previous = digest

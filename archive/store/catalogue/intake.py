@@ -69,8 +69,7 @@ class NewInstance:
 
 
 _ACCEPTING: Final = (
-    "SELECT id, status, path FROM session"
-    " WHERE key_project = ? AND key_study = ? AND key_label = ? AND accepts = 1"
+    "SELECT id, status, path FROM session WHERE key_project = ? AND key_study = ? AND key_label = ? AND accepts = 1"
 )
 
 
@@ -100,9 +99,7 @@ def close_association(tx: Transaction, association_id: int) -> None:
     """The association ended: the clocks of its sessions run again unless another still holds them."""
     held = [
         row[0]
-        for row in tx.execute(
-            "SELECT session_id FROM association_session WHERE association_id = ?", (association_id,)
-        )
+        for row in tx.execute("SELECT session_id FROM association_session WHERE association_id = ?", (association_id,))
     ]
     tx.execute("DELETE FROM association_session WHERE association_id = ?", (association_id,))
     tx.execute("UPDATE association SET is_open = 0 WHERE id = ?", (association_id,))
@@ -116,9 +113,7 @@ def close_association(tx: Transaction, association_id: int) -> None:
 
 def open_associations(connection: sqlite3.Connection) -> list[tuple[int, str]]:
     """(id, owner) of every association the catalogue believes open."""
-    return [
-        (row[0], row[1]) for row in connection.execute("SELECT id, owner FROM association WHERE is_open = 1")
-    ]
+    return [(row[0], row[1]) for row in connection.execute("SELECT id, owner FROM association WHERE is_open = 1")]
 
 
 def has_open_association(connection: sqlite3.Connection, session_id: int) -> bool:
@@ -127,9 +122,7 @@ def has_open_association(connection: sqlite3.Connection, session_id: int) -> boo
     return connection.execute(sql, (session_id,)).fetchone() is not None
 
 
-def allocate(
-    tx: Transaction, claim: Claim, header: InstanceHeader, association: AssociationFacts
-) -> Place:
+def allocate(tx: Transaction, claim: Claim, header: InstanceHeader, association: AssociationFacts) -> Place:
     """A place for an instance: its session (found, reopened or made), held open, and its scan folder.
 
     The caller makes the folders before the transaction commits, so that a place in the catalogue is always
@@ -139,8 +132,7 @@ def allocate(
     session_id, path, is_new = _session(tx, claim)
     _hold(tx, session_id, association.id)
     tx.execute(
-        "INSERT INTO session_study(session_id, study_instance_uid, facts) VALUES (?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
+        "INSERT INTO session_study(session_id, study_instance_uid, facts) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         (session_id, claim.study.study_instance_uid, rows.study_text(claim.study)),
     )
     scan_id, scan, is_new_scan = _scan(tx, session_id, header)
@@ -170,9 +162,7 @@ def _session(tx: Transaction, claim: Claim) -> tuple[int, str, bool]:
     return (*_create(tx, claim, key, follows_id=previous), True)
 
 
-def _create(
-    tx: Transaction, claim: Claim, key: tuple[str, str, str], *, follows_id: int | None
-) -> tuple[int, str]:
+def _create(tx: Transaction, claim: Claim, key: tuple[str, str, str], *, follows_id: int | None) -> tuple[int, str]:
     moment = tx.now
     while sessions.by_folder(tx.connection, claim.project, folder_timestamp(moment), claim.label):
         moment += timedelta(milliseconds=1)
@@ -308,8 +298,7 @@ def insert_instance(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | 
     )
     for table, row_id in (("scan", place.scan_id), ("session", place.session_id)):
         tx.execute(
-            f"UPDATE {table} SET instance_count = instance_count + 1, size_bytes = size_bytes + ?"  # noqa: S608
-            " WHERE id = ?",
+            f"UPDATE {table} SET instance_count = instance_count + 1, size_bytes = size_bytes + ? WHERE id = ?",
             (file.size_bytes, row_id),
         )
     return (Outcome.HELD if others else Outcome.STORED), int(cursor.lastrowid or 0)

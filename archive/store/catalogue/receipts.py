@@ -58,16 +58,14 @@ def insert(
 
 def trace(connection: sqlite3.Connection, uid: str, *, limit: int = 10_000) -> list[Receipt]:
     """The receipts of a SOP Instance UID, or of every instance of a study or series UID, oldest first."""
-    found = connection.execute(
-        f"{SELECT} WHERE r.sop_instance_uid = ? ORDER BY r.id LIMIT ?", (uid, limit)
-    ).fetchall()
+    found = connection.execute(f"{SELECT} WHERE r.sop_instance_uid = ? ORDER BY r.id LIMIT ?", (uid, limit)).fetchall()
     if not found:
         found = connection.execute(
-            f"""{SELECT} WHERE r.instance_id IN (SELECT id FROM instance WHERE scan_id IN
-                (SELECT id FROM scan WHERE session_id IN (SELECT session_id FROM session_study
-                 WHERE study_instance_uid = ?) AND study_instance_uid = ?
-                 UNION SELECT id FROM scan WHERE series_instance_uid = ?)) ORDER BY r.id LIMIT ?""",
-            (uid, uid, uid, limit),
+            f"""{SELECT} WHERE r.sop_instance_uid IN (SELECT sop_instance_uid FROM instance WHERE scan_id IN
+                (SELECT c.id FROM session_study y JOIN scan c USING (session_id, study_instance_uid)
+                 WHERE y.study_instance_uid = ? UNION SELECT id FROM scan WHERE series_instance_uid = ?))
+                ORDER BY r.id LIMIT ?""",
+            (uid, uid, limit),
         ).fetchall()
     return [rows.receipt(row) for row in found]
 

@@ -53,13 +53,11 @@ def find(
     if since is not None:
         clauses.append("s.received_last >= ?")
         values.append(since)
-    sql = f"{SELECT} WHERE {' AND '.join(clauses)} ORDER BY s.id"  # noqa: S608 - fixed clauses
+    sql = f"{SELECT} WHERE {' AND '.join(clauses)} ORDER BY s.id"
     return [rows.session(row) for row in connection.execute(sql, tuple(values))]
 
 
-def by_folder(
-    connection: sqlite3.Connection, project: str | None, timestamp: str, folder: str
-) -> Session | None:
+def by_folder(connection: sqlite3.Connection, project: str | None, timestamp: str, folder: str) -> Session | None:
     """The session with XNAT's identity."""
     row = connection.execute(
         f"{SELECT} WHERE IFNULL(s.project, '') = ? AND s.timestamp = ? AND s.folder = ?",
@@ -144,13 +142,15 @@ def set_columns(tx: Transaction, session_id: int, **columns: object) -> None:
     if "status" in columns:
         raise ValueError("status changes go through apply()")
     names = ", ".join(f"{name} = ?" for name in columns)
-    tx.execute(f"UPDATE session SET {names} WHERE id = ?", (*columns.values(), session_id))  # noqa: S608
+    tx.execute(f"UPDATE session SET {names} WHERE id = ?", (*columns.values(), session_id))
 
 
-def column(connection: sqlite3.Connection, session_id: int, name: str) -> Any:
-    """One raw column of a session."""
-    row = connection.execute(f"SELECT {name} FROM session WHERE id = ?", (session_id,)).fetchone()  # noqa: S608
-    return row[0] if row else None
+def raw_columns(connection: sqlite3.Connection, session_id: int) -> dict[str, Any]:
+    """Every column of a session, for the manifest and for inverses."""
+    row = connection.execute("SELECT * FROM session WHERE id = ?", (session_id,)).fetchone()
+    if row is None:
+        raise NotFound(f"There is no session {session_id}.", hint="prearc session list")
+    return dict(row)
 
 
 def recount(tx: Transaction, session_id: int) -> None:
@@ -184,7 +184,7 @@ def log(connection: sqlite3.Connection, session_ids: Iterable[int]) -> list[tupl
     return [
         (row["logged_at"], row["text"])
         for row in connection.execute(
-            f"SELECT logged_at, text FROM session_log WHERE session_id IN ({marks}) ORDER BY id",  # noqa: S608
+            f"SELECT logged_at, text FROM session_log WHERE session_id IN ({marks}) ORDER BY id",
             wanted,
         )
     ]

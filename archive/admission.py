@@ -1,0 +1,75 @@
+"""Whether the node may take instances now: free space with hysteresis, and a store that holds what it gets."""
+
+import threading
+from typing import Final
+
+from archive.clock import Clock
+from archive.config import NodeSettings
+from archive.errors import OutOfSpace, StoreError
+from archive.store.root import Root
+
+_LOOK_SECONDS: Final = 1.0
+_PROBE_SECONDS: Final = 5.0
+
+
+class Admission:
+    """P0. Shared by the threads of one process; every process looks for itself."""
+
+    def __init__(self, root: Root, settings: NodeSettings, clock: Clock) -> None:
+        self._root, self._settings, self._clock = root, settings, clock
+        self._guard = threading.Lock()
+        self._reason: str | None = None
+        self._looked_at = float("-inf")
+        self._degraded: str | None = None
+        self._probed_at = 0.0
+
+    def reason(self) -> str | None:
+        """Why nothing can be taken now; None when all is well. Looks at the disk once a second at most."""
+        with self._guard:
+            now = self._clock.monotonic()
+            if self._degraded is not None:
+                return self._recover(now)
+            if now - self._looked_at >= _LOOK_SECONDS:
+                self._looked_at = now
+                self._reason = self._short_of_space()
+            return self._reason
+
+    def degrade(self, error: StoreError) -> None:
+        """The store failed in a way that waiting for space does not mend: take nothing until a probe succeeds."""
+        if isinstance(error, OutOfSpace):
+            return
+        with self._guard:
+            self._degraded = error.message
+            self._probed_at = self._clock.monotonic()
+
+    def _short_of_space(self) -> str | None:
+        low, high = water_marks(self._root, self._settings)
+        mark = high if self._reason is not None else low
+        try:
+            free = self._root.free_bytes()
+        except OSError as error:
+            return f"the disk does not answer: {error.strerror}"
+        return f"free space {free} bytes is below {mark} bytes" if free < mark else None
+
+    def _recover(self, now: float) -> str | None:
+        if now - self._probed_at >= _PROBE_SECONDS:
+            self._probed_at = now
+            try:
+                self._root.probe()
+            except OSError:
+                return self._degraded
+            self._degraded = None
+        return self._degraded
+
+
+def water_marks(root: Root, settings: NodeSettings) -> tuple[int, int]:
+    """(low, high) water in bytes: configured, or by default 1 and 2 GiB but at most 1 and 2 % of the disk."""
+    share = root.total_bytes() // 100
+    low = settings.low_water_bytes
+    high = settings.high_water_bytes
+    stated = settings.model_fields_set
+    if "low_water_bytes" not in stated:
+        low = min(low, share)
+    if "high_water_bytes" not in stated:
+        high = max(low, min(high, 2 * share))
+    return low, high

@@ -1,0 +1,125 @@
+"""Group commit (durability P6-P8): whoever's turn it is commits for all who wait.
+
+There is no committer thread: the first to get the turn syncs the folders and commits whatever is queued, and the
+others, who queued up behind it meanwhile, find their work done. An association alone never waits for company;
+many share one fsync and one transaction. (docs/decisions/0004-group-commit.md)
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from archive import failpoints
+from archive.errors import ArchiveError, InDoubt, StoreError
+from archive.store import files
+from archive.store.catalogue.connection import Catalogue, Transaction
+
+T = TypeVar("T")
+
+
+class Pending(Generic[T]):
+    """Work that waits for a commit: `folder` to sync first (or None), `apply` to run in the transaction."""
+
+    def __init__(self, apply: Callable[[Transaction], T], *, folder: str | None = None) -> None:
+        self.apply = apply
+        self.folder = folder
+        self.is_done = False
+        self.is_committed = False
+        self.failure: StoreError | None = None
+        self._result: T | None = None
+
+    def run(self, tx: Transaction) -> None:
+        """Apply in the transaction; counts only once the transaction is committed."""
+        self._result = self.apply(tx)
+
+    def outcome(self) -> T:
+        """What `apply` returned; raises the failure of the sync or the commit."""
+        if not self.is_committed:
+            raise self.failure or StoreError("The commit was interrupted.")
+        return self._result  # type: ignore[return-value]
+
+
+class Committer:
+    """The queue of one process."""
+
+    def __init__(self, root_fd: int, catalogue: Catalogue, *, batch: int) -> None:
+        self._root_fd, self._catalogue, self._batch = root_fd, catalogue, batch
+        self._queue: deque[Pending[object]] = deque()
+        self._guard = threading.Lock()
+        self._turn = threading.Lock()
+
+    def submit(self, pending: Pending[T]) -> T:
+        """Wait until the work is durable.
+
+        Raises
+        ------
+        InDoubt
+            The commit failed and may yet come to light: keep every file.
+        StoreError
+            The folder could not be synced or a statement failed: nothing was committed.
+        """
+        with self._guard:
+            self._queue.append(pending)  # type: ignore[arg-type]
+        with self._turn:
+            while not pending.is_done:
+                self._commit(self._take())
+        return pending.outcome()
+
+    def _take(self) -> list[Pending[object]]:
+        with self._guard:
+            count = min(len(self._queue), self._batch)
+            return [self._queue.popleft() for _ in range(count)]
+
+    def _commit(self, batch: Sequence[Pending[object]]) -> None:
+        try:
+            self._sync_folders(batch)
+            ready = [pending for pending in batch if pending.failure is None]
+            if ready:
+                self._commit_rows(ready)
+        finally:
+            for pending in batch:
+                pending.is_done = True
+
+    def _sync_folders(self, batch: Sequence[Pending[object]]) -> None:
+        for folder in {pending.folder for pending in batch if pending.folder is not None}:
+            try:
+                failpoints.hit("P6")
+                files.sync_folder(self._root_fd, folder)
+            except FileNotFoundError:
+                pass  # the session moved on: `apply` sees it and the file is re-homed
+            except OSError as error:
+                failure = files.store_error(error, "syncing a folder")
+                for pending in batch:
+                    if pending.folder == folder:
+                        pending.failure = failure
+
+    def _commit_rows(self, batch: Sequence[Pending[object]]) -> None:
+        try:
+            with self._catalogue.write() as tx:
+                for pending in batch:
+                    pending.run(tx)
+                failpoints.hit("P7")
+            for pending in batch:
+                pending.is_committed = True
+        except InDoubt as error:
+            self._fail(batch, error)
+        except (ArchiveError, OSError) as error:
+            if len(batch) > 1:  # one of them may be the cause: each for itself
+                for pending in batch:
+                    self._commit_rows([pending])
+            else:
+                self._fail(batch, _as_store_error(error))
+
+    @staticmethod
+    def _fail(batch: Sequence[Pending[object]], failure: StoreError) -> None:
+        for pending in batch:
+            pending.failure = failure
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, OSError):
+        return files.store_error(error, "committing")
+    return StoreError(str(error))

@@ -1,0 +1,227 @@
+"""Filing: a synced part goes to its place, gets its row and its receipt (durability P4-P8)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from archive import failpoints
+from archive.clock import Clock
+from archive.committer import Committer, Pending
+from archive.errors import InDoubt, StoreError
+from archive.findings import FACTS, Finding, FindingKind
+from archive.model import InstanceHeader, Outcome, Receipt, Study, scan_files_path
+from archive.rules.naming import NameTemplate, collision_name
+from archive.store import files, manifest
+from archive.store.catalogue import findings, intake, receipts
+from archive.store.catalogue.connection import Catalogue, Transaction
+from archive.store.catalogue.intake import AssociationFacts, Claim, NewInstance, Place
+from archive.store.parts import Part
+from archive.store.root import Root
+
+_ATTEMPTS: Final = 8
+_DIGEST_LENGTHS: Final = (0, 8, 16, 64)
+
+Places = dict[tuple[str, str, str, str], Place]
+"""The places an association knows already, by project, study, label and series."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filing:
+    """All that decides where one instance goes and what its receipt says."""
+
+    claim: Claim
+    header: InstanceHeader
+    association: AssociationFacts
+    rule: str
+    success_status: int
+
+
+class Filer:
+    """Files instances into prearchive sessions; threads share it."""
+
+    def __init__(
+        self, root: Root, catalogue: Catalogue, committer: Committer, *, template: NameTemplate, clock: Clock
+    ) -> None:
+        self._root, self._catalogue, self._committer = root, catalogue, committer
+        self._template, self._clock = template, clock
+
+    def file(self, part: Part, filing: Filing, places: Places) -> Receipt:
+        """Link the part into its scan folder, commit its row, and say what became of it.
+
+        When the session left RECEIVING meanwhile, the file is re-homed to the follow-up session before anything
+        is answered.
+
+        Raises
+        ------
+        StoreError
+            Nothing may be acknowledged. After `InDoubt` the file stays where it is: its row may come to light.
+        """
+        for attempt in range(_ATTEMPTS):
+            place = self._place(filing, places, make_folder=attempt > 0)
+            receipt = self._file_at(place, part, filing)
+            if receipt is not None:
+                return receipt
+            places.pop(_place_key(filing), None)
+        raise StoreError("The session kept changing while an instance was filed.", hint="prearc status")
+
+    def _file_at(self, place: Place, part: Part, filing: Filing) -> Receipt | None:
+        uid, digest = filing.header.sop_instance_uid, part.dataset_sha256
+        with self._catalogue.read() as connection:
+            known = intake.same_instance(connection, place.session_id, uid, digest)
+        if known is not None and not known["is_missing"]:
+            return self._acknowledge_known(known["id"], place, part, filing)
+        name = self._template.name(filing.header)
+        if known is not None and known["scan_id"] == place.scan_id:
+            name = known["file_name"]  # its file was lost: this one takes its name
+        linked = self._link(place, part, name)
+        if linked is None:
+            return None
+        new = NewInstance(place=place, header=filing.header, file=part.record(linked))
+        folder = scan_files_path(place.session_path, place.scan)
+        try:
+            filed = self._committer.submit(Pending(lambda tx: self._record(tx, new, filing), folder=folder))
+        except InDoubt:
+            raise
+        except StoreError:
+            self._take_back(place, linked)
+            raise
+        if filed is None or filed.outcome is Outcome.ALREADY_STORED:
+            self._take_back(place, linked)
+        return filed
+
+    def _place(self, filing: Filing, places: Places, *, make_folder: bool) -> Place:
+        key = _place_key(filing)
+        place = places.get(key)
+        if place is not None:
+            return place
+        try:
+            with self._catalogue.write() as tx:
+                place = intake.allocate(tx, filing.claim, filing.header, filing.association)
+                if place.is_new_session or place.is_new_scan or make_folder:
+                    files.make_folder(self._root.fd, scan_files_path(place.session_path, place.scan))
+                if place.is_new_session:
+                    manifest.write(self._root.fd, tx.connection, place.session_id)
+        except OSError as error:
+            raise files.store_error(error, "making a scan folder") from error
+        places[key] = place
+        return place
+
+    def _link(self, place: Place, part: Part, name: str) -> str | None:
+        """P5: the name the part got; None when the folder is gone because the session moved on."""
+        folder = scan_files_path(place.session_path, place.scan)
+        for length in _DIGEST_LENGTHS:
+            candidate = collision_name(name, part.dataset_sha256, length) if length else name
+            try:
+                failpoints.hit("P5")
+                files.link(self._root.fd, part.path, f"{folder}/{candidate}")
+            except FileExistsError:
+                if part.is_same_file_content(f"{folder}/{candidate}"):
+                    return candidate
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                raise files.store_error(error, "linking an instance") from error
+            else:
+                return candidate
+        raise StoreError("Every name of an instance is taken by other bytes.", hint="prearc doctor")
+
+    def _record(self, tx: Transaction, new: NewInstance, filing: Filing) -> Receipt | None:
+        inserted = intake.insert_instance(tx, new)
+        if inserted is None:
+            return None
+        outcome, instance_id = inserted
+        if outcome is Outcome.HELD:
+            findings.add_once(tx, new.place.session_id, _differs(new.header.sop_instance_uid, new.place.session_id))
+        return self._receipt(tx, outcome, instance_id, new.place, new.file.dataset_sha256, new.file.name, filing)
+
+    def _acknowledge_known(self, instance_id: int, place: Place, part: Part, filing: Filing) -> Receipt:
+        def record(tx: Transaction) -> Receipt:
+            digest = part.dataset_sha256
+            return self._receipt(tx, Outcome.ALREADY_STORED, instance_id, place, digest, None, filing)
+
+        return self._committer.submit(Pending(record))
+
+    def _receipt(
+        self,
+        tx: Transaction,
+        outcome: Outcome,
+        instance_id: int,
+        place: Place,
+        digest: str,
+        name: str | None,
+        filing: Filing,
+    ) -> Receipt:
+        association, uid = filing.association, filing.header.sop_instance_uid
+        receipts.insert(
+            tx,
+            association_id=association.id,
+            sop_instance_uid=uid,
+            outcome=outcome,
+            status=filing.success_status,
+            session_id=place.session_id,
+            instance_id=instance_id,
+            dataset_sha256=digest,
+            rule=filing.rule,
+        )
+        return Receipt(
+            sop_instance_uid=uid,
+            outcome=outcome,
+            status=filing.success_status,
+            calling_ae_title=association.calling_ae_title,
+            called_ae_title=association.called_ae_title,
+            peer=association.peer_host,
+            received_at=tx.now,
+            session_id=place.session_id,
+            path=f"{scan_files_path(place.session_path, place.scan)}/{name}" if name else None,
+            dataset_sha256=digest,
+            rule=filing.rule,
+        )
+
+    def _take_back(self, place: Place, name: str) -> None:
+        """Remove a name that got no row. Another association may have given it one meanwhile: look first."""
+        path = f"{scan_files_path(place.session_path, place.scan)}/{name}"
+        try:
+            with self._catalogue.write() as tx:
+                if not intake.is_listed(tx.connection, place.scan_id, name):
+                    files.unlink(self._root.fd, path)
+        except (StoreError, OSError):
+            pass  # an unlisted file: recovery and `prearc doctor` report it
+
+
+def study_of(header: InstanceHeader) -> Study:
+    """The study facts an instance carries."""
+    return Study(
+        study_instance_uid=header.study_instance_uid,
+        patient_id=header.patient_id,
+        patient_name=header.patient_name,
+        patient_birth_date=header.patient_birth_date,
+        patient_sex=header.patient_sex,
+        study_date=header.study_date,
+        study_time=header.study_time,
+        study_description=header.study_description,
+        accession_number=header.accession_number,
+        manufacturer=header.manufacturer,
+        manufacturer_model_name=header.manufacturer_model_name,
+        station_name=header.station_name,
+        device_serial_number=header.device_serial_number,
+        institution_name=header.institution_name,
+    )
+
+
+def _place_key(filing: Filing) -> tuple[str, str, str, str]:
+    claim = filing.claim
+    return (
+        claim.project or "",
+        claim.study.study_instance_uid,
+        claim.label,
+        intake.series_key(filing.header),
+    )
+
+
+def _differs(sop_instance_uid: str, session_id: int) -> Finding:
+    facts = FACTS[FindingKind.INSTANCE_DIFFERS]
+    return Finding(
+        kind=FindingKind.INSTANCE_DIFFERS,
+        message=facts.message,
+        detail={"sop_instance_uids": [sop_instance_uid]},
+        hint=facts.hint.format(id=session_id),
+    )

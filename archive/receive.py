@@ -1,0 +1,290 @@
+"""Receiving: from the first byte of a dataset to a receipt that survives a power cut (durability P0-P8)."""
+
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from archive import failpoints
+from archive.admission import Admission
+from archive.clock import Clock
+from archive.committer import Committer, Pending
+from archive.config import ReceiverSettings, Settings
+from archive.errors import Busy, HeaderError, LimitExceeded, StoreError
+from archive.filing import Filer, Filing, Places, study_of
+from archive.model import (
+    InstanceHeader,
+    Outcome,
+    Receipt,
+    Refusal,
+    Route,
+    Source,
+    StoreRequest,
+)
+from archive.quarantine import Quarantine
+from archive.rules import header as headers
+from archive.rules.header_walk import EmptyDataset, TruncatedHeader
+from archive.rules.identity import identity_problem, is_uid
+from archive.rules.policy import Policy
+from archive.rules.routing import RouteInput
+from archive.store.catalogue import intake, receipts
+from archive.store.catalogue.connection import Catalogue, Transaction
+from archive.store.catalogue.intake import AssociationFacts, Claim
+from archive.store.parts import Part
+from archive.store.root import Root
+
+IMPLEMENTATION_CLASS_UID: Final = "2.25.207371837152186712377217243834573823745"
+IMPLEMENTATION_VERSION_NAME: Final = "PREARC_0_1"
+
+StatusOf = Callable[[Refusal | None], int]
+log = structlog.get_logger("prearc.receive")
+
+
+class Intake:
+    """The receiving side of one process: its committer, its admission, its quarantine.
+
+    Nothing here is shared with another process but the root and the catalogue.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        catalogue: Catalogue,
+        settings: Settings,
+        policy: Policy,
+        *,
+        status_of: StatusOf,
+        clock: Clock,
+    ) -> None:
+        self.root, self.catalogue, self.settings, self.policy = root, catalogue, settings, policy
+        self.status_of, self.clock = status_of, clock
+        self.owner = uuid.uuid4().hex
+        self._alive = root.locks.named(f"process-{self.owner}")
+        if not self._alive.acquire(holder=f"receiver {self.owner}"):
+            raise Busy("Another process has this one's name.")
+        self._admission = Admission(root, settings.node, clock)
+        self.committer = Committer(root.fd, catalogue, batch=settings.limits.commit_batch)
+        self.filer = Filer(root, catalogue, self.committer, template=policy.template, clock=clock)
+        self.quarantine = Quarantine(root, limit_bytes=settings.limits.quarantine_bytes, clock=clock)
+
+    def admission(self) -> str | None:
+        """Why no association can be taken now (low water, a failing store); None when all is well."""
+        return self._admission.reason()
+
+    def degrade(self, error: StoreError) -> None:
+        """The store failed: admit nothing until a probe succeeds."""
+        log.error("store_failed", error=error.message)
+        self._admission.degrade(error)
+
+    def open(
+        self,
+        *,
+        receiver: ReceiverSettings,
+        calling_ae_title: str,
+        peer_host: str,
+        source: Source = Source.SCP,
+    ) -> "AssociationIntake":
+        """Begin an association; the catalogue learns of it with its first instance."""
+        facts = AssociationFacts(
+            id=(time.time_ns() // 1000) << 10 | secrets.randbits(10),
+            owner=self.owner,
+            calling_ae_title=calling_ae_title,
+            called_ae_title=receiver.ae_title,
+            peer_host=peer_host,
+            source=source,
+        )
+        return AssociationIntake(self, receiver, facts)
+
+    def close(self) -> None:
+        """Nothing is queued once every association is closed; let the process's lock go."""
+        self._alive.release()
+
+
+class AssociationIntake:
+    """One association; its threads use it one at a time."""
+
+    def __init__(self, intake_: Intake, receiver: ReceiverSettings, facts: AssociationFacts) -> None:
+        self._intake, self._receiver, self._facts = intake_, receiver, facts
+        self._router = intake_.policy.router(receiver)
+        self._route_input = RouteInput(
+            calling_ae_title=facts.calling_ae_title,
+            called_ae_title=facts.called_ae_title,
+            peer_host=facts.peer_host,
+        )
+        self._places: Places = {}
+        self._parts: set[Part] = set()
+        self._is_known = False
+        self._is_closed = False
+
+    @property
+    def association_id(self) -> int:
+        return self._facts.id
+
+    def begin(self, request: StoreRequest) -> Part:
+        """P0 and P1: a part for the dataset that follows. Trouble is kept in the part, not raised."""
+        reason = self._intake.admission()
+        instance_uid, class_uid = request.sop_instance_uid, request.sop_class_uid
+        prefix = headers.encode_file_prefix(
+            sop_class_uid=class_uid if is_uid(class_uid) else "",
+            sop_instance_uid=instance_uid if is_uid(instance_uid) else "",
+            transfer_syntax_uid=request.transfer_syntax_uid,
+            calling_ae_title=self._facts.calling_ae_title,
+            implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+            implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+        )
+        part = Part(
+            self._intake.root.fd,
+            prefix=prefix,
+            limit_bytes=self._intake.settings.limits.instance_bytes,
+            failure=StoreError(reason) if reason is not None else None,
+        )
+        self._parts.add(part)
+        return part
+
+    def finish(self, request: StoreRequest, part: Part) -> Receipt:
+        """P2 to P8: blocks until the instance is durable, or says why it is not."""
+        try:
+            if part.failure is not None:
+                return self.refuse(request, Refusal.OUT_OF_RESOURCES, part.failure.message, part)
+            understood = self._understand(request, part)
+            if isinstance(understood, InstanceHeader):
+                return self._store(request, part, understood)
+            refusal, message = understood
+            return self.refuse(request, refusal, message, part)
+        finally:
+            self._forget(part)
+
+    def refuse(self, request: StoreRequest, refusal: Refusal, message: str, part: Part | None = None) -> Receipt:
+        """Trace a refused instance; its bytes go to the quarantine where they may tell something."""
+        path = self._intake.quarantine.keep(part, refusal) if part is not None else None
+        status = self._intake.status_of(refusal)
+        digest = part.dataset_sha256 if part is not None and path is not None else None
+
+        def record(tx: Transaction) -> None:
+            intake.open_association(tx, self._facts)
+            receipts.insert(
+                tx,
+                association_id=self._facts.id,
+                sop_instance_uid=request.sop_instance_uid[:128],
+                outcome=Outcome.REFUSED,
+                status=status,
+                path=path,
+                dataset_sha256=digest,
+                message=f"{refusal}: {message}",
+            )
+
+        try:
+            self._is_known = True
+            self._intake.committer.submit(Pending(record))
+        except StoreError as error:
+            log.error("refusal_not_traced", association=self._facts.id, refusal=refusal, error=error.message)
+        if part is not None:
+            self._forget(part)
+        log.warning("refused", association=self._facts.id, refusal=refusal, status=f"{status:04X}", why=message)
+        return Receipt(
+            sop_instance_uid=request.sop_instance_uid,
+            outcome=Outcome.REFUSED,
+            status=status,
+            calling_ae_title=self._facts.calling_ae_title,
+            called_ae_title=self._facts.called_ae_title,
+            peer=self._facts.peer_host,
+            received_at=self._intake.clock.now(),
+            session_id=None,
+            path=path,
+            dataset_sha256=digest,
+            message=message,
+        )
+
+    def abandon(self, part: Part) -> None:
+        """The peer left in the middle of the dataset: that instance was not received."""
+        self._forget(part)
+
+    def close(self) -> None:
+        """The association ended: its parts go, and it holds no session open any more. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for part in list(self._parts):
+            self._forget(part)
+        if not (self._places or self._is_known):
+            return
+        try:
+            with self._intake.catalogue.write() as tx:
+                intake.close_association(tx, self._facts.id)
+        except StoreError as error:
+            log.error("association_not_closed", association=self._facts.id, error=error.message)
+
+    def _understand(self, request: StoreRequest, part: Part) -> InstanceHeader | tuple[Refusal, str]:
+        """P2: the bounded header, and whether it is what the request announced."""
+        if part.is_over_limit:
+            return Refusal.OVER_LIMIT, "the dataset is larger than this node takes"
+        try:
+            failpoints.hit("P2")
+            header = headers.read_header(
+                headers.file_reader(part.fd),
+                part.size_bytes,
+                transfer_syntax_uid=request.transfer_syntax_uid,
+                offset=part.dataset_offset,
+                also=self._intake.policy.also,
+                limits=self._intake.policy.limits,
+            )
+        except EmptyDataset:
+            return Refusal.EMPTY, "the dataset is empty"
+        except TruncatedHeader as error:
+            return Refusal.TRUNCATED, error.message
+        except LimitExceeded as error:
+            return Refusal.OVER_LIMIT, error.message
+        except HeaderError as error:
+            return Refusal.CANNOT_UNDERSTAND, error.message
+        except OSError:
+            return Refusal.OUT_OF_RESOURCES, "the part could not be read back"
+        return identity_problem(request, header) or header
+
+    def _store(self, request: StoreRequest, part: Part, header: InstanceHeader) -> Receipt:
+        """P3 to P8."""
+        route = self._router.route(header, self._route_input)
+        filing = Filing(
+            claim=self._claim(route, header),
+            header=header,
+            association=self._facts,
+            rule=_rule_text(route),
+            success_status=self._intake.status_of(None),
+        )
+        try:
+            part.sync()
+        except StoreError as error:
+            part.leave_as_evidence()
+            self._intake.degrade(error)
+            return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
+        try:
+            receipt = self._intake.filer.file(part, filing, self._places)
+        except StoreError as error:
+            self._intake.degrade(error)
+            return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
+        failpoints.hit("P8")
+        return receipt
+
+    def _claim(self, route: Route, header: InstanceHeader) -> Claim:
+        return Claim(
+            project=route.project.value,
+            subject=route.subject.value or "",
+            label=route.session.value or "",
+            study=study_of(header),
+            autoarchive=route.autoarchive,
+            idle_seconds=self._receiver.idle_seconds,
+            cap_seconds=self._receiver.cap_seconds,
+        )
+
+    def _forget(self, part: Part) -> None:
+        part.drop()
+        self._parts.discard(part)
+
+
+def _rule_text(route: Route) -> str:
+    return (
+        f"project: {route.project.rule}; subject: {route.subject.rule}; session: {route.session.rule};"
+        f" autoarchive: {route.autoarchive_rule}"
+    )

@@ -1,0 +1,114 @@
+"""What the configuration decides about an instance, compiled once at start.
+
+A bad rule or template stops the start, not an image.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Self, TypeVar
+
+from archive.config import LimitSettings, ReceiverSettings, Settings
+from archive.errors import ConfigurationError
+from archive.model import MergeMode
+from archive.rules.expressions import RuleSet, parse_rules, rules_from_lists
+from archive.rules.header_walk import HeaderLimits
+from archive.rules.naming import DEFAULT_TEMPLATE, NameTemplate
+from archive.rules.routing import Project, ProjectList, ReceiverRouting, Router
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Routers by (AE title, port), the file name template, and the tags that headers are read with."""
+
+    routers: Mapping[tuple[str, int], Router]
+    template: NameTemplate
+    also: frozenset[int]
+    limits: HeaderLimits
+    merge_modes: Mapping[str, MergeMode]
+
+    @classmethod
+    def compile(cls, settings: Settings, *, rules_text: str = "", rules_name: str = "routes.rules") -> Self:
+        """Compile all of it.
+
+        Raises
+        ------
+        ConfigurationError
+            With every problem of every rule and of the template, not only the first.
+        """
+        problems: list[str] = []
+        rules = _attempt(lambda: parse_rules(rules_text, rules_name), RuleSet(), problems)
+        site = _attempt(lambda: _site_rules(settings), RuleSet(), problems)
+        projects = _attempt(lambda: _projects(settings), ProjectList(), problems)
+        template = _attempt(
+            lambda: NameTemplate.compile(settings.naming.template),
+            NameTemplate.compile(DEFAULT_TEMPLATE),
+            problems,
+        )
+        routers: dict[tuple[str, int], Router] = {}
+        for receiver in settings.receiver:
+            router = _attempt(lambda r=receiver: _router(r, rules, site, projects), None, problems)  # type: ignore[misc]
+            if router is not None:
+                routers[receiver.ae_title, receiver.port] = router
+        if problems:
+            raise ConfigurationError(problems)
+        also = frozenset(template.tags).union(*(router.tags for router in routers.values()))
+        return cls(
+            routers=MappingProxyType(routers),
+            template=template,
+            also=also,
+            limits=header_limits(settings.limits),
+            merge_modes=MappingProxyType(
+                {project.id: project.mode or MergeMode.APPEND for project in settings.project}
+            ),
+        )
+
+    def router(self, receiver: ReceiverSettings) -> Router:
+        """The router of a receiver."""
+        return self.routers[receiver.ae_title, receiver.port]
+
+    def merge_mode(self, project: str | None) -> MergeMode:
+        """What autoarchive may do in a project: XNAT's default is to append, never to overwrite."""
+        return self.merge_modes.get(project or "", MergeMode.APPEND)
+
+
+def header_limits(limits: LimitSettings) -> HeaderLimits:
+    """The bounds of the header walk."""
+    return HeaderLimits(read_bytes=limits.header_read_bytes, elements=limits.header_elements, depth=limits.header_depth)
+
+
+def _attempt(make: Callable[[], T], otherwise: T, problems: list[str]) -> T:
+    try:
+        return make()
+    except ConfigurationError as error:
+        problems.extend(error.problems)
+        return otherwise
+
+
+def _site_rules(settings: Settings) -> RuleSet:
+    routing = settings.routing
+    return rules_from_lists(
+        "prearc.toml [routing]", project=routing.project, subject=routing.subject, session=routing.session
+    )
+
+
+def _projects(settings: Settings) -> ProjectList:
+    return ProjectList(
+        entries=tuple(
+            Project(id=project.id, aliases=project.aliases, autoarchive=project.autoarchive)
+            for project in settings.project
+        )
+    )
+
+
+def _router(receiver: ReceiverSettings, rules: RuleSet, site: RuleSet, projects: ProjectList) -> Router:
+    routing = ReceiverRouting(
+        ae_title=receiver.ae_title,
+        project=receiver.project,
+        subject=receiver.subject,
+        session=receiver.session,
+        autoarchive=receiver.autoarchive,
+    )
+    return Router(receiver=routing, rules=rules, site=site, projects=projects)

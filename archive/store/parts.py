@@ -1,0 +1,153 @@
+"""Parts: instances on their way in, ``spool/<uuid>.part`` (durability P1 and P3)."""
+
+import errno
+import hashlib
+import os
+import uuid
+from typing import Final
+
+from archive import failpoints
+from archive.errors import StoreError
+from archive.model import FileRecord
+from archive.store import files
+
+PART_SUFFIX: Final = ".part"
+
+
+class Part:
+    """One file being written: prefix (preamble, group 2), then the dataset exactly as it comes.
+
+    Nothing here raises for trouble with the disk while data arrive: the first failure is kept in `failure`,
+    the bytes written so far are given back at once, and the rest of the dataset is swallowed, so that the
+    sender hears a status instead of a lost connection.
+    """
+
+    def __init__(self, root_fd: int, *, prefix: bytes, limit_bytes: int, failure: StoreError | None = None) -> None:
+        self._root_fd = root_fd
+        self.path = f"spool/{uuid.uuid4().hex}{PART_SUFFIX}"
+        self.dataset_offset = len(prefix)
+        self.prefix_sha256 = hashlib.sha256(prefix).hexdigest()
+        self.dataset_bytes = 0
+        self.failure = failure
+        self.is_over_limit = False
+        self._limit_bytes = limit_bytes
+        self._sha256 = hashlib.sha256()
+        self._fd: int | None = None
+        if failure is not None:
+            return
+        try:
+            failpoints.hit("P1")
+            self._fd = self._create()
+            self._write_all(prefix)
+        except OSError as error:
+            self._fail(error)
+
+    @property
+    def fd(self) -> int:
+        """The open file; only while the part is whole."""
+        assert self._fd is not None, "a failed or dropped part has no file"
+        return self._fd
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of prefix and dataset."""
+        return self.dataset_offset + self.dataset_bytes
+
+    @property
+    def dataset_sha256(self) -> str:
+        """Hex digest of the dataset as received so far."""
+        return self._sha256.hexdigest()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append a piece of the dataset; never raises for the disk's sake."""
+        self.dataset_bytes += len(data)
+        if self.dataset_bytes > self._limit_bytes and not self.is_over_limit:
+            self.is_over_limit = True
+            self.drop()
+        if self._fd is None:
+            return
+        try:
+            self._write_all(data)
+        except OSError as error:
+            self._fail(error)
+        else:
+            self._sha256.update(data)
+
+    def record(self, name: str) -> FileRecord:
+        """The file as the catalogue keeps it, under `name`."""
+        return FileRecord(
+            name=name,
+            size_bytes=self.size_bytes,
+            dataset_offset=self.dataset_offset,
+            dataset_sha256=self.dataset_sha256,
+            prefix_sha256=self.prefix_sha256,
+        )
+
+    def sync(self) -> None:
+        """P3: the file's bytes are durable afterwards.
+
+        A failed fsync is never tried again on the same file: the kernel may have dropped the dirty pages and
+        would then report success.
+
+        Raises
+        ------
+        StoreError
+        """
+        try:
+            failpoints.hit("P3")
+            os.fsync(self.fd)
+        except OSError as error:
+            raise files.store_error(error, "syncing an instance") from error
+
+    def drop(self) -> None:
+        """Close the file and remove its name; after it was linked into place this leaves only that name."""
+        if self._fd is None:
+            return
+        os.close(self._fd)
+        self._fd = None
+        try:
+            files.unlink(self._root_fd, self.path)
+        except OSError:
+            pass  # recovery at the next start finds it
+
+    def leave_as_evidence(self) -> None:
+        """Close the file but keep its name in the spool: recovery lists it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def is_same_file_content(self, relative: str) -> bool:
+        """Whether the file at `relative` holds the same dataset, byte for byte (prefixes may differ)."""
+        try:
+            fd = files.open_file(self._root_fd, relative)
+        except OSError:
+            return False
+        try:
+            if os.fstat(fd).st_size != self.size_bytes:
+                return False
+            offset = self.dataset_offset
+            while piece := os.pread(fd, 1 << 20, offset):
+                if piece != os.pread(self.fd, len(piece), offset):
+                    return False
+                offset += len(piece)
+            return offset == self.size_bytes
+        finally:
+            os.close(fd)
+
+    def _create(self) -> int:
+        folder, name = files.split(self.path)
+        with files.open_folder(self._root_fd, folder) as folder_fd:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            return os.open(name, flags, files.FILE_MODE, dir_fd=folder_fd)
+
+    def _write_all(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.write(self.fd, view)
+            if written == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            view = view[written:]
+
+    def _fail(self, error: OSError) -> None:
+        self.failure = files.store_error(error, "writing an instance")
+        self.drop()
