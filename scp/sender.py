@@ -40,9 +40,7 @@ class EchoResult:
         return self.status == 0x0000
 
 
-def echo(
-    host: str, port: int, called: str, calling: str = "PREARC-ECHO", *, timeout_seconds: float = 10
-) -> EchoResult:
+def echo(host: str, port: int, called: str, calling: str = "PREARC-ECHO", *, timeout_seconds: float = 10) -> EchoResult:
     """Ask the node `called` at `host`:`port` whether it is there (C-ECHO, DICOM PS3.7 9.1.5)."""
     started = time.monotonic()
     status, problem = None, ""

@@ -1,0 +1,214 @@
+"""One association from its connection to its end: negotiation, admission, life cycle."""
+
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pynetdicom import AE
+from pynetdicom._globals import APPLICATION_CONTEXT_NAME, MODE_ACCEPTOR
+from pynetdicom.acse import ACSE
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AddressInformation
+from structlog.typing import FilteringBoundLogger
+
+from archive.config import LimitSettings, ReceiverSettings
+from scp.contexts import negotiate
+from scp.handlers import StoreService
+from scp.limits import Admission, Connections
+from scp.messages import ReceiverMessages
+from scp.text import printable
+from scp.transport import ReceiverServer, ReceiverSocket
+from scp.upper_layer import ReceiverUpperLayer
+
+if TYPE_CHECKING:
+    from archive.receive import Intake
+
+
+class Rejection(Enum):
+    """Result, source and reason of an A-ASSOCIATE-RJ (DICOM PS3.8 9.3.4)."""
+
+    NOTHING_PROPOSED = (1, 1, 1)  # permanent; no context, or one id twice
+    WRONG_APPLICATION_CONTEXT = (1, 1, 2)  # permanent; not DICOM
+    CALLING_AE_TITLE = (1, 1, 3)  # permanent; this caller is not allowed
+    CALLED_AE_TITLE = (1, 1, 7)  # permanent; no such receiver on this port
+    CONGESTION = (2, 3, 1)  # transient; disk low, degraded, or ending
+    LIMIT = (2, 3, 2)  # transient; too many connections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What every association of one port is checked against and works with."""
+
+    receivers: Mapping[str, ReceiverSettings]
+    limits: LimitSettings
+    intake: "Intake"
+    connections: "Connections[ReceiverAssociation]"
+    log: FilteringBoundLogger
+
+
+class Negotiator(ACSE):
+    """Answers the A-ASSOCIATE-RQ: who may come in, and with which contexts."""
+
+    def __init__(self, association: "ReceiverAssociation", gate: Gate, admission: Admission) -> None:
+        super().__init__(association)
+        self._association = association
+        self._gate = gate
+        self._admission = admission
+
+    def negotiate_association(self) -> None:
+        """Accept or reject the request that the association holds.
+
+        Asynchronous operations, extended negotiation and user identity get no answer, which means not
+        supported (DICOM PS3.7 D.3.3): nothing is authorised by an identity nobody checked.
+        """
+        request = self.requestor.primitive
+        assert isinstance(request, A_ASSOCIATE)
+        self.requestor.ae_title = request.calling_ae_title
+        reason = self._reason_to_reject(request) or self._open(request)
+        if reason is not None:
+            self._association.log.warning("association.rejected", reason=reason.name)
+            self.send_reject(*reason.value)
+            return
+        roles = {uid: (each.scu_role, each.scp_role) for uid, each in self.requestor.role_selection.items()}
+        answer = negotiate(request.presentation_context_definition_list, roles)
+        self._association._accepted_cx = dict(answer.accepted)
+        self._association._rejected_cx = list(answer.rejected)
+        for role in answer.roles:
+            self.acceptor.add_negotiation_item(role)
+        self.send_accept()
+        self._association.is_established = True
+        self._association.log.info(
+            "association.accepted", contexts=len(answer.accepted), contexts_rejected=len(answer.rejected)
+        )
+
+    def _reason_to_reject(self, request: A_ASSOCIATE) -> Rejection | None:
+        if request.application_context_name != APPLICATION_CONTEXT_NAME:
+            return Rejection.WRONG_APPLICATION_CONTEXT
+        if self._admission is not Admission.WELCOME:
+            return Rejection.LIMIT
+        receiver = self._gate.receivers.get(request.called_ae_title.strip())
+        if receiver is None:
+            return Rejection.CALLED_AE_TITLE
+        if not receiver.allows(request.calling_ae_title.strip(), self._association.peer_host):
+            return Rejection.CALLING_AE_TITLE
+        ids = [each.context_id for each in request.presentation_context_definition_list]
+        if not ids or len(ids) != len(set(ids)):
+            return Rejection.NOTHING_PROPOSED
+        if (reason := self._gate.intake.admission()) is not None:
+            self._association.log.warning("association.not_admitted", reason=printable(reason))
+            return Rejection.CONGESTION
+        return None
+
+    def _open(self, request: A_ASSOCIATE) -> Rejection | None:
+        association = self._association
+        try:
+            intake = self._gate.intake.open(
+                receiver=self._gate.receivers[request.called_ae_title.strip()],
+                calling_ae_title=request.calling_ae_title.strip(),
+                peer_host=association.peer_host,
+            )
+        except Exception as error:
+            association.log.error("association.not_opened", error=printable(repr(error)), exc_info=True)
+            return Rejection.CONGESTION
+        association.log = association.log.bind(association=intake.association_id)
+        association.dimse.service = StoreService(intake, association.log)
+        return None
+
+
+class ReceiverAssociation(Association):
+    """One connection of a peer and its two threads.
+
+    The reading thread (`scp.upper_layer`, `scp.messages`) receives, stores and answers; this one negotiates,
+    answers releases, watches for silence and clears up. A later TLS handshake is this thread's first step.
+    """
+
+    def __init__(
+        self,
+        entity: AE,
+        gate: Gate,
+        admission: Admission,
+        server: ReceiverServer,
+        connection: socket.socket,
+        peer: tuple[str, int],
+    ) -> None:
+        super().__init__(entity, MODE_ACCEPTOR)
+        self.peer_host = peer[0]
+        self.log = gate.log.bind(peer=printable(peer[0]), port=server.port)
+        self._gate = gate
+        self._server = server
+        self.dul: ReceiverUpperLayer = ReceiverUpperLayer(self, gate.limits.max_pdu_bytes)
+        self.dimse: ReceiverMessages = ReceiverMessages(self)
+        self.acse: Negotiator = Negotiator(self, gate, admission)
+        # Both setters write to the timers of the upper layer, which was replaced just now.
+        self.acse_timeout = gate.limits.pdu_seconds
+        self.network_timeout = gate.limits.idle_association_seconds
+        self.acceptor.maximum_length = gate.limits.max_pdu_bytes
+        self.acceptor.address_info = AddressInformation.from_tuple(server.server_address)
+        self.requestor.address_info = AddressInformation.from_tuple(peer)
+        self.set_socket(ReceiverSocket(self, connection, gate.limits.pdu_seconds))
+        self.name = f"association-{peer[0]}:{peer[1]}"
+
+    def context(self, context_id: int) -> PresentationContext | None:
+        """The accepted context with this id."""
+        return self._accepted_cx.get(context_id)
+
+    def run_reactor(self) -> None:
+        """The whole life of the association, in its own thread."""
+        try:
+            self._run()
+        except Exception as error:
+            self.log.error("association.failed", error=printable(repr(error)), exc_info=True)
+            self.acse.send_ap_abort(0)
+        finally:
+            self._end()
+
+    def cut(self) -> None:
+        """End the connection at once, from any thread."""
+        if self.dul.socket is not None:
+            self.dul.socket.cut()
+
+    def _run(self) -> None:
+        self.dul.start()
+        self._started_dul = True
+        self._dul_ready.wait()
+        request = self._wait_for_request()
+        if request is None:
+            return
+        self.requestor.primitive = request
+        self.log = self.log.bind(calling=printable(request.calling_ae_title), called=printable(request.called_ae_title))
+        self.acse.negotiate_association()
+        if self.is_established:
+            self._run_reactor()
+
+    def _wait_for_request(self) -> A_ASSOCIATE | None:
+        """The A-ASSOCIATE-RQ; None when the connection ended before, which the library would not notice."""
+        while True:
+            primitive = self.dul.receive_pdu(wait=True, timeout=0.05)
+            if primitive is not None:
+                return primitive if isinstance(primitive, A_ASSOCIATE) else None
+            if not self.dul.is_alive():
+                return None
+
+    def _end(self) -> None:
+        """Wait for the reading thread, then give everything back."""
+        self.kill()
+        if threading.current_thread() is not self.dul and self.dul.is_alive():
+            self.dul.join()
+        try:
+            if self.dimse.service is not None:
+                self.dimse.service.close()
+                self.log.info(
+                    "association.ended",
+                    how="released" if self.is_released else "aborted",
+                    stored=self.dimse.service.stored,
+                    refused=self.dimse.service.refused,
+                )
+        except Exception as error:
+            self.log.error("association.not_closed", error=printable(repr(error)), exc_info=True)
+        finally:
+            self._gate.connections.leave(self)

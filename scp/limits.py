@@ -1,0 +1,66 @@
+"""How many connections there may be, counted before anything is read from them."""
+
+import threading
+import time
+from collections import Counter
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+POLITE_REFUSALS = 20
+"""Connections beyond the cap that are still read, to be told why by an A-ASSOCIATE-RJ."""
+
+T = TypeVar("T")
+
+
+class Admission(StrEnum):
+    """What becomes of a new connection."""
+
+    WELCOME = "WELCOME"  # below the caps
+    REJECT = "REJECT"  # over a cap: its association is rejected, local limit exceeded
+    CLOSE = "CLOSE"  # far over a cap: closed unread
+
+
+class Connections(Generic[T]):
+    """The open connections of one port by peer address, half-open ones too; thread-safe."""
+
+    def __init__(self, *, total: int, per_address: int) -> None:
+        self._total = total
+        self._per_address = per_address
+        self._members: dict[T, str] = {}
+        self._addresses: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def judge(self, host: str) -> Admission:
+        """What becomes of one more connection from `host`."""
+        with self._changed:
+            here, there = len(self._members), self._addresses[host]
+        if here < self._total and there < self._per_address:
+            return Admission.WELCOME
+        if here < self._total + POLITE_REFUSALS and there < self._per_address + POLITE_REFUSALS:
+            return Admission.REJECT
+        return Admission.CLOSE
+
+    def enter(self, member: T, host: str) -> None:
+        with self._changed:
+            self._members[member] = host
+            self._addresses[host] += 1
+
+    def leave(self, member: T) -> None:
+        """Forget `member`; idempotent."""
+        with self._changed:
+            host = self._members.pop(member, None)
+            if host is None:
+                return
+            self._addresses[host] -= 1
+            if not self._addresses[host]:
+                del self._addresses[host]
+            self._changed.notify_all()
+
+    def members(self) -> tuple[T, ...]:
+        with self._changed:
+            return tuple(self._members)
+
+    def wait_empty(self, until: float) -> bool:
+        """Whether all are gone by `until` (monotonic clock, seconds)."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._members, max(0.0, until - time.monotonic()))
