@@ -98,7 +98,7 @@ def read_header(
     Raises
     ------
     EmptyDataset
-        There are no bytes.
+        There are no bytes, or none but NULs.
     TruncatedHeader
         The dataset ends inside an element; `archive.rules.header_rest` says what is detected and what not.
     LimitExceeded
@@ -126,6 +126,8 @@ def read_header(
     wanted = _WANTED | also
     highest = min(max(wanted), _LAST_WANTED_TAG)
     values, rest = collect(elements, offset, wanted=wanted, highest=highest, limits=limits)
+    if not values and source.is_padding(offset):
+        raise EmptyDataset()
     if not is_deflated:
         check_rest(elements, rest)
     return _header(values, transfer_syntax_uid, also, is_little=elements.is_little)
