@@ -21,11 +21,11 @@ LAST_WINDOW: Final = 1 << 16
 HEAD_BYTES: Final = 12  # the longest element header: tag, VR, reserved, 32-bit length
 
 
-class TruncatedHeader(HeaderError):  # noqa: N818 - named as the tree in errors is
+class TruncatedHeader(HeaderError):
     """The dataset ends inside an element."""
 
 
-class EmptyDataset(HeaderError):  # noqa: N818
+class EmptyDataset(HeaderError):
     """There is no dataset."""
 
 
