@@ -5,7 +5,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from pynetdicom import AE
 from pynetdicom._globals import APPLICATION_CONTEXT_NAME, MODE_ACCEPTOR
@@ -17,6 +16,7 @@ from pynetdicom.transport import AddressInformation
 from structlog.typing import FilteringBoundLogger
 
 from archive.config import LimitSettings, ReceiverSettings
+from archive.receive import Intake
 from scp.contexts import negotiate
 from scp.handlers import StoreService
 from scp.limits import Admission, Connections
@@ -24,9 +24,6 @@ from scp.messages import ReceiverMessages
 from scp.text import printable
 from scp.transport import ReceiverServer, ReceiverSocket
 from scp.upper_layer import ReceiverUpperLayer
-
-if TYPE_CHECKING:
-    from archive.receive import Intake
 
 
 class Rejection(Enum):
@@ -46,7 +43,7 @@ class Gate:
 
     receivers: Mapping[str, ReceiverSettings]
     limits: LimitSettings
-    intake: "Intake"
+    intake: Intake
     connections: "Connections[ReceiverAssociation]"
     log: FilteringBoundLogger
 

@@ -5,17 +5,15 @@ negotiated context, what was stored is said by `archive.receive`.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
 from archive.model import Outcome, Receipt, Refusal, StoreRequest
+from archive.receive import AssociationIntake
+from archive.store.parts import Part
 from scp.contexts import is_storage
 from scp.status import PROCESSING_FAILURE
 from scp.text import error_comment, printable
-
-if TYPE_CHECKING:
-    from archive.receive import AssociationIntake, Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ class StoreService:
     Used by the association's reading thread, and by its other thread once that one has ended.
     """
 
-    def __init__(self, intake: "AssociationIntake", log: FilteringBoundLogger) -> None:
+    def __init__(self, intake: AssociationIntake, log: FilteringBoundLogger) -> None:
         self._intake = intake
         self._log = log
         self._request: StoreRequest | None = None
@@ -100,7 +98,6 @@ class StoreService:
             self.stored += 1
             return Answer(status=receipt.status)
         self.refused += 1
-        self._log.warning("store.refused", status=f"{receipt.status:04X}", reason=printable(receipt.message))
         return Answer(status=receipt.status, comment=error_comment(receipt.message))
 
     def refuse(self, request: StoreRequest, refused: RefusedRequest) -> None:

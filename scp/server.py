@@ -7,22 +7,20 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
+from pydicom.uid import UID
 from pynetdicom import AE
 from structlog.typing import FilteringBoundLogger
 
 from archive.config import ReceiverSettings, Settings
 from archive.errors import ConfigurationError
+from archive.receive import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Intake
 from scp.association import Gate, ReceiverAssociation
 from scp.library import quiet
 from scp.limits import Admission, Connections
 from scp.text import printable
 from scp.transport import ReceiverServer
-
-if TYPE_CHECKING:
-    from archive.receive import Intake
 
 LOOK_SECONDS = 0.05
 CUT_SECONDS = 2.0
@@ -44,7 +42,7 @@ class Listener:
         self,
         receivers: tuple[ReceiverSettings, ...],
         settings: Settings,
-        intake: "Intake",
+        intake: Intake,
         log: FilteringBoundLogger,
     ) -> None:
         self._receivers = receivers
@@ -109,7 +107,7 @@ class Listener:
 class Node:
     """All listeners of a configuration. `start` once, then `drain`."""
 
-    def __init__(self, settings: Settings, intake: "Intake", *, log: FilteringBoundLogger | None = None) -> None:
+    def __init__(self, settings: Settings, intake: Intake, *, log: FilteringBoundLogger | None = None) -> None:
         self._settings = settings
         self._intake = intake
         self._log: FilteringBoundLogger = log if log is not None else structlog.get_logger("scp")
@@ -178,7 +176,8 @@ class Node:
 
 def _entity(settings: Settings) -> AE:
     entity = AE(ae_title=settings.receiver[0].ae_title)
-    entity.implementation_version_name = "PREARC"
+    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_pdu_size = settings.limits.max_pdu_bytes
     entity.acse_timeout = settings.limits.pdu_seconds
     entity.network_timeout = settings.limits.idle_association_seconds
