@@ -145,6 +145,8 @@ class ReceiverAssociation(Association):
         self.acse_timeout = gate.limits.pdu_seconds
         self.network_timeout = gate.limits.idle_association_seconds
         self.acceptor.maximum_length = gate.limits.max_pdu_bytes
+        self.acceptor.implementation_class_uid = entity.implementation_class_uid
+        self.acceptor.implementation_version_name = entity.implementation_version_name
         self.acceptor.address_info = AddressInformation.from_tuple(server.server_address)
         self.requestor.address_info = AddressInformation.from_tuple(peer)
         self.set_socket(ReceiverSocket(self, connection, gate.limits.pdu_seconds))

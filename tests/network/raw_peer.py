@@ -82,14 +82,14 @@ def command(**values: bytes | None) -> bytes:
     return element(0, 0, struct.pack("<L", len(body))) + body
 
 
-def store_rq(instance: str = "1.2.3.1", **changed: bytes | None) -> bytes:
+def store_rq(uid: str = "1.2.3.1", **changed: bytes | None) -> bytes:
     values: dict[str, bytes | None] = {
         "sop_class": ui(MR),
         "field": us(1),
         "message_id": us(7),
         "priority": us(0),
         "dataset": us(1),
-        "instance": ui(instance),
+        "instance": ui(uid),
     }
     return command(**(values | changed))
 
