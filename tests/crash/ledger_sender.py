@@ -14,8 +14,10 @@ associations), ``stop``; the end of the input is a stop. To standard output it w
 import argparse
 import json
 import os
+import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +26,14 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import DIMSEPrimitive
 
 from tests.crash.instances import SOP_CLASSES, TRANSFER_SYNTAX, SyntheticInstance, synthetic_instances
 
 SUCCESS: Final = 0x0000
 RETRY_SECONDS: Final = 0.05
 ANSWER_TIMEOUT_SECONDS: Final = 30
+DEAD_CONNECTION_SECONDS: Final = 0.1
 RESEND_EVERY: Final = 16
 """One acknowledged instance in so many is sent a second time, as senders do after a restart."""
 
@@ -139,6 +143,7 @@ class Sender:
             if not association.is_established:
                 self._control.wait_before_retry(target)
                 continue
+            _hear_of_a_dropped_connection(association)
             while association.is_established and self._control.still_wants(target):
                 self._send(association, target)
             if association.is_established:
@@ -161,6 +166,26 @@ class Sender:
             if status & 0xFF00 != 0xA700:
                 self._pending = next(self._instances)
             self._control.wait_before_retry(target)
+
+
+def _hear_of_a_dropped_connection(association: Association) -> None:
+    """Let the wait for an answer end when the connection is gone.
+
+    pynetdicom tells a waiting request of a dropped connection once; when it drops just before the request is
+    sent, its reactor takes that word and the request waits for the whole DIMSE timeout.
+    """
+    queued = association.dimse.msg_queue
+
+    def get_msg(block: bool = False) -> tuple[int | None, DIMSEPrimitive | None]:
+        deadline = time.monotonic() + (ANSWER_TIMEOUT_SECONDS if block else 0)
+        while True:
+            try:
+                return queued.get(block=block, timeout=DEAD_CONNECTION_SECONDS)
+            except queue.Empty:
+                if not association.dul.is_alive() or time.monotonic() >= deadline:
+                    return None, None
+
+    association.dimse.get_msg = get_msg
 
 
 def _store(association: Association, dataset: Dataset) -> int | None:
@@ -195,9 +220,7 @@ def main() -> None:
         Sender(
             ledger,
             control,
-            synthetic_instances(
-                arguments.seed, first=number, step=arguments.associations, project=arguments.project
-            ),
+            synthetic_instances(arguments.seed, first=number, step=arguments.associations, project=arguments.project),
             arguments.called,
         )
         for number in range(arguments.associations)

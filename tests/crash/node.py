@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -60,8 +60,14 @@ class Node:
         self.root.mkdir(exist_ok=True)
         (self.root / "prearc.toml").write_text(f"[node]\n{_toml(node)}\n[[receiver]]\n{_toml(keys)}")
 
-    def start(self, failpoints: str = "", *, timeout_seconds: float = START_SECONDS) -> None:
-        """Start, and return when the node says that it listens.
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+    def start(
+        self, failpoints: str = "", *, options: Sequence[str] = (), timeout_seconds: float = START_SECONDS
+    ) -> None:
+        """Start with these options of ``serve``, and return when the node says that it listens.
 
         Raises
         ------
@@ -75,7 +81,7 @@ class Node:
         self._is_ready = self._is_over = False
         self.starts += 1
         self._process = subprocess.Popen(
-            [*COMMAND, "--root", str(self.root), "serve"],
+            [*COMMAND, "--root", str(self.root), "serve", *options],
             cwd=REPOSITORY,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -78,6 +78,10 @@ class CuttableDisk:
             os.close(descriptor)
         self.cuts += 1
 
+    def sync(self) -> None:
+        """Make everything on the disk durable: what a test laid out before the trial."""
+        _run("sync", "--file-system", str(self.mount_point))
+
     def remount(self) -> None:
         """Power on again: a fresh mount that replays the journal; whoever used the disk must be dead.
 

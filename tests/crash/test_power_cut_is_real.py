@@ -127,7 +127,7 @@ def test_sqlite_commits_survive_with_full_and_vanish_with_normal(
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("CREATE TABLE row (number INTEGER)")
     database.close()
-    subprocess.run(["sync", "--file-system", path], check=True)
+    disk.sync()
     process = subprocess.Popen(
         [sys.executable, "-c", COMMIT_AND_WAIT, path, synchronous, "50"],
         stdin=subprocess.PIPE,

@@ -1,0 +1,23 @@
+"""Power cuts in the middle of traffic: what was acknowledged is on the disk."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.power_cut import CuttableDisk, require_power_cuts
+from tests.crash.trial import Trial
+
+pytestmark = pytest.mark.root
+CYCLES = 4
+
+
+def test_nothing_acknowledged_is_lost_when_the_power_fails(tmp_path: Path) -> None:
+    """Exactly once, row and file, byte-identical; a second recovery changes nothing."""
+    require_power_cuts()
+
+    with CuttableDisk(tmp_path) as disk, Trial(tmp_path, seed=2, disk=disk) as trial:
+        for _ in range(CYCLES):
+            trial.cut_cycle()
+        trial.assert_a_second_recovery_changes_nothing()
+
+    assert trial.tally.acknowledged >= CYCLES
