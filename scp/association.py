@@ -166,6 +166,11 @@ class ReceiverAssociation(Association):
         finally:
             self._end()
 
+    def mute(self) -> None:
+        """Read nothing more from the peer; what is queued is still sent."""
+        if self.dul.socket is not None:
+            self.dul.socket.mute()
+
     def cut(self) -> None:
         """End the connection at once, from any thread."""
         if self.dul.socket is not None:

@@ -96,6 +96,7 @@ class ReceiverMessages(DIMSEServiceProvider):
             self._is_over = True
             self._association.log.warning("association.violated", error=printable(repr(error)))
             self._association.acse.send_ap_abort(UNEXPECTED_PDU_PARAMETER)
+            self._association.mute()
         finally:
             self.is_serving = False
             self._association.dul.restart_idle_timer()

@@ -10,7 +10,6 @@ from archive.model import Refusal
 from tests.network.fake_intake import FakeIntake, Running, running
 from tests.network.raw_peer import (
     ABORT,
-    ACCEPT,
     CLOSED,
     CT,
     DATA,
@@ -18,11 +17,9 @@ from tests.network.raw_peer import (
     MR,
     REJECT,
     RELEASE_RP,
-    RELEASE_RQ,
     VERIFICATION,
     RawPeer,
     associate_rq,
-    command,
     context_item,
     context_results,
     echo_rq,
@@ -31,7 +28,6 @@ from tests.network.raw_peer import (
     pdu,
     pdv,
     store_rq,
-    ui,
     us,
 )
 
@@ -415,6 +411,3 @@ def test_text_from_the_network_is_escaped_in_the_log(node: Running) -> None:
     lines = [str(value) for entry in node.log.entries for value in entry.values()]
     assert all(character.isprintable() and character.isascii() for line in lines for character in line)
     assert node.events("association.rejected")[0]["called"] == "NO~WHERE"
-
-
-__all__ = ["ACCEPT", "RELEASE_RQ", "command", "ui"]
