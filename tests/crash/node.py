@@ -36,7 +36,7 @@ class Node:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.port = 0
-        self.starts = 0
+        self.failpoints = ""
         self._process: subprocess.Popen[str] | None = None
         self._drain = threading.Thread()
         self._news = threading.Condition()
@@ -50,15 +50,16 @@ class Node:
     def __exit__(self, *exception: object) -> None:
         self.kill()
 
-    def configure(self, **receiver: str | float) -> None:
+    def configure(self, *, tick_seconds: float = 5.0, **receiver: str | float) -> None:
         """Write ``prearc.toml``: one receiver on a free loopback port, with these further keys.
 
         The water marks are off: the disks of the crash tests are small.
         """
         node = {"low_water_bytes": 0, "high_water_bytes": 0, "ballast_bytes": 65536}
         keys = {"ae_title": "PREARC", "port": 0, "bind": "127.0.0.1", "idle_seconds": 3600.0, **receiver}
+        tables = (("[node]", node), ("[archiver]", {"tick_seconds": tick_seconds}), ("[[receiver]]", keys))
         self.root.mkdir(exist_ok=True)
-        (self.root / "prearc.toml").write_text(f"[node]\n{_toml(node)}\n[[receiver]]\n{_toml(keys)}")
+        (self.root / "prearc.toml").write_text("\n".join(f"{name}\n{_toml(table)}" for name, table in tables))
 
     @property
     def is_running(self) -> bool:
@@ -79,7 +80,7 @@ class Node:
         environment["PREARC_FAILPOINTS"] = failpoints
         self._lines.clear()
         self._is_ready = self._is_over = False
-        self.starts += 1
+        self.failpoints = failpoints
         self._process = subprocess.Popen(
             [*COMMAND, "--root", str(self.root), "serve", *options],
             cwd=REPOSITORY,
@@ -176,10 +177,16 @@ def _toml(keys: Mapping[str, str | float]) -> str:
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
 
 
-def wait_until(is_reached: Callable[[], bool], what: str, *, timeout_seconds: float = 30.0) -> None:
-    """Poll something outside this process that has no event to wait for."""
+def wait_until(is_reached: Callable[[], bool], state: Callable[[], str], *, timeout_seconds: float = 30.0) -> None:
+    """Poll something outside this process that has no event to wait for.
+
+    Raises
+    ------
+    TimeoutError
+        With what `state` says.
+    """
     deadline = time.monotonic() + timeout_seconds
     while not is_reached():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {timeout_seconds} s")
+            raise TimeoutError(f"not within {timeout_seconds} s; {state()}")
         time.sleep(0.02)

@@ -69,16 +69,20 @@ class Verdict:
     files: int
 
 
-def assert_kept(root: Path, ledger: LedgerContents) -> Verdict:
+def assert_kept(root: Path, ledger: LedgerContents, *, may_repeat: bool = False) -> Verdict:
     """Fail with every broken promise; return what was looked at."""
-    verdict = judge(root, ledger)
+    verdict = judge(root, ledger, may_repeat=may_repeat)
     shown = "\n".join(verdict.violations[:VIOLATIONS_SHOWN])
     assert not verdict.violations, f"{len(verdict.violations)} promises broken in {root}:\n{shown}"
     return verdict
 
 
-def judge(root: Path, ledger: LedgerContents) -> Verdict:
-    """Compare ledger, catalogue and disk, each with the two others."""
+def judge(root: Path, ledger: LedgerContents, *, may_repeat: bool = False) -> Verdict:
+    """Compare ledger, catalogue and disk, each with the two others.
+
+    `may_repeat` allows more than one copy of an instance: one that is sent again after its session was
+    archived waits in a session of its own until that is merged.
+    """
     with closing(_catalogue(root)) as database:
         violations = list(_broken_database(database))
         rows = [Row(*values) for values in database.execute(_ROWS)]
@@ -86,7 +90,7 @@ def judge(root: Path, ledger: LedgerContents) -> Verdict:
     names = sorted(_files(root, "prearchive", "archive"))
     violations += _broken_rows(root, rows, ledger)
     violations += _unlisted_files(root, rows, names, reported)
-    violations += _lost_acknowledgements(rows, ledger)
+    violations += _lost_acknowledgements(rows, ledger, may_repeat=may_repeat)
     violations += _left_in_spool(root)
     return Verdict(
         violations=tuple(violations),
@@ -110,7 +114,7 @@ def assert_rows_before_answers(root: Path, ledger: LedgerContents, scratch: Path
         rows = [Row(*values) for values in database.execute(_ROWS)]
     for suffix in ("", "-wal", "-shm"):
         (scratch / f"catalogue.sqlite3{suffix}").unlink(missing_ok=True)
-    broken = list(_lost_acknowledgements(rows, ledger))
+    broken = list(_lost_acknowledgements(rows, ledger, may_repeat=True))
     for row in rows:
         if ledger.acknowledged.get(row.uid) == row.dataset_sha256 and row.path is not None:
             broken += (
@@ -186,10 +190,11 @@ def _unlisted_files(root: Path, rows: list[Row], names: list[str], reported: str
             yield f"neither catalogue nor recovery report knows the file {name} ({size_bytes} bytes)"
 
 
-def _lost_acknowledgements(rows: list[Row], ledger: LedgerContents) -> Iterator[str]:
+def _lost_acknowledgements(rows: list[Row], ledger: LedgerContents, *, may_repeat: bool) -> Iterator[str]:
     present = Counter((row.uid, row.dataset_sha256) for row in rows if not row.is_missing)
     for identity in ledger.acknowledged.items():
-        if (count := present[identity]) != 1:
+        count = present[identity]
+        if count == 0 or (count > 1 and not may_repeat):
             yield f"{identity[0]}: acknowledged, and in the catalogue {count} times"
 
 
@@ -205,6 +210,20 @@ def _files(root: Path, *folders: str) -> Iterator[str]:
         for parent, _, names in os.walk(root / folder):
             for name in names:
                 yield os.path.relpath(os.path.join(parent, name), root)
+
+
+def statuses(root: Path) -> Counter[str]:
+    """How many sessions that hold instances have each status."""
+    with closing(_catalogue(root)) as database:
+        counts = database.execute("SELECT status, count(*) FROM session WHERE instance_count > 0 GROUP BY status")
+        return Counter(dict(counts.fetchall()))
+
+
+def open_operations(root: Path) -> int:
+    """How many journal entries are neither finished nor undone."""
+    with closing(_catalogue(root)) as database:
+        query = "SELECT count(*) FROM intent WHERE phase NOT IN ('DONE', 'UNDONE')"
+        return int(database.execute(query).fetchone()[0])
 
 
 _TABLES: Final = (

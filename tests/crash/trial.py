@@ -2,20 +2,36 @@
 
 import os
 import random
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 
-from tests.crash.node import Node
-from tests.crash.oracle import Verdict, assert_kept, assert_rows_before_answers, assert_unchanged, snapshot
+from tests.crash.node import Node, wait_until
+from tests.crash.oracle import (
+    Verdict,
+    assert_kept,
+    assert_rows_before_answers,
+    assert_unchanged,
+    open_operations,
+    snapshot,
+    statuses,
+)
 from tests.crash.power_cut import CuttableDisk
 from tests.crash.sending import LedgerContents, LedgerSender, read_ledger
 
 ACKNOWLEDGED_AT_MOST: Final = 12
 JITTER_SECONDS: Final = 0.03
 AGED_LOG_BYTES: Final = 8 * 1024 * 1024
+ARCHIVING: Final = MappingProxyType({"autoarchive": "auto", "idle_seconds": 0.3, "tick_seconds": 0.1})
+"""Configuration of a node that archives soon after the last instance."""
+ARCHIVING_SECONDS: Final = (0.2, 0.9)
+INSTANCES_OF_A_STUDY: Final = 12
+RECEIVER_ONLY: Final = ("--only", "scp")
+"""Recovery runs, and then nothing changes while the oracle looks."""
 DEATH_SECONDS: Final = 30.0
 
 
@@ -50,8 +66,8 @@ class Trial:
         Decides the instances and the moments of the crashes.
     disk:
         Where the root is, when the power is to be cut.
-    receiver:
-        Keys of the receiver's configuration.
+    is_archiving:
+        The node archives by itself soon after the last instance; meanwhile an instance may be there twice.
     """
 
     def __init__(
@@ -61,14 +77,15 @@ class Trial:
         seed: int,
         associations: int = 2,
         disk: CuttableDisk | None = None,
-        receiver: dict[str, str | float] | None = None,
+        is_archiving: bool = False,
     ) -> None:
         self.root = (disk.mount_point if disk else folder) / "root"
+        self.is_archiving = is_archiving
         self.tally = Tally()
         self._disk = disk
         self._chance = random.Random(seed)
         self.node = Node(self.root)
-        self.node.configure(**(receiver or {}))
+        self.node.configure(**(ARCHIVING if is_archiving else {}))
         if disk:
             disk.sync()
         self.sender = LedgerSender(folder / f"ledger-{seed}", seed=seed, associations=associations)
@@ -99,19 +116,47 @@ class Trial:
         self.judge_remains()
         return self.recover_and_judge()
 
-    def die_at(self, failpoints: str) -> None:
-        """Restart with `failpoints` armed and send until the node is dead of them."""
+    def archiving_kill_cycle(self) -> Verdict:
+        """A study, ``kill -9`` at a random moment between its last instance and its place in the archive."""
         self.node.kill()
-        self.node.start(failpoints)
-        self.sender.send_to(self.node.port)
-        code = self.node.wait_for_end(timeout_seconds=DEATH_SECONDS)
-        assert code == -9, f"the node ended with {code}, not at {failpoints}:\n{self.node.last_lines}"
+        self.node.start()
+        self.send(INSTANCES_OF_A_STUDY)
+        # Not waiting for anything: the crash is to come at any instruction of the archiver.
+        time.sleep(self._chance.uniform(*ARCHIVING_SECONDS))
+        self.node.kill()
         self.tally.kills += 1
+        self.judge_remains()
+        return self.recover_and_judge(options=RECEIVER_ONLY)
 
-    def recover_and_judge(self, *, options: Sequence[str] = ()) -> Verdict:
+    def await_the_archive(self) -> None:
+        """Start the whole node and return when every session with instances is archived; it is stopped then."""
+        self.node.kill()
+        self.node.start()
+        wait_until(
+            lambda: set(statuses(self.root)) == {"ARCHIVED"} and open_operations(self.root) == 0,
+            lambda: f"archiving: {statuses(self.root)}\n{self.node.last_lines}",
+        )
+        self.node.stop()
+
+    def die_at(self, failpoints: str) -> None:
+        """Send to a node with `failpoints` armed until it is dead of them; it may run so already."""
+        if self.node.failpoints != failpoints or not self.node.is_running:
+            self.recover_and_judge(failpoints=failpoints)
+        self.sender.send_to(self.node.port)
+        self.await_death(failpoints)
+
+    def await_death(self, failpoints: str) -> None:
+        """Return when the node was killed by what is armed; judge what it leaves."""
+        code = self.node.wait_for_end(timeout_seconds=DEATH_SECONDS)
+        assert code == -signal.SIGKILL, f"ended with {code}, not by {failpoints}:\n{self.node.last_lines}"
+        self.tally.kills += 1
+        self.judge_remains()
+
+    def recover_and_judge(self, *, failpoints: str = "", options: Sequence[str] = ()) -> Verdict:
         """Start the node on what is left and judge; it runs afterwards, and nothing is sent to it."""
         self.sender.pause()
-        self.node.start(options=options)
+        self.node.kill()
+        self.node.start(failpoints, options=options)
         return self.judge()
 
     def judge_remains(self) -> None:
@@ -119,9 +164,11 @@ class Trial:
         self.sender.pause()
         assert_rows_before_answers(self.root, self.ledger(), self.sender.ledger.parent)
 
-    def judge(self) -> Verdict:
+    def judge(self, *, may_repeat: bool | None = None) -> Verdict:
+        """Judge the root as it is; by default an instance may repeat while archiving."""
         ledger = self.ledger()
-        verdict = assert_kept(self.root, ledger)
+        is_allowed = self.is_archiving if may_repeat is None else may_repeat
+        verdict = assert_kept(self.root, ledger, may_repeat=is_allowed)
         self.tally.acknowledged = verdict.acknowledged
         self.tally.lost = ledger.lost
         self.tally.refused = ledger.statuses.total()
