@@ -7,7 +7,7 @@ from archive import failpoints
 from archive.clock import Clock
 from archive.committer import Committer, Pending
 from archive.errors import InDoubt, StoreError
-from archive.findings import FACTS, Finding, FindingKind
+from archive.findings import FindingKind, make
 from archive.model import InstanceHeader, Outcome, Receipt, Study, scan_files_path
 from archive.rules.naming import NameTemplate, collision_name
 from archive.store import files, manifest
@@ -130,7 +130,9 @@ class Filer:
             return None
         outcome, instance_id = inserted
         if outcome is Outcome.HELD:
-            findings.add_once(tx, new.place.session_id, _differs(new.header.sop_instance_uid, new.place.session_id))
+            detail = {"sop_instance_uids": [new.header.sop_instance_uid]}
+            differs = make(FindingKind.INSTANCE_DIFFERS, new.place.session_id, detail)
+            findings.add_once(tx, new.place.session_id, differs)
         return self._receipt(tx, outcome, instance_id, new.place, new.file.dataset_sha256, new.file.name, filing)
 
     def _acknowledge_known(self, instance_id: int, place: Place, part: Part, filing: Filing) -> Receipt:
@@ -214,14 +216,4 @@ def _place_key(filing: Filing) -> tuple[str, str, str, str]:
         claim.study.study_instance_uid,
         claim.label,
         intake.series_key(filing.header),
-    )
-
-
-def _differs(sop_instance_uid: str, session_id: int) -> Finding:
-    facts = FACTS[FindingKind.INSTANCE_DIFFERS]
-    return Finding(
-        kind=FindingKind.INSTANCE_DIFFERS,
-        message=facts.message,
-        detail={"sop_instance_uids": [sop_instance_uid]},
-        hint=facts.hint.format(id=session_id),
     )

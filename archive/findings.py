@@ -45,6 +45,7 @@ class KindFacts:
     xnat_code: int | None = None
     accepted_under_append: bool = False
     overridable: bool = False
+    is_file_trouble: bool = False
 
 
 _ARCHIVE: Final = "prearc session archive {id}"
@@ -114,11 +115,13 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
             message="A file cannot be read as DICOM.",
             hint="prearc doctor",
             xnat_code=20,
+            is_file_trouble=True,
         ),
         FindingKind.HEADER_MISMATCH: KindFacts(
             severity=Severity.FAIL,
             message="A file's header does not agree with what was received.",
             hint="prearc doctor",
+            is_file_trouble=True,
         ),
         FindingKind.FILE_MISSING: KindFacts(
             severity=Severity.CONFLICT,
@@ -126,11 +129,13 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
             hint="prearc doctor",
             xnat_code=21,
             overridable=True,
+            is_file_trouble=True,
         ),
         FindingKind.FILE_UNLISTED: KindFacts(
             severity=Severity.FAIL,
             message="A file in the session's folder is not in the catalogue.",
             hint="prearc doctor --repair",
+            is_file_trouble=True,
         ),
         FindingKind.PROJECT_UNASSIGNED: KindFacts(
             severity=Severity.FAIL,
@@ -164,3 +169,11 @@ class Finding:
     @property
     def overridable(self) -> bool:
         return FACTS[self.kind].overridable
+
+
+def make(kind: FindingKind, session_id: int, detail: Mapping[str, Any], *, say: str = "", **names: str) -> Finding:
+    """A finding with the registry's message (`say` is appended) and hint; `names` fill the hint."""
+    facts = FACTS[kind]
+    values = {"archived_project": "PROJECT", "archived_subject": "SUBJECT", **names}
+    message = f"{facts.message} {say}" if say else facts.message
+    return Finding(kind=kind, message=message, detail=dict(detail), hint=facts.hint.format(id=session_id, **values))

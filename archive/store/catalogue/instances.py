@@ -47,3 +47,8 @@ def relocate(tx: Transaction, instance_id: int, *, session_id: int, scan_id: int
 def remove(tx: Transaction, instance_id: int) -> None:
     """The row goes: its instance is an identical copy of one that stays."""
     tx.execute("DELETE FROM instance WHERE id = ?", (instance_id,))
+
+
+def file_names(connection: sqlite3.Connection, scan_id: int) -> set[str]:
+    """The names in use in one scan's folder."""
+    return {row[0] for row in connection.execute("SELECT file_name FROM instance WHERE scan_id = ?", (scan_id,))}

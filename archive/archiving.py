@@ -1,0 +1,322 @@
+"""Archiving: checks, then links under the journal; into a new archived session or onto an existing one."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from archive.errors import ArchiveError, Busy, Refused, StaleState, UsageError
+from archive.findings import FACTS, Finding, FindingKind, make
+from archive.journal import new_op, plan_digest, run
+from archive.model import UNASSIGNED, Instance, Session, SessionStatus
+from archive.review import ArchiveOrder, Review, destination, existing_session
+from archive.review import review as look
+from archive.rules.checks import outcome
+from archive.rules.merging import MergePlan
+from archive.rules.states import SessionEvent
+from archive.store import files
+from archive.store.catalogue import archived, events, findings, instances, sessions
+from archive.store.catalogue.connection import Connection, Transaction
+from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
+from archive.workspace import Workspace
+
+ARCHIVABLE: Final = (SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.ERROR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveResult:
+    """How it ended: ARCHIVED, CONFLICT or ERROR; WOULD_ARCHIVE, WOULD_CONFLICT or WOULD_FAIL for a preview."""
+
+    session_id: int
+    status: str
+    path: str
+    findings: tuple[Finding, ...]
+    archived_id: int | None = None
+    log: tuple[str, ...] = ()
+
+
+def preview(ws: Workspace, session_id: int, order: ArchiveOrder) -> ArchiveResult:
+    """The same checks as the real run, changing nothing."""
+    with ws.catalogue.snapshot() as connection:
+        session = sessions.get(connection, session_id)
+        if session.status is SessionStatus.ARCHIVED:
+            return _already(connection, session)
+        review = look(ws, connection, session, order)
+    status = "WOULD_ARCHIVE"
+    if review.blockers:
+        status = "WOULD_CONFLICT" if outcome(review.blockers) is SessionStatus.CONFLICT else "WOULD_FAIL"
+    return ArchiveResult(
+        session_id=session_id,
+        status=status,
+        path=review.target_path if not review.blockers else session.path,
+        findings=review.findings,
+    )
+
+
+def archive(ws: Workspace, session_id: int, order: ArchiveOrder, *, wait_seconds: float = 30.0) -> ArchiveResult:
+    """Archive a session, or put it in CONFLICT or ERROR with all its findings.
+
+    Raises
+    ------
+    Busy, StaleState
+        The session is still being received, or somebody works on it or on the session it would join.
+    Refused
+        It is deleted.
+    UsageError
+        Overrides without a reason, or of kinds that cannot be overridden.
+    """
+    _check_order(order)
+    for _ in range(3):
+        with ws.catalogue.read() as connection:
+            session = sessions.get(connection, session_id)
+            existing = existing_session(connection, session)
+        ids = [session_id] + ([existing.id] if existing is not None else [])
+        with ws.root.locks.sessions(*ids, wait_seconds=wait_seconds, holder=f"archiving, pid {os.getpid()}"):
+            destination = ws.root.locks.named(_destination_lock(session))
+            if not destination.acquire(wait_seconds=wait_seconds):
+                raise Busy(
+                    f"Another session is being archived as {session.project}/{session.label}.",
+                    hint=f"prearc session archive {session_id}",
+                )
+            try:
+                with ws.catalogue.read() as connection:
+                    session = sessions.get(connection, session_id)
+                    existing_now = existing_session(connection, session)
+                if (existing_now.id if existing_now else None) == (existing.id if existing else None):
+                    return _archive_locked(ws, session, order)
+            finally:
+                destination.release()
+    raise StaleState(f"Session {session_id} kept changing.", hint=f"prearc session show {session_id}")
+
+
+def _check_order(order: ArchiveOrder) -> None:
+    wrong = [kind for kind in order.overrides if not FACTS[kind].overridable]
+    if wrong:
+        raise UsageError(
+            f"{', '.join(wrong)} cannot be overridden.",
+            hint="overridable: " + ", ".join(kind for kind, facts in FACTS.items() if facts.overridable),
+        )
+    if order.overrides and not order.reason.strip():
+        raise UsageError("An override needs a reason: it is recorded.", hint="--reason 'why this is right'")
+
+
+def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> ArchiveResult:
+    if session.status is SessionStatus.ARCHIVED:
+        with ws.catalogue.read() as connection:
+            return _already(connection, session)
+    if session.status is SessionStatus.DELETED:
+        raise Refused(f"Session {session.id} is in the trash.", hint=f"prearc session restore {session.id}")
+    if session.status not in ARCHIVABLE:
+        raise StaleState(
+            f"Session {session.id} is {session.status}; it can be archived once it is READY.",
+            hint=f"prearc session close {session.id}",
+        )
+    if session.project is None:
+        return _unassigned(session)
+    with ws.catalogue.write() as tx:
+        if session.status is not SessionStatus.READY:
+            sessions.apply(tx, session.id, SessionEvent.RECONSIDER, expected=[session.status])
+        sessions.apply(tx, session.id, SessionEvent.CLAIM_ARCHIVE, claimed_by=tx.actor)
+        sessions.set_columns(tx, session.id, autoarchive_due=0)
+    try:
+        with ws.catalogue.read() as connection:
+            review = look(ws, connection, session, order)
+        if review.blockers:
+            return _declined(ws, review)
+        return _carry_out(ws, review, order)
+    except (ArchiveError, OSError) as error:
+        _failed(ws, session.id, error, order)
+        raise
+
+
+def _unassigned(session: Session) -> ArchiveResult:
+    """A session without project is not touched: it needs `move` first."""
+    finding = make(FindingKind.PROJECT_UNASSIGNED, session.id, {"project": UNASSIGNED})
+    return ArchiveResult(session_id=session.id, status=SessionStatus.ERROR, path=session.path, findings=(finding,))
+
+
+def _declined(ws: Workspace, review: Review) -> ArchiveResult:
+    """CONFLICT or ERROR, with all findings, and the log a person reads."""
+    session = review.session
+    status = outcome(review.blockers)
+    event = SessionEvent.ARCHIVE_CONFLICT if status is SessionStatus.CONFLICT else SessionEvent.ARCHIVE_FAILED
+    lines = [f"Session upload failed: {finding.message} Type: {finding.hint}" for finding in review.blockers]
+    with ws.catalogue.write() as tx:
+        sessions.apply(tx, session.id, event, detail={"findings": [f.kind for f in review.blockers]})
+        findings.replace(tx, session.id, review.findings)
+        for line in lines:
+            sessions.add_log(tx, session.id, line)
+    return ArchiveResult(
+        session_id=session.id, status=status, path=session.path, findings=review.findings, log=tuple(lines)
+    )
+
+
+def _failed(ws: Workspace, session_id: int, error: Exception, order: ArchiveOrder) -> None:
+    """Nothing was archived: back to READY when waiting may help, else ERROR."""
+    transient = isinstance(error, OSError) or getattr(error, "transient", False)
+    event = SessionEvent.ARCHIVE_UNDONE if transient else SessionEvent.ARCHIVE_FAILED
+    with ws.catalogue.write() as tx:
+        current = sessions.get(tx.connection, session_id)
+        if current.status is SessionStatus.ARCHIVING:
+            sessions.apply(tx, session_id, event, detail={"error": str(error)})
+            sessions.set_columns(tx, session_id, autoarchive_due=int(transient and order.is_automatic))
+            hint = getattr(error, "hint", "") or f"prearc session archive {session_id}"
+            sessions.add_log(tx, session_id, f"Session upload failed: {error} Type: {hint}")
+
+
+def _carry_out(ws: Workspace, review: Review, order: ArchiveOrder) -> ArchiveResult:
+    session, existing, plan = review.session, review.existing, review.plan
+    _verify_kept_copies(ws, plan)
+    items = _items(review)
+    intent = Intent(
+        op=new_op(),
+        kind=OperationKind.ARCHIVE,
+        session_id=session.id,
+        target_id=existing.id if existing else None,
+        phase=Phase.PLANNED,
+        plan_digest=plan_digest(items),
+        detail={
+            "source_path": session.path,
+            "scans": sorted({placed.scan for placed in plan.placements}),
+            "automatic": order.is_automatic,
+        },
+    )
+    run(ws, intent, items, on_plan=lambda tx: None, on_commit=lambda tx: _commit(tx, review, order))
+    return ArchiveResult(
+        session_id=session.id,
+        status=SessionStatus.ARCHIVED,
+        path=review.target_path,
+        findings=review.findings,
+        archived_id=existing.id if existing else session.id,
+    )
+
+
+def _verify_kept_copies(ws: Workspace, plan: MergePlan) -> None:
+    """An incoming copy is only dropped for an archived one whose bytes were read and found right just now."""
+    for _, kept in plan.identical:
+        if _dataset_sha256(ws, kept) != kept.file.dataset_sha256:
+            raise Refused(
+                f"The archived copy of an instance no longer has its bytes ({kept.path}); the incoming one is kept.",
+                hint="prearc doctor",
+            )
+
+
+def _dataset_sha256(ws: Workspace, instance: Instance) -> str | None:
+    try:
+        fd = files.open_file(ws.root.fd, instance.path)
+    except OSError:
+        return None
+    digest = hashlib.sha256()
+    offset = instance.file.dataset_offset
+    try:
+        while piece := os.pread(fd, 1 << 20, offset):
+            digest.update(piece)
+            offset += len(piece)
+    finally:
+        os.close(fd)
+    return digest.hexdigest()
+
+
+def _items(review: Review) -> list[Item]:
+    moves = [
+        (ItemAction.LINK, placed.instance, destination(review.target_path, placed.scan, placed.name))
+        for placed in review.plan.placements
+    ] + [(ItemAction.DROP, ours, kept.path) for ours, kept in review.plan.identical]
+    return [
+        Item(
+            n=n,
+            action=action,
+            src=ours.path,
+            dst=path,
+            inode=review.inspection.stats[ours.id].st_ino,
+            size_bytes=review.inspection.stats[ours.id].st_size,
+            mtime_ns=review.inspection.stats[ours.id].st_mtime_ns,
+            dataset_sha256=ours.file.dataset_sha256,
+            instance_id=ours.id,
+        )
+        for n, (action, ours, path) in enumerate(moves)
+    ]
+
+
+def _commit(tx: Transaction, review: Review, order: ArchiveOrder) -> None:
+    session, existing, plan = review.session, review.existing, review.plan
+    home = existing or session
+    findings.replace(tx, session.id, [])
+    for row in review.inspection.instances:
+        if row.id not in review.inspection.stats:
+            instances.set_missing(tx, row.id, is_missing=True)
+    if existing is None:
+        archived.become_archived(tx, session.id, path=review.target_path)
+    else:
+        archived.merge_into(
+            tx,
+            session.id,
+            existing.id,
+            scans={mapped.incoming.id: (mapped.incoming, mapped.name) for mapped in plan.scans},
+            relocations=[
+                archived.Relocation(
+                    instance_id=placed.instance.id,
+                    source_scan_id=placed.instance.scan_id,
+                    scan=placed.scan,
+                    file_name=placed.name,
+                )
+                for placed in plan.placements
+            ],
+            replacements=[
+                archived.Replacement(instance_id=ours.id, stays_id=kept.id, sop_instance_uid=ours.sop_instance_uid)
+                for ours, kept in plan.identical
+            ],
+        )
+    text = f"Archived as {home.project}/{home.label}: {len(plan.placements)} instances"
+    if plan.identical:
+        text += f", {len(plan.identical)} were already there"
+    for session_id in {session.id, home.id}:
+        sessions.add_log(tx, session_id, text if session_id == session.id else f"{text} (from session {session.id})")
+    for finding in review.findings:
+        if finding.kind is FindingKind.SCAN_NUMBER_TAKEN:
+            sessions.add_log(tx, home.id, finding.message)
+    _decide(tx, review, order, home.id)
+
+
+def _decide(tx: Transaction, review: Review, order: ArchiveOrder, home_id: int) -> None:
+    """Record an override: who, when, which findings, why, and both sides as they were."""
+    overridden = [finding for finding in review.findings if finding.kind in order.overrides]
+    if not overridden:
+        return
+    detail = {
+        "incoming": _side(review.session),
+        "archived": _side(review.existing) if review.existing else None,
+        "findings": [{"kind": f.kind, "message": f.message, "detail": dict(f.detail)} for f in overridden],
+    }
+    kinds = sorted({finding.kind for finding in overridden})
+    findings.decide(tx, home_id, kinds=kinds, reason=order.reason, detail=detail)
+    events.append(tx, "DECISION", home_id, {"kinds": kinds, "reason": order.reason, "incoming": review.session.id})
+    sessions.add_log(tx, home_id, f"Decision by {tx.actor}: {', '.join(kinds)} overridden. Reason: {order.reason}")
+
+
+def _side(session: Session) -> dict[str, object]:
+    return {
+        "session": session.id,
+        "project": session.project,
+        "subject": session.subject,
+        "label": session.label,
+        "study_instance_uids": list(session.study_instance_uids),
+        "scan_count": session.scan_count,
+        "instance_count": session.instance_count,
+    }
+
+
+def _already(connection: Connection, session: Session) -> ArchiveResult:
+    home = session if session.merged_into_id is None else sessions.get(connection, session.merged_into_id)
+    return ArchiveResult(
+        session_id=session.id,
+        status=SessionStatus.ARCHIVED,
+        path=home.path,
+        findings=(),
+        archived_id=home.id,
+    )
+
+
+def _destination_lock(session: Session) -> str:
+    text = f"{session.project}/{session.label}"
+    return f"destination-{hashlib.sha256(text.encode()).hexdigest()[:32]}"

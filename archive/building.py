@@ -1,0 +1,67 @@
+"""BUILDING: a complete session is read from its files, compared with its rows, and gets its manifest."""
+
+from archive.errors import Busy
+from archive.findings import FindingKind
+from archive.inspection import Inspection, inspect
+from archive.model import Autoarchive, MergeMode, Session, SessionStatus
+from archive.rules.checks import FileFaults, blocking, differing_instances, file_findings
+from archive.rules.states import SessionEvent
+from archive.store import manifest
+from archive.store.catalogue import findings, intake, sessions
+from archive.workspace import Workspace
+
+
+def file_faults(inspection: Inspection) -> FileFaults:
+    """The inspection as the checks take it."""
+    return FileFaults(
+        missing=[fault.path for fault in inspection.missing],
+        unreadable={fault.path: str(fault.detail.get("reason", "")) for fault in inspection.unreadable},
+        mismatched={fault.path: fault.detail for fault in inspection.mismatched},
+        unlisted=inspection.unlisted,
+        study_instance_uids=inspection.study_instance_uids,
+    )
+
+
+def build(ws: Workspace, session_id: int, *, event: SessionEvent = SessionEvent.COMPLETE) -> Session:
+    """Take a session to BUILDING and on to READY or ERROR; the caller holds its lock.
+
+    A late instance meanwhile takes the session back to RECEIVING and makes this build void.
+
+    Raises
+    ------
+    Busy
+        An open association has touched the session: more may come.
+    StaleState
+        The session is not in a status to be built from, or was reopened.
+    """
+    with ws.catalogue.write() as tx:
+        if event is SessionEvent.COMPLETE and intake.has_open_association(tx.connection, session_id):
+            raise Busy(
+                f"Session {session_id} is being received over an open association.",
+                hint=f"prearc session close {session_id}",
+            )
+        sessions.apply(tx, session_id, event, claimed_by=tx.actor)
+    with ws.catalogue.read() as connection:
+        session = sessions.get(connection, session_id)
+        inspection = inspect(ws, connection, session)
+    found = [
+        *file_findings(session_id, file_faults(inspection)),
+        *differing_instances(session_id, inspection.instances),
+    ]
+    fatal = blocking(found, MergeMode.APPEND, set(FindingKind))  # those that no decision overrides
+    with ws.catalogue.write() as tx:
+        outcome = SessionEvent.BUILD_FAILED if fatal else SessionEvent.BUILT
+        status = sessions.apply(
+            tx, session_id, outcome, expected=[SessionStatus.BUILDING], detail={"instances": len(inspection.instances)}
+        )
+        findings.replace(tx, session_id, found)
+        sessions.recount(tx, session_id)
+        due = event is SessionEvent.COMPLETE and status is SessionStatus.READY
+        wants = due and session.autoarchive is Autoarchive.AUTO and session.project is not None
+        sessions.set_columns(tx, session_id, close_requested=0, autoarchive_due=int(wants))
+        for finding in fatal:
+            sessions.add_log(
+                tx, session_id, f"Session build failed: {finding.kind}: {finding.message} Type: {finding.hint}"
+            )
+        manifest.write(ws.root.fd, tx.connection, session_id)
+        return sessions.get(tx.connection, session_id)

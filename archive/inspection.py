@@ -1,0 +1,103 @@
+"""Inspection: every file of a session against its row, disk against header against catalogue."""
+
+import os
+from dataclasses import dataclass, field
+
+from archive.errors import HeaderError
+from archive.model import Instance, Session
+from archive.rules.header import file_reader, read_file_header
+from archive.store import files, manifest
+from archive.store.catalog_xml import catalog_name
+from archive.store.catalogue import instances
+from archive.store.catalogue.connection import Connection
+from archive.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFault:
+    """One file that is not as its row says; `detail` has both sides, `path` is relative to the root."""
+
+    path: str
+    sop_instance_uid: str
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What was found on the disk."""
+
+    instances: tuple[Instance, ...]
+    stats: dict[int, os.stat_result]
+    study_instance_uids: frozenset[str]
+    missing: tuple[FileFault, ...]
+    unreadable: tuple[FileFault, ...]
+    mismatched: tuple[FileFault, ...]
+    unlisted: tuple[str, ...]
+
+
+def inspect(ws: Workspace, connection: Connection, session: Session) -> Inspection:
+    """Read the header of every file of the session and compare it with the row; list what has no row.
+
+    Not detected: changed pixel data (`prearc verify` compares digests), attributes that are no part of the
+    row.
+    """
+    rows = instances.of_session(connection, session.id)
+    found = dict(files.walk(ws.root.fd, session.path))
+    stats: dict[int, os.stat_result] = {}
+    missing, unreadable, mismatched = list[FileFault](), list[FileFault](), list[FileFault]()
+    studies: set[str] = set()
+    for row in rows:
+        status = found.pop(row.path, None)
+        if status is None:
+            missing.append(FileFault(path=row.path, sop_instance_uid=row.sop_instance_uid))
+            continue
+        stats[row.id] = status
+        try:
+            differences = _compare(ws, row, studies)
+        except (HeaderError, OSError) as error:
+            reason = error.message if isinstance(error, HeaderError) else os.strerror(error.errno or 0)
+            fault = FileFault(path=row.path, sop_instance_uid=row.sop_instance_uid, detail={"reason": reason})
+            unreadable.append(fault)
+        else:
+            if differences:
+                mismatched.append(FileFault(path=row.path, sop_instance_uid=row.sop_instance_uid, detail=differences))
+    return Inspection(
+        instances=tuple(rows),
+        stats=stats,
+        study_instance_uids=frozenset(studies),
+        missing=tuple(missing),
+        unreadable=tuple(unreadable),
+        mismatched=tuple(mismatched),
+        unlisted=tuple(sorted(path for path in found if not is_own_file(path))),
+    )
+
+
+def is_own_file(path: str) -> bool:
+    """Whether a path is a derived file of prearc: a manifest, a scan's catalog, or a temporary of these."""
+    parts = path.split("/")
+    name = parts[-1]
+    if name.startswith(".") and name.endswith(".tmp"):
+        return True
+    if name == manifest.NAME:
+        return "SCANS" not in parts
+    return len(parts) >= 3 and name == catalog_name(parts[-3])
+
+
+def _compare(ws: Workspace, row: Instance, studies: set[str]) -> dict[str, object]:
+    """What differs between a file and its row, as ``{what: [row's, file's]}``."""
+    fd = files.open_file(ws.root.fd, row.path)
+    try:
+        size = os.fstat(fd).st_size
+        meta, header = read_file_header(file_reader(fd), size, limits=ws.policy.limits)
+    finally:
+        os.close(fd)
+    studies.add(header.study_instance_uid)
+    pairs = {
+        "size_bytes": (row.file.size_bytes, size),
+        "transfer_syntax_uid": (row.transfer_syntax_uid, meta.transfer_syntax_uid),
+        "sop_class_uid": (row.sop_class_uid, header.sop_class_uid),
+        "sop_instance_uid": (row.sop_instance_uid, header.sop_instance_uid),
+        "series_instance_uid": (row.series_instance_uid, header.series_instance_uid),
+        "study_instance_uid": (row.study_instance_uid, header.study_instance_uid),
+    }
+    return {name: list(values) for name, values in pairs.items() if values[0] != values[1]}

@@ -1,0 +1,138 @@
+"""One look at both sides of an archiving: what the checks find and what would be done.
+
+Preview, `conflict explain` and the real run share it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archive.building import file_faults
+from archive.findings import Finding, FindingKind
+from archive.inspection import Inspection, inspect
+from archive.model import MergeMode, Session, SessionStatus, archive_path, scan_files_path
+from archive.rules.checks import Facts, blocking, check
+from archive.rules.merging import MergePlan, plan_merge
+from archive.store import files
+from archive.store.catalogue import instances, sessions
+from archive.store.catalogue.connection import Connection
+from archive.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveOrder:
+    """What an administrator, or autoarchive, asks for.
+
+    `mode` None is ``none``, or ``append`` when STUDY_UID_DIFFERS is overridden: whoever forces two studies
+    together wants them together.
+    """
+
+    mode: MergeMode | None = None
+    overrides: tuple[FindingKind, ...] = ()
+    reason: str = ""
+    is_automatic: bool = False
+
+    @property
+    def merge_mode(self) -> MergeMode:
+        if self.mode is not None:
+            return self.mode
+        forced = FindingKind.STUDY_UID_DIFFERS in self.overrides
+        return MergeMode.APPEND if forced else MergeMode.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """One look at both sides: what the checks found and what would be done."""
+
+    session: Session
+    existing: Session | None
+    inspection: Inspection
+    plan: MergePlan
+    findings: tuple[Finding, ...]
+    blockers: tuple[Finding, ...]
+
+    @property
+    def target_path(self) -> str:
+        if self.existing is not None:
+            return self.existing.path
+        return archive_path(self.session.project or "", self.session.label)
+
+
+def existing_session(connection: Connection, session: Session) -> Session | None:
+    if session.project is None:
+        return None
+    found = sessions.archived_as(connection, session.project, session.label)
+    return found if found is None or found.id != session.id else None
+
+
+def _continued(connection: Connection, session: Session) -> Session | None:
+    """The archived session this one continues: the last of its predecessors that is archived."""
+    seen = {session.id}
+    before = session.follows_id
+    while before is not None and before not in seen:
+        seen.add(before)
+        previous = sessions.get(connection, before)
+        if previous.merged_into_id is not None:
+            previous = sessions.get(connection, previous.merged_into_id)
+        if previous.is_archived and previous.status is SessionStatus.ARCHIVED:
+            return previous
+        before = previous.follows_id
+    return None
+
+
+def review(ws: Workspace, connection: Connection, session: Session, order: ArchiveOrder) -> Review:
+    existing = existing_session(connection, session)
+    inspection = inspect(ws, connection, session)
+    plan = _plan(connection, session, existing, inspection)
+    facts = Facts(
+        incoming=session,
+        existing=existing,
+        continues=_continued(connection, session),
+        plan=plan,
+        faults=file_faults(inspection),
+        target_unlisted=_target_unlisted(ws, connection, session, existing, plan),
+    )
+    found = check(facts)
+    return Review(
+        session=session,
+        existing=existing,
+        inspection=inspection,
+        plan=plan,
+        findings=tuple(found),
+        blockers=tuple(blocking(found, order.merge_mode, order.overrides)),
+    )
+
+
+def _plan(connection: Connection, session: Session, existing: Session | None, inspection: Inspection) -> MergePlan:
+    present = [row for row in inspection.instances if row.id in inspection.stats]
+    scans = sessions.scans(connection, session.id)
+    if existing is None:
+        return plan_merge(scans=scans, instances=present)
+    archived_scans = sessions.scans(connection, existing.id)
+    uids = sorted({row.sop_instance_uid for row in present})
+    wanted = {scan.series_instance_uid for scan in scans}
+    joined = [scan for scan in archived_scans if scan.series_instance_uid in wanted]
+    return plan_merge(
+        scans=scans,
+        instances=present,
+        archived_scans=archived_scans,
+        archived_same_uids=instances.of_session_with_uids(connection, existing.id, uids),
+        taken_names={scan.scan: instances.file_names(connection, scan.id) for scan in joined},
+    )
+
+
+def _target_unlisted(
+    ws: Workspace, connection: Connection, session: Session, existing: Session | None, plan: MergePlan
+) -> Sequence[str]:
+    """Files that lie where this session would go although the catalogue knows nothing of them."""
+    if existing is None:
+        path = archive_path(session.project or "", session.label)
+        return [name for name, _ in files.walk(ws.root.fd, path)] if session.project else []
+    return [
+        path
+        for path in (destination(existing.path, placed.scan, placed.name) for placed in plan.placements)
+        if files.status(ws.root.fd, path) is not None
+    ]
+
+
+def destination(target_path: str, scan: str, name: str) -> str:
+    return f"{scan_files_path(target_path, scan)}/{name}"

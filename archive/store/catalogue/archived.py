@@ -1,0 +1,94 @@
+"""What becomes of rows when a session is archived: the one visibility point of archiving."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from archive.model import Scan
+from archive.rules.states import SessionEvent
+from archive.store.catalogue import events, instances, sessions
+from archive.store.catalogue.connection import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relocation:
+    """An incoming instance and where it is afterwards: `scan` of the target, under `file_name`."""
+
+    instance_id: int
+    source_scan_id: int
+    scan: str
+    file_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """An incoming instance that is dropped, and the identical one that stays."""
+
+    instance_id: int
+    stays_id: int
+    sop_instance_uid: str
+
+
+def become_archived(tx: Transaction, session_id: int, *, path: str) -> None:
+    """The session itself becomes the archived one."""
+    sessions.set_columns(tx, session_id, is_archived=1, path=path, accepts=0, autoarchive_due=0)
+    sessions.apply(tx, session_id, SessionEvent.ARCHIVE_DONE, detail={"path": path})
+
+
+def merge_into(
+    tx: Transaction,
+    session_id: int,
+    target_id: int,
+    *,
+    scans: Mapping[int, tuple[Scan, str]],
+    relocations: Iterable[Relocation],
+    replacements: Iterable[Replacement],
+) -> None:
+    """The session's instances join an archived session; its own row stays, empty, and points there.
+
+    `scans` maps each incoming scan id to the incoming scan and its name in the target.
+    """
+    ids = {scan_id: _target_scan(tx, target_id, scan, name) for scan_id, (scan, name) in scans.items()}
+    added = 0
+    for move in relocations:
+        instances.relocate(
+            tx,
+            move.instance_id,
+            session_id=target_id,
+            scan_id=ids[move.source_scan_id],
+            file_name=move.file_name,
+        )
+        added += 1
+    for gone in replacements:
+        tx.execute(
+            "UPDATE receipt SET instance_id = ? WHERE sop_instance_uid = ? AND instance_id = ?",
+            (gone.stays_id, gone.sop_instance_uid, gone.instance_id),
+        )
+        instances.remove(tx, gone.instance_id)
+    tx.execute(
+        "INSERT INTO session_study(session_id, study_instance_uid, facts)"
+        " SELECT ?, study_instance_uid, facts FROM session_study WHERE session_id = ? ON CONFLICT DO NOTHING",
+        (target_id, session_id),
+    )
+    tx.execute(
+        "UPDATE session SET received_last = max(received_last, (SELECT received_last FROM session WHERE id = ?)),"
+        " received_first = min(received_first, (SELECT received_first FROM session WHERE id = ?)) WHERE id = ?",
+        (session_id, session_id, target_id),
+    )
+    sessions.recount(tx, session_id)
+    sessions.recount(tx, target_id)
+    sessions.set_columns(tx, session_id, merged_into_id=target_id, accepts=0, autoarchive_due=0)
+    sessions.apply(tx, session_id, SessionEvent.ARCHIVE_DONE, detail={"merged_into": target_id})
+    events.append(tx, "MERGED", target_id, {"from": session_id, "instances": added})
+
+
+def _target_scan(tx: Transaction, target_id: int, scan: Scan, name: str) -> int:
+    row = tx.execute("SELECT id FROM scan WHERE session_id = ? AND scan = ?", (target_id, name)).fetchone()
+    if row is not None:
+        return int(row[0])
+    cursor = tx.execute(
+        "INSERT INTO scan(session_id, scan, study_instance_uid, series_instance_uid, series_key, series_number,"
+        " modality, description) SELECT ?, ?, study_instance_uid, series_instance_uid, series_key, series_number,"
+        " modality, description FROM scan WHERE id = ?",
+        (target_id, name, scan.id),
+    )
+    return int(cursor.lastrowid or 0)

@@ -1,0 +1,149 @@
+"""The journal: what an operation is about to do to files, written before it touches any."""
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from archive.store.catalogue.connection import Transaction
+
+
+class Phase(StrEnum):
+    """How far an operation is."""
+
+    PLANNED = "PLANNED"  # checked and written down; names may have been added, none taken away
+    COMMITTED = "COMMITTED"  # the catalogue points at the new names; the old ones go
+    DONE = "DONE"
+    UNDONE = "UNDONE"  # everything it added was taken back
+
+
+class OperationKind(StrEnum):
+    """What an operation does."""
+
+    ARCHIVE = "ARCHIVE"  # links instances into the archive, item by item
+    MOVE = "MOVE"  # renames the session's folder to another project
+    DELETE = "DELETE"  # renames it into the trash
+    RESTORE = "RESTORE"  # renames it back
+
+
+class ItemAction(StrEnum):
+    """What becomes of one item."""
+
+    LINK = "LINK"  # dst becomes a second name of src; src goes at the end
+    DROP = "DROP"  # an identical instance stays elsewhere; src goes at the end
+    RENAME = "RENAME"  # a folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One file or folder of an operation, with what it was when it was planned."""
+
+    n: int
+    action: ItemAction
+    src: str
+    dst: str
+    inode: int
+    size_bytes: int = 0
+    mtime_ns: int = 0
+    dataset_sha256: str = ""
+    instance_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """One operation as journalled."""
+
+    op: str
+    kind: OperationKind
+    session_id: int
+    phase: Phase
+    target_id: int | None = None
+    plan_digest: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plan(tx: Transaction, intent: Intent, items: Sequence[Item]) -> None:
+    """Write the intent and its items, phase PLANNED."""
+    tx.execute(
+        "INSERT INTO intent(op, kind, session_id, target_id, plan_digest, phase, owner, planned_at, detail)"
+        " VALUES (?, ?, ?, ?, ?, 'PLANNED', ?, ?, ?)",
+        (
+            intent.op,
+            intent.kind,
+            intent.session_id,
+            intent.target_id,
+            intent.plan_digest,
+            tx.actor,
+            tx.now_text,
+            json.dumps(dict(intent.detail), ensure_ascii=False, sort_keys=True, default=str),
+        ),
+    )
+    tx.connection.executemany(
+        "INSERT INTO intent_item(op, n, instance_id, src, dst, dataset_sha256, size_bytes, inode, mtime_ns, action)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                intent.op,
+                item.n,
+                item.instance_id,
+                item.src,
+                item.dst,
+                item.dataset_sha256,
+                item.size_bytes,
+                item.inode,
+                item.mtime_ns,
+                item.action,
+            )
+            for item in items
+        ],
+    )
+
+
+def set_phase(tx: Transaction, op: str, phase: Phase, *, expected: Phase) -> bool:
+    """Advance an operation; False when it was not in the expected phase."""
+    sql = "UPDATE intent SET phase = ? WHERE op = ? AND phase = ?"
+    return tx.execute(sql, (phase, op, expected)).rowcount == 1
+
+
+def unfinished(connection: sqlite3.Connection) -> list[Intent]:
+    """Operations that are neither done nor undone, oldest first."""
+    sql = "SELECT * FROM intent WHERE phase NOT IN ('DONE', 'UNDONE') ORDER BY planned_at, op"
+    return [_intent(row) for row in connection.execute(sql)]
+
+
+def has_unfinished(connection: sqlite3.Connection, session_id: int) -> bool:
+    """Whether an unfinished operation concerns this session, as source or as target."""
+    sql = "SELECT 1 FROM intent WHERE phase NOT IN ('DONE', 'UNDONE') AND (session_id = ? OR target_id = ?) LIMIT 1"
+    return connection.execute(sql, (session_id, session_id)).fetchone() is not None
+
+
+def items(connection: sqlite3.Connection, op: str) -> list[Item]:
+    """The items of an operation in their order."""
+    return [
+        Item(
+            n=row["n"],
+            action=ItemAction(row["action"]),
+            src=row["src"],
+            dst=row["dst"],
+            inode=row["inode"],
+            size_bytes=row["size_bytes"],
+            mtime_ns=row["mtime_ns"],
+            dataset_sha256=row["dataset_sha256"],
+            instance_id=row["instance_id"],
+        )
+        for row in connection.execute("SELECT * FROM intent_item WHERE op = ? ORDER BY n", (op,))
+    ]
+
+
+def _intent(row: sqlite3.Row) -> Intent:
+    return Intent(
+        op=row["op"],
+        kind=OperationKind(row["kind"]),
+        session_id=row["session_id"],
+        phase=Phase(row["phase"]),
+        target_id=row["target_id"],
+        plan_digest=row["plan_digest"],
+        detail=json.loads(row["detail"]),
+    )
