@@ -188,3 +188,18 @@ def log(connection: sqlite3.Connection, session_ids: Iterable[int]) -> list[tupl
             wanted,
         )
     ]
+
+
+def key_is_taken(connection: sqlite3.Connection, session_id: int) -> bool:
+    """Whether another session takes the instances of this session's key."""
+    sql = (
+        "SELECT 1 FROM session o JOIN session s ON o.key_project = s.key_project AND o.key_study = s.key_study"
+        " AND o.key_label = s.key_label WHERE s.id = ? AND o.id != s.id AND o.accepts = 1 LIMIT 1"
+    )
+    return connection.execute(sql, (session_id,)).fetchone() is not None
+
+
+def to_autoarchive(connection: sqlite3.Connection) -> list[Session]:
+    """READY sessions that came from RECEIVING and are to be archived without a person."""
+    sql = f"{SELECT} WHERE s.status = 'READY' AND s.autoarchive_due = 1 ORDER BY s.id"
+    return [rows.session(row) for row in connection.execute(sql)]

@@ -1,0 +1,175 @@
+"""`conflict explain`: what happened, both sides, and the ways out as commands to type."""
+
+from dataclasses import dataclass, fields
+
+from archive.archiving import preview
+from archive.findings import FACTS, Finding, FindingKind, Severity
+from archive.model import MergeMode, Scan, Session, SessionStatus, Study
+from archive.review import ArchiveOrder, existing_session
+from archive.store.catalogue import findings as stored
+from archive.store.catalogue import sessions
+from archive.store.catalogue.connection import Connection
+from archive.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One side of a conflict."""
+
+    title: str
+    session_id: int
+    project: str | None
+    subject: str
+    label: str
+    study_instance_uids: tuple[str, ...]
+    studies: tuple[Study, ...]
+    scans: tuple[Scan, ...]
+    instance_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayOut:
+    """A command that works when pasted, and what it does."""
+
+    command: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The page one would show a colleague. `differs` names the fields that are not the same on both sides."""
+
+    session: Session
+    summary: str
+    findings: tuple[Finding, ...]
+    incoming: Side
+    archived: Side | None
+    differs: frozenset[str]
+    ways_out: tuple[WayOut, ...]
+
+
+def explain(ws: Workspace, session_id: int) -> Explanation:
+    """Explain a session as it is now; the findings are those a dry run would give, not remembered ones.
+
+    A session that is archived, deleted, or being received is explained too: nothing may stand in its way.
+    """
+    with ws.catalogue.snapshot() as connection:
+        session = sessions.get(connection, session_id)
+        existing = existing_session(connection, session)
+        incoming = _side("incoming", connection, session)
+        archived = _side("archived", connection, existing) if existing is not None else None
+        remembered = stored.of_session(connection, session_id)
+    found = tuple(remembered)
+    if session.status not in (SessionStatus.ARCHIVED, SessionStatus.DELETED):
+        found = preview(ws, session_id, ArchiveOrder()).findings
+    return Explanation(
+        session=session,
+        summary=_summary(session, existing, found),
+        findings=found,
+        incoming=incoming,
+        archived=archived,
+        differs=_differs(incoming, archived),
+        ways_out=tuple(_ways_out(session, existing, found)),
+    )
+
+
+def _side(title: str, connection: Connection, session: Session) -> Side:
+    return Side(
+        title=title,
+        session_id=session.id,
+        project=session.project,
+        subject=session.subject,
+        label=session.label,
+        study_instance_uids=session.study_instance_uids,
+        studies=tuple(sessions.studies(connection, session.id)),
+        scans=tuple(sessions.scans(connection, session.id)),
+        instance_count=session.instance_count,
+    )
+
+
+def _differs(incoming: Side, archived: Side | None) -> frozenset[str]:
+    if archived is None:
+        return frozenset()
+    different = {
+        name
+        for name in ("project", "subject", "label", "study_instance_uids")
+        if getattr(incoming, name) != getattr(archived, name)
+    }
+    for field in fields(Study):
+        ours = {getattr(study, field.name) for study in incoming.studies}
+        theirs = {getattr(study, field.name) for study in archived.studies}
+        if ours != theirs:
+            different.add(field.name)
+    return frozenset(different)
+
+
+def _summary(session: Session, existing: Session | None, found: tuple[Finding, ...]) -> str:
+    kinds = {finding.kind for finding in found if finding.severity is not Severity.WARN}
+    here = f"Session {session.id} ({session.project or 'Unassigned'}/{session.label})"
+    if not kinds:
+        return f"{here} is {session.status}. Nothing stands in the way of archiving it."
+    if FindingKind.STUDY_UID_DIFFERS in kinds and existing is not None:
+        return (
+            f"{here} wants to be archived under a label that session {existing.id} already has, but carries another"
+            " Study Instance UID. Either two studies were given one label, or one visit was split over two studies,"
+            " for example by a scanner restart."
+        )
+    if existing is not None and kinds <= {FindingKind.SESSION_EXISTS, FindingKind.SCAN_EXISTS}:
+        return (
+            f"{here} is already archived as session {existing.id}, of the same study. Its new scans and instances"
+            " can be appended; nothing archived is replaced."
+        )
+    if any(FACTS[kind].is_file_trouble for kind in kinds):
+        return f"{here} has files that are not as they were received. Look at them before anything else is done."
+    names = ", ".join(sorted(kinds))
+    return f"{here} cannot be archived as it is: {names}. Each finding below says what disagrees."
+
+
+def _ways_out(session: Session, existing: Session | None, found: tuple[Finding, ...]) -> list[WayOut]:
+    """Ranked: first what changes least."""
+    kinds = {finding.kind for finding in found if finding.severity is not Severity.WARN}
+    ways: list[WayOut] = []
+    if FindingKind.PROJECT_UNASSIGNED in kinds:
+        ways.append(WayOut(command=f"prearc session move {session.id} --project PROJECT", why="give it a project"))
+    for finding in found:
+        if finding.kind in (FindingKind.SUBJECT_CHANGED, FindingKind.PROJECT_CHANGED):
+            ways.append(WayOut(command=finding.hint, why="agree with what is archived"))
+    if any(FACTS[kind].is_file_trouble for kind in kinds):
+        ways.append(WayOut(command="prearc doctor", why="compare every file with the catalogue"))
+    if existing is not None and FindingKind.STUDY_UID_DIFFERS in kinds:
+        free = f"{session.label}_2"[:64]
+        ways.append(
+            WayOut(
+                command=f"prearc session relabel {session.id} --label {free}",
+                why="two different visits: give this one a label of its own, then archive it",
+            )
+        )
+    ways += _archive_ways(session, existing, found, kinds)
+    ways.append(
+        WayOut(
+            command=f"prearc session delete {session.id}",
+            why="it should not be here: to the trash (prearc session restore brings it back)",
+        )
+    )
+    return ways
+
+
+def _archive_ways(
+    session: Session, existing: Session | None, found: tuple[Finding, ...], kinds: set[FindingKind]
+) -> list[WayOut]:
+    command = f"prearc session archive {session.id}"
+    fatal = [f for f in found if f.severity is Severity.FAIL]
+    if fatal:
+        return []
+    needed = sorted(kind for kind in kinds if FACTS[kind].overridable)
+    append = f" --mode {MergeMode.APPEND}" if existing is not None else ""
+    if not needed:
+        why = "append what is new; nothing archived is replaced" if append else "archive it"
+        return [WayOut(command=command + append, why=why)]
+    overrides = "".join(f" --override {kind}" for kind in needed)
+    return [
+        WayOut(
+            command=f"{command}{append}{overrides} --reason 'WHY'",
+            why="force it, knowing what it costs: the decision is recorded with both sides",
+        )
+    ]

@@ -1,0 +1,89 @@
+"""The archiver daemon: `tick` looks for idle sessions, builds them, archives what may be archived, and finishes what
+others left behind. It keeps nothing in memory that another process would need."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from archive.archiving import archive
+from archive.building import build
+from archive.errors import ArchiveError, Busy
+from archive.journal import resume_all
+from archive.model import Session
+from archive.recovery import close_dead_associations, release_abandoned
+from archive.review import ArchiveOrder
+from archive.store.catalogue import intake, sessions
+from archive.workspace import Workspace
+
+log = structlog.get_logger("prearc.archiver")
+
+
+class Daemon:
+    """Drives the use cases by the clock; `stop` ends it between two sessions."""
+
+    def __init__(self, ws: Workspace, *, stop: threading.Event) -> None:
+        self._ws, self._stop = ws, stop
+        self._retry_at: dict[int, float] = {}
+
+    def run(self) -> None:
+        """Tick until stopped."""
+        while not self._stop.is_set():
+            self.tick()
+            self._stop.wait(self._ws.settings.archiver.tick_seconds)
+
+    def tick(self) -> None:
+        """One look at everything that may be due. Nothing that goes wrong with one session stops the others."""
+        self._guarded("dead associations", lambda: close_dead_associations(self._ws))
+        self._guarded("interrupted operations", lambda: resume_all(self._ws))
+        self._guarded("abandoned sessions", lambda: release_abandoned(self._ws))
+        self._guarded("idle sessions", self._build_due)
+        self._guarded("autoarchive", self._archive_due)
+
+    def _build_due(self) -> None:
+        clock = self._ws.clock
+        with self._ws.catalogue.read() as connection:
+            due = intake.due_sessions(connection, monotonic=clock.monotonic(), boot_id=clock.boot_id)
+        for session in due:
+            if self._stop.is_set():
+                return
+            self._one(session, self._build)
+
+    def _archive_due(self) -> None:
+        with self._ws.catalogue.read() as connection:
+            due = sessions.to_autoarchive(connection)
+        for session in due:
+            if self._stop.is_set():
+                return
+            self._one(session, self._archive)
+
+    def _build(self, session: Session) -> None:
+        with self._ws.root.locks.sessions(session.id, holder="archiver"):
+            built = build(self._ws, session.id)
+        log.info("session_built", session=session.id, status=str(built.status), instances=built.instance_count)
+
+    def _archive(self, session: Session) -> None:
+        order = ArchiveOrder(mode=self._ws.policy.merge_mode(session.project), is_automatic=True)
+        result = archive(self._ws, session.id, order, wait_seconds=0.0)
+        kinds = [finding.kind for finding in result.findings]
+        log.info("session_archived", session=session.id, status=result.status, findings=kinds)
+
+    def _one(self, session: Session, work: Callable[[Session], None]) -> None:
+        """One session; what is busy or failed in passing is tried again later, not at every tick."""
+        now = self._ws.clock.monotonic()
+        if now < self._retry_at.get(session.id, 0.0):
+            return
+        try:
+            work(session)
+            self._retry_at.pop(session.id, None)
+        except Busy as error:
+            log.info("session_busy", session=session.id, why=error.message)
+        except (ArchiveError, OSError) as error:
+            self._retry_at[session.id] = now + 60.0
+            log.error("session_failed", session=session.id, error=str(error))
+
+    def _guarded(self, doing: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception:  # the daemon outlives whatever it meets
+            log.exception("tick_failed", doing=doing)

@@ -1,0 +1,340 @@
+"""What an administrator does with sessions: look, close, relabel, move, delete to the trash, restore.
+
+Nothing here rewrites a DICOM file. Every change holds the session's lock, is one audited transition, and has an
+inverse verb.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from archive.building import build
+from archive.errors import Busy, NotFound, Refused, StaleState, UsageError
+from archive.findings import Finding
+from archive.journal import Apply, new_op, plan_digest, run
+from archive.model import UNASSIGNED, Decision, Event, Scan, Session, SessionKey, SessionStatus, Study
+from archive.rules.naming import safe_label
+from archive.rules.states import SessionEvent
+from archive.store import files, manifest
+from archive.store.catalogue import events, findings, intake, sessions
+from archive.store.catalogue.connection import Transaction
+from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
+from archive.workspace import Workspace
+
+WAIT_SECONDS: Final = 30.0
+_LABELLED: Final = (SessionStatus.RECEIVING, SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.ERROR)
+_MOVABLE: Final = (SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.ERROR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDetails:
+    """Everything `session show` tells. `log` is (time, text), newest last."""
+
+    session: Session
+    scans: tuple[Scan, ...]
+    studies: tuple[Study, ...]
+    findings: tuple[Finding, ...]
+    decisions: tuple[Decision, ...]
+    log: tuple[tuple[str, str], ...]
+    events: tuple[Event, ...]
+    merged_into: Session | None
+    is_held_open: bool
+
+
+def resolve(ws: Workspace, text: str) -> Session:
+    """The session that `text` names: an id, ``project/timestamp/folder``, or ``project/label`` if archived.
+
+    Raises
+    ------
+    NotFound
+    """
+    with ws.catalogue.read() as connection:
+        if text.isascii() and text.isdecimal() and len(text) < 19:
+            return sessions.get(connection, int(text))
+        parts = text.split("/")
+        found: Session | None = None
+        if len(parts) == 3:
+            project = None if parts[0] == UNASSIGNED else parts[0]
+            found = sessions.by_folder(connection, project, parts[1], parts[2])
+        elif len(parts) == 2:
+            found = sessions.archived_as(connection, parts[0], parts[1])
+    if found is None:
+        raise NotFound(
+            f"There is no session {text!r}. A session is named by its id, project/timestamp/folder, or project/label"
+            " once archived.",
+            hint="prearc session list",
+        )
+    return found
+
+
+def details(ws: Workspace, session_id: int) -> SessionDetails:
+    """A session with its scans, studies, findings, decisions and log."""
+    with ws.catalogue.snapshot() as connection:
+        session = sessions.get(connection, session_id)
+        merged = session.merged_into_id
+        return SessionDetails(
+            session=session,
+            scans=tuple(sessions.scans(connection, session_id)),
+            studies=tuple(sessions.studies(connection, session_id)),
+            findings=tuple(findings.of_session(connection, session_id)),
+            decisions=tuple(findings.decisions(connection, session_id)),
+            log=tuple(sessions.log(connection, [session_id])),
+            events=tuple(events.of_session(connection, session_id)),
+            merged_into=sessions.get(connection, merged) if merged is not None else None,
+            is_held_open=intake.has_open_association(connection, session_id),
+        )
+
+
+def close(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECONDS) -> Session:
+    """Stop waiting for more instances: build the session now.
+
+    While an association that touched it is open it stays RECEIVING, and is built as soon as that ends.
+    Sessions that are past RECEIVING are left as they are.
+    """
+    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("closing")):
+        with ws.catalogue.write() as tx:
+            session = sessions.get(tx.connection, session_id)
+            if session.status is not SessionStatus.RECEIVING:
+                return session
+            sessions.set_columns(tx, session_id, close_requested=1)
+            events.append(tx, "CLOSE_REQUESTED", session_id)
+            if intake.has_open_association(tx.connection, session_id):
+                return sessions.get(tx.connection, session_id)
+        try:
+            return build(ws, session_id)
+        except Busy:  # an instance came in between: it is built when that association ends
+            return _get(ws, session_id)
+
+
+def relabel(
+    ws: Workspace,
+    session_id: int,
+    *,
+    subject: str | None = None,
+    label: str | None = None,
+    wait_seconds: float = WAIT_SECONDS,
+) -> Session:
+    """Give a prearchive session another subject or session label; later instances of it follow.
+
+    Raises
+    ------
+    UsageError
+        Neither is given, or a label is not safe as it stands.
+    StaleState
+        The session is archived, in the trash, or being worked on.
+    """
+    for name, value in (("subject", subject), ("label", label)):
+        _check_label(name, value)
+    if subject is None and label is None:
+        raise UsageError("Nothing to relabel.", hint="--subject S, --label L, or both")
+    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("relabelling")):
+        with ws.catalogue.write() as tx:
+            session = _expect(tx, session_id, _LABELLED, "relabelled")
+            new_subject, new_label = subject or session.subject, label or session.label
+            sessions.set_columns(tx, session_id, subject=new_subject, label=new_label)
+            change = {
+                "subject": [session.subject, new_subject],
+                "label": [session.label, new_label],
+            }
+            events.append(tx, "RELABELLED", session_id, change)
+            text = "; ".join(f"{name} {old} -> {new}" for name, (old, new) in change.items() if old != new)
+            sessions.add_log(tx, session_id, f"Relabelled by {tx.actor}: {text or 'nothing changed'}.")
+            _reconsider(tx, session)
+            manifest.write(ws.root.fd, tx.connection, session_id)
+        return _get(ws, session_id)
+
+
+def move(ws: Workspace, session_id: int, *, project: str, wait_seconds: float = WAIT_SECONDS) -> Session:
+    """Assign a session to another project; its folder moves there. ``Unassigned`` takes it out of any.
+
+    Raises
+    ------
+    Refused
+        The project is not configured.
+    StaleState
+        The session is still being received, archived, or being worked on.
+    """
+    wanted = known_project(ws, project)
+    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("moving")):
+        with ws.catalogue.read() as connection:
+            session = sessions.get(connection, session_id)
+        if session.project == wanted and session.status in _MOVABLE:
+            return session
+        key = SessionKey(project=wanted, timestamp=session.timestamp, folder=session.folder)
+
+        def begin(tx: Transaction) -> None:
+            _expect(tx, session_id, _MOVABLE, "moved")
+            sessions.apply(tx, session_id, SessionEvent.CLAIM_MOVE, claimed_by=tx.actor)
+
+        def commit(tx: Transaction) -> None:
+            sessions.set_columns(tx, session_id, project=wanted, path=key.path)
+            sessions.apply(tx, session_id, SessionEvent.MOVE_DONE, detail={"from": session.project, "to": wanted})
+            findings.replace(tx, session_id, [])
+            sessions.add_log(
+                tx, session_id, f"Moved from {session.project or UNASSIGNED} to {wanted or UNASSIGNED} by {tx.actor}."
+            )
+
+        with _put_right(ws, session_id, SessionStatus.MOVING, SessionEvent.MOVE_DONE):
+            _rename(ws, session, OperationKind.MOVE, key.path, begin, commit)
+        return _get(ws, session_id)
+
+
+def delete(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: float = WAIT_SECONDS) -> Session:
+    """Put a prearchive session into the trash; `restore` brings it back.
+
+    Raises
+    ------
+    Busy
+        It is being received right now.
+    StaleState
+        It is archived, or being worked on.
+    """
+    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("deleting")):
+        session = _get(ws, session_id)
+        if session.status is SessionStatus.DELETED:
+            return session
+
+        def begin(tx: Transaction) -> None:
+            _expect(tx, session_id, _LABELLED, "deleted")
+            if intake.has_open_association(tx.connection, session_id):
+                raise Busy(
+                    f"Session {session_id} is being received over an open association.",
+                    hint=f"prearc session show {session_id}",
+                )
+            sessions.apply(tx, session_id, SessionEvent.CLAIM_DELETE, claimed_by=tx.actor)
+
+        def commit(tx: Transaction) -> None:
+            sessions.set_columns(
+                tx,
+                session_id,
+                path=_trash_path(session),
+                accepts=0,
+                autoarchive_due=0,
+                restore_status=session.status,
+                restore_path=session.path,
+            )
+            sessions.apply(tx, session_id, SessionEvent.DELETE_DONE, detail={"reason": reason})
+            sessions.add_log(tx, session_id, f"Deleted to the trash by {tx.actor}. {reason}".rstrip())
+
+        with _put_right(ws, session_id, SessionStatus.DELETING, SessionEvent.DELETE_UNDONE):
+            _rename(ws, session, OperationKind.DELETE, _trash_path(session), begin, commit)
+        return _get(ws, session_id)
+
+
+def restore(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECONDS) -> Session:
+    """Bring a deleted session back from the trash and check its files anew."""
+    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("restoring")):
+        session = _get(ws, session_id)
+        if session.status is not SessionStatus.DELETED:
+            raise StaleState(
+                f"Session {session_id} is {session.status}, not in the trash.",
+                hint=f"prearc session show {session_id}",
+            )
+
+        def commit(tx: Transaction) -> None:
+            accepts = int(not sessions.key_is_taken(tx.connection, session_id))
+            sessions.set_columns(
+                tx, session_id, path=session.key.path, accepts=accepts, restore_status=None, restore_path=None
+            )
+            sessions.apply(tx, session_id, SessionEvent.RESTORE)
+            findings.replace(tx, session_id, [])
+            sessions.add_log(tx, session_id, f"Restored from the trash by {tx.actor}.")
+
+        _rename(ws, session, OperationKind.RESTORE, session.key.path, lambda tx: None, commit)
+        return build(ws, session_id, event=SessionEvent.REBUILD)
+
+
+def known_project(ws: Workspace, project: str) -> str | None:
+    """The id of a project named by id or alias; None for Unassigned.
+
+    Raises
+    ------
+    Refused
+        Projects are configured and this is none of them.
+    UsageError
+        The name is not a safe label.
+    """
+    if project.casefold() == UNASSIGNED.casefold():
+        return None
+    _check_label("project", project)
+    known = ws.settings.project
+    for entry in known:
+        if entry.id == project or project.casefold() in {name.casefold() for name in (entry.id, *entry.aliases)}:
+            return entry.id
+    if known:
+        names = ", ".join(entry.id for entry in known)
+        raise Refused(f"Project {project} is not configured; known: {names}.", hint="prearc config show")
+    return project
+
+
+def _check_label(name: str, value: str | None) -> None:
+    if value is None:
+        return
+    safe = safe_label(value)
+    if not value or safe != value:
+        hint = f"try {safe}" if safe else "letters, digits, _ and -"
+        raise UsageError(f"A {name} is made of letters, digits, _ and -, 64 at most.", hint=hint)
+
+
+def _expect(tx: Transaction, session_id: int, allowed: tuple[SessionStatus, ...], done: str) -> Session:
+    session = sessions.get(tx.connection, session_id)
+    if session.status not in allowed:
+        hint = f"prearc session show {session_id}"
+        if session.status is SessionStatus.RECEIVING:
+            hint = f"prearc session close {session_id}"
+        elif session.status is SessionStatus.DELETED:
+            hint = f"prearc session restore {session_id}"
+        raise StaleState(f"Session {session_id} is {session.status} and cannot be {done} now.", hint=hint)
+    return session
+
+
+def _reconsider(tx: Transaction, session: Session) -> None:
+    """A conflict was answered: what was found may no longer hold, archiving looks again."""
+    if session.status in (SessionStatus.CONFLICT, SessionStatus.ERROR):
+        sessions.apply(tx, session.id, SessionEvent.RECONSIDER)
+        findings.replace(tx, session.id, [])
+
+
+def _rename(
+    ws: Workspace,
+    session: Session,
+    kind: OperationKind,
+    destination: str,
+    begin: Apply,
+    commit: Apply,
+) -> None:
+    status = files.status(ws.root.fd, session.path)
+    if status is None:
+        raise Refused(f"The folder of session {session.id} is not on the disk.", hint="prearc doctor")
+    item = Item(n=0, action=ItemAction.RENAME, src=session.path, dst=destination, inode=status.st_ino)
+    intent = Intent(op=new_op(), kind=kind, session_id=session.id, phase=Phase.PLANNED, plan_digest=plan_digest([item]))
+    run(ws, intent, [item], on_plan=begin, on_commit=commit)
+    parent = files.split(session.path)[0]
+    files.remove_empty_folders(ws.root.fd, parent, keep=parent.split("/")[0])
+
+
+@contextmanager
+def _put_right(ws: Workspace, session_id: int, working: SessionStatus, undone: SessionEvent) -> Iterator[None]:
+    """When the operation fails after its claim, the session is READY again."""
+    try:
+        yield
+    except BaseException:
+        with ws.catalogue.write() as tx:
+            if sessions.get(tx.connection, session_id).status is working:
+                sessions.apply(tx, session_id, undone, detail={"reason": "failed and undone"})
+        raise
+
+
+def _get(ws: Workspace, session_id: int) -> Session:
+    with ws.catalogue.read() as connection:
+        return sessions.get(connection, session_id)
+
+
+def _trash_path(session: Session) -> str:
+    return f"trash/{session.id}/{session.folder}"
+
+
+def _holder(doing: str) -> str:
+    return f"{doing}, pid {os.getpid()}"
