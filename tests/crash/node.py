@@ -15,7 +15,7 @@ from typing import Final, Self
 
 REPOSITORY: Final = Path(os.environ.get("PREARC_CRASH_PRODUCT", Path(__file__).resolve().parents[2]))
 """The checkout whose node is run; another one when a deliberately broken copy is being tried."""
-COMMAND: Final = (sys.executable, "-c", "from cli.main import main; main()")
+COMMAND: Final = (sys.executable, "-m", "cli")
 READY: Final = re.compile(r"^ready \S*@127\.0\.0\.1:(\d+)\b")
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 15.0

@@ -19,7 +19,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
         yield shared
 
 
-@pytest.mark.parametrize(("step", "next_step"), pairwise((*STEPS, "P1")))
+@pytest.mark.parametrize(("step", "next_step"), list(pairwise((*STEPS, "P1"))))
 def test_a_kill_at_this_step_loses_nothing(trial: Trial, step: str, next_step: str) -> None:
     """Dying at any step of a store leaves every acknowledged instance exactly once."""
     trial.die_at(f"{step}=kill@3")
