@@ -27,14 +27,15 @@ class NodeError(RuntimeError):
 
 
 class Node:
-    """One node on one root. `configure` first, then `start` and `kill` as often as wanted.
+    """One node on one root, which it makes itself. `configure`, then `start` and `kill` as often as wanted.
 
     The node runs in a process group of its own, so that a kill reaches every process of it. Its standard
     error is drained by a thread from start to end; the end of it means that the last process is gone.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, configuration: Path) -> None:
         self.root = root
+        self._configuration = configuration
         self.port = 0
         self.failpoints = ""
         self._process: subprocess.Popen[str] | None = None
@@ -51,15 +52,14 @@ class Node:
         self.kill()
 
     def configure(self, *, tick_seconds: float = 5.0, **receiver: str | float) -> None:
-        """Write ``prearc.toml``: one receiver on a free loopback port, with these further keys.
+        """Write the configuration: one receiver on a free loopback port, with these further keys.
 
         The water marks are off: the disks of the crash tests are small.
         """
         node = {"low_water_bytes": 0, "high_water_bytes": 0, "ballast_bytes": 65536}
         keys = {"ae_title": "PREARC", "port": 0, "bind": "127.0.0.1", "idle_seconds": 3600.0, **receiver}
         tables = (("[node]", node), ("[archiver]", {"tick_seconds": tick_seconds}), ("[[receiver]]", keys))
-        self.root.mkdir(exist_ok=True)
-        (self.root / "prearc.toml").write_text("\n".join(f"{name}\n{_toml(table)}" for name, table in tables))
+        self._configuration.write_text("\n".join(f"{name}\n{_toml(table)}" for name, table in tables))
 
     @property
     def is_running(self) -> bool:
@@ -82,7 +82,7 @@ class Node:
         self._is_ready = self._is_over = False
         self.failpoints = failpoints
         self._process = subprocess.Popen(
-            [*COMMAND, "--root", str(self.root), "serve", *options],
+            [*COMMAND, "--root", self.root, "--config", self._configuration, "serve", *options],
             cwd=REPOSITORY,
             env=environment,
             stdin=subprocess.DEVNULL,

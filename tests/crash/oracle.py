@@ -20,10 +20,10 @@ from typing import Final, NamedTuple
 from tests.crash.sending import LedgerContents
 
 COMPANION: Final = re.compile(
-    r"(prearchive|archive)/.+/SCANS/[^/]+/(DICOM/)?scan_[^/]+_catalog\.xml"
-    r"|(prearchive|archive)/.+/(prearc-)?manifest\.json"
+    r"(?P<session>(prearchive|archive)/[^/]+/[^/]+/[^/]+)/"
+    r"(prearc-manifest\.json|SCANS/[^/]+/DICOM/scan_[^/]+_catalog\.xml)"
 )
-"""Files that are derived from the instances and may stand beside them."""
+"""Files that are derived from the instances of a session in the catalogue and stand beside them."""
 VIOLATIONS_SHOWN: Final = 25
 
 _ROWS: Final = """
@@ -86,10 +86,12 @@ def judge(root: Path, ledger: LedgerContents, *, may_repeat: bool = False) -> Ve
     with closing(_catalogue(root)) as database:
         violations = list(_broken_database(database))
         rows = [Row(*values) for values in database.execute(_ROWS)]
+        sessions = {path for (path,) in database.execute("SELECT path FROM session")}
         reported = "\n".join(detail for (detail,) in database.execute("SELECT detail FROM recovery_report"))
     names = sorted(_files(root, "prearchive", "archive"))
+    known = {row.path for row in rows} | {name for name in names if _is_companion(name, sessions)}
     violations += _broken_rows(root, rows, ledger)
-    violations += _unlisted_files(root, rows, names, reported)
+    violations += _unlisted_files(root, sorted(set(names) - known), reported)
     violations += _lost_acknowledgements(rows, ledger, may_repeat=may_repeat)
     violations += _left_in_spool(root)
     return Verdict(
@@ -182,10 +184,14 @@ def _dataset_offset(content: bytes) -> int | None:
     return 144 + int.from_bytes(content[140:144], "little")
 
 
-def _unlisted_files(root: Path, rows: list[Row], names: list[str], reported: str) -> Iterator[str]:
-    listed = {row.path for row in rows}
+def _is_companion(name: str, sessions: set[str]) -> bool:
+    match = COMPANION.fullmatch(name)
+    return match is not None and match["session"] in sessions
+
+
+def _unlisted_files(root: Path, names: list[str], reported: str) -> Iterator[str]:
     for name in names:
-        if name not in listed and not COMPANION.fullmatch(name) and name not in reported:
+        if name not in reported:
             size_bytes = (root / name).lstat().st_size
             yield f"neither catalogue nor recovery report knows the file {name} ({size_bytes} bytes)"
 

@@ -61,7 +61,7 @@ class Trial:
     Parameters
     ----------
     folder:
-        For the ledger and, without `disk`, the root. The ledger is never on the faulted disk.
+        For ledger and configuration and, without `disk`, the root; never on the faulted disk.
     seed:
         Decides the instances and the moments of the crashes.
     disk:
@@ -84,10 +84,8 @@ class Trial:
         self.tally = Tally()
         self._disk = disk
         self._chance = random.Random(seed)
-        self.node = Node(self.root)
+        self.node = Node(self.root, folder / "prearc.toml")
         self.node.configure(**(ARCHIVING if is_archiving else {}))
-        if disk:
-            disk.sync()
         self.sender = LedgerSender(folder / f"ledger-{seed}", seed=seed, associations=associations)
 
     def __enter__(self) -> Self:
