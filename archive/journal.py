@@ -205,15 +205,15 @@ def _rename_back(ws: Workspace, item: Item) -> None:
 
 
 def _drop_sources(ws: Workspace, items: Sequence[Item], source_path: str) -> None:
-    folders: set[str] = set()
+    folders = {files.split(item.src)[0] for item in items} | {source_path}
     for item in items:
         stays = files.status(ws.root.fd, item.dst)
         if stays is None or (item.action is ItemAction.LINK and stays.st_ino != item.inode):
             continue  # nothing holds these bytes elsewhere: the old name stays
-        if files.unlink(ws.root.fd, item.src):
-            folders.add(files.split(item.src)[0])
-    if files.unlink(ws.root.fd, f"{source_path}/{manifest.NAME}"):
-        folders.add(source_path)
+        files.unlink(ws.root.fd, item.src)
+    files.unlink(ws.root.fd, f"{source_path}/{manifest.NAME}")
+    for folder in folders:
+        if files.status(ws.root.fd, folder) is not None:  # a folder that went in an earlier attempt is gone
+            files.sync_folder(ws.root.fd, folder)
     for folder in sorted(folders, key=len, reverse=True):
-        files.sync_folder(ws.root.fd, folder)
         files.remove_empty_folders(ws.root.fd, folder, keep="prearchive")

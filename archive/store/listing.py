@@ -8,33 +8,30 @@ from typing import Final
 from archive.store import files
 
 _TEMPORARY: Final = re.compile(r"\..+\.(\d+)\.tmp")
+_SESSION_DEPTH: Final = {"prearchive": 3, "archive": 3}
+"""Levels below the place at which its layout has session folders; elsewhere their content tells."""
 
 
 def subfolders(root_fd: int, relative: str) -> list[str]:
     """The names of the folders in a folder, sorted; none when there is no such folder."""
-    try:
-        with files.open_folder(root_fd, relative) as fd, os.scandir(fd) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return _names(root_fd, relative, folders=True)
 
 
-def plain_names(root_fd: int, relative: str) -> list[tuple[str, os.stat_result]]:
-    """What is in a folder and not a folder itself, with its lstat, sorted by name."""
+def plain_names(root_fd: int, relative: str) -> list[str]:
+    """The names in a folder that are not folders themselves, sorted."""
+    return _names(root_fd, relative, folders=False)
+
+
+def _names(root_fd: int, relative: str, *, folders: bool) -> list[str]:
     try:
         with files.open_folder(root_fd, relative) as fd, os.scandir(fd) as entries:
-            found = [
-                (entry.name, entry.stat(follow_symlinks=False))
-                for entry in entries
-                if not entry.is_dir(follow_symlinks=False)
-            ]
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False) is folders)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(found, key=lambda pair: pair[0])
 
 
 def is_folder(root_fd: int, relative: str) -> bool:
-    """Whether there is a real folder of this name."""
+    """Whether there is a real folder of this name, reached through real folders."""
     try:
         with files.open_folder(root_fd, relative):
             return True
@@ -42,39 +39,42 @@ def is_folder(root_fd: int, relative: str) -> bool:
         return False
 
 
-def session_folders(root_fd: int, place: str, *, mark: str) -> Iterator[str]:
-    """Every session folder below `place`: one that holds ``SCANS`` or the file `mark`; none inside another.
+def session_folders(root_fd: int, place: str, *, mark: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every session folder below `place`, and for each folder on the way the files that stand in it.
 
-    In ``prearchive/`` and ``archive/`` also those at the layout's depth, whatever they hold.
+    A session folder holds ``SCANS`` or the file `mark`, or is where the layout has one. Yields ``(session
+    folder, ())`` or ``("", stray files)``; nothing is looked for inside a session folder.
     """
-    depth = {"prearchive": 3, "archive": 3}.get(place, 0)
     pending = [(place, 0)]
     while pending:
         folder, level = pending.pop()
-        below = subfolders(root_fd, folder)
-        if level and (level == depth or "SCANS" in below or files.status(root_fd, f"{folder}/{mark}") is not None):
-            yield folder
+        below, beside = subfolders(root_fd, folder), plain_names(root_fd, folder)
+        if level and (level == _SESSION_DEPTH.get(place) or "SCANS" in below or mark in beside):
+            yield folder, ()
             continue
+        if beside:
+            yield "", tuple(f"{folder}/{name}" for name in beside)
         pending += [(f"{folder}/{name}", level + 1) for name in reversed(below)]
 
 
-def stray_names(root_fd: int, place: str, *, mark: str) -> Iterator[str]:
-    """Every name below `place` that is not a folder and not inside a session folder."""
-    inside = set(session_folders(root_fd, place, mark=mark)) if place != "quarantine" else set()
-    pending = [place]
-    while pending:
-        folder = pending.pop()
-        for name, _ in plain_names(root_fd, folder):
-            yield f"{folder}/{name}"
-        pending += [below for name in subfolders(root_fd, folder) if (below := f"{folder}/{name}") not in inside]
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file name is one that `files.write_atomically` gives what is not whole yet, or a probe's."""
+def is_temporary(path: str) -> bool:
+    """Whether a file's name is one that `files.write_atomically` or a probe gives what is not finished."""
+    name = path.rpartition("/")[2]
     return _TEMPORARY.fullmatch(name) is not None or name.startswith(".probe-")
 
 
-def is_being_written(name: str) -> bool:
-    """Whether the process that a temporary file is named after is alive."""
-    match = _TEMPORARY.fullmatch(name)
+def is_being_written(path: str) -> bool:
+    """Whether the process that a temporary file is named after lives."""
+    match = _TEMPORARY.fullmatch(path.rpartition("/")[2])
     return match is not None and os.path.exists(f"/proc/{match[1]}")
+
+
+def remove_if_empty(root_fd: int, relative: str) -> bool:
+    """Remove a folder that holds nothing but empty folders; False when there is a file in it."""
+    for name in subfolders(root_fd, relative):
+        if not remove_if_empty(root_fd, f"{relative}/{name}"):
+            return False
+    if plain_names(root_fd, relative):
+        return False
+    files.remove_empty_folders(root_fd, relative, keep=files.split(relative)[0])
+    return True

@@ -1,0 +1,82 @@
+"""One session: the files in its folder against its rows, names and sizes only; nothing is changed."""
+
+import os
+import stat
+from dataclasses import dataclass
+
+from archive.adoption import hash_file
+from archive.inspection import is_own_file
+from archive.model import Session
+from archive.store import files, listing
+from archive.store.catalogue import intake, recovering
+from archive.store.catalogue.recovering import FileRow
+from archive.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What disk and catalogue say of each other.
+
+    `missing`: rows without a file. `found`: rows that are called missing, whose file is there. `resized`: rows
+    and the size of their file. `unlisted`: files without a row. `temporaries`: derived files that were never
+    finished. `listed` counts the rows.
+    """
+
+    listed: int
+    missing: tuple[FileRow, ...]
+    found: tuple[FileRow, ...]
+    resized: tuple[tuple[FileRow, int], ...]
+    unlisted: tuple[str, ...]
+    temporaries: tuple[str, ...]
+
+    @property
+    def is_equal(self) -> bool:
+        return not (self.missing or self.found or self.resized or self.unlisted or self.temporaries)
+
+
+def compare(ws: Workspace, session: Session) -> Comparison | None:
+    """Compare; None when an association is filing into the session, so that nothing could be said of it.
+
+    The disk is looked at first: what is filed meanwhile has its row already when the rows are read, or its
+    association still open. What differs is looked at once more, one by one.
+    """
+    on_disk = dict(files.walk(ws.root.fd, session.path))
+    with ws.catalogue.snapshot() as connection:
+        if intake.has_open_association(connection, session.id):
+            return None
+        rows = recovering.file_rows(connection, session.id)
+    missing, found, resized = list[FileRow](), list[FileRow](), list[tuple[FileRow, int]]()
+    for path, row in rows.items():
+        status = on_disk.pop(path, None) or files.status(ws.root.fd, path)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            missing.append(row)
+        elif row.is_missing:
+            found.append(row)
+        elif status.st_size != row.size_bytes:
+            resized.append((row, status.st_size))
+    temporaries = [path for path in on_disk if listing.is_temporary(path)]
+    unlisted = [path for path in on_disk if not is_own_file(path) and files.status(ws.root.fd, path) is not None]
+    return Comparison(
+        listed=len(rows),
+        missing=tuple(missing),
+        found=tuple(found),
+        resized=tuple(resized),
+        unlisted=tuple(sorted(unlisted)),
+        temporaries=tuple(sorted(temporaries)),
+    )
+
+
+def is_whole(ws: Workspace, row: FileRow) -> bool:
+    """Whether the file of a row holds the dataset that the row says, read from beginning to end."""
+    try:
+        fd = files.open_file(ws.root.fd, row.path)
+        try:
+            size = os.fstat(fd).st_size
+            if size != row.size_bytes:
+                return False
+            record = hash_file(fd, name="", size_bytes=size, dataset_offset=row.dataset_offset)
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
+    return record.dataset_sha256 == row.dataset_sha256

@@ -1,0 +1,190 @@
+"""What dead processes leave behind: locks, open associations, parts, unfinished derived files, claims."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from archive.errors import StaleState
+from archive.model import Session, SessionStatus
+from archive.rules.states import WORKING, SessionEvent
+from archive.store import files, listing
+from archive.store.catalogue import intake, journal, recovering, sessions
+from archive.store.manifest import NAME as MANIFEST
+from archive.store.parts import PART_SUFFIX
+from archive.workspace import Workspace
+
+LOST_AND_FOUND: Final = "spool/lost+found"
+PROBED: Final = ("spool", "prearchive", "archive", "trash", "quarantine", "backup")
+_PROCESS: Final = "process-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Parts of dead processes: `filed` have another name, `lost` were never acknowledged."""
+
+    filed: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+def close_dead_associations(ws: Workspace) -> list[str]:
+    """Close the associations whose process is gone, so that their sessions' clocks run again."""
+    with ws.catalogue.read() as connection:
+        believed = intake.open_associations(connection)
+    dead = {owner for owner in {owner for _, owner in believed} if not ws.root.locks.is_held(_PROCESS + owner)}
+    lines: list[str] = []
+    for owner in sorted(dead):
+        ids = [number for number, its in believed if its == owner]
+        with ws.catalogue.write() as tx:
+            for number in ids:
+                intake.close_association(tx, number)
+        files.unlink(ws.root.fd, f"locks/{_PROCESS}{owner}")
+        lines.append(f"{len(ids)} associations of the dead process {owner} were closed")
+    return lines
+
+
+def remove_dead_locks(ws: Workspace) -> None:
+    """Remove the lock files of dead receivers. Their names are unique, so no other may be; only at start."""
+    for name in listing.plain_names(ws.root.fd, "locks"):
+        if name.startswith(_PROCESS) and not ws.root.locks.is_held(name):
+            files.unlink(ws.root.fd, f"locks/{name}")
+
+
+def oldest_living(ws: Workspace) -> float | None:
+    """When the oldest living receiver began (mtime of its lock, seconds); None when there is none."""
+    began = [
+        status.st_mtime
+        for name in listing.plain_names(ws.root.fd, "locks")
+        if name.startswith(_PROCESS) and ws.root.locks.is_held(name)
+        if (status := files.status(ws.root.fd, f"locks/{name}")) is not None
+    ]
+    return min(began, default=None)
+
+
+def dead_parts(ws: Workspace) -> Parts:
+    """The parts in the spool that no living process can be writing."""
+    living = oldest_living(ws)
+    filed, lost = list[str](), list[str]()
+    for name in listing.plain_names(ws.root.fd, "spool"):
+        status = files.status(ws.root.fd, f"spool/{name}")
+        if not name.endswith(PART_SUFFIX) or status is None or (living is not None and status.st_mtime >= living):
+            continue
+        (filed if status.st_nlink > 1 else lost).append(f"spool/{name}")
+    return Parts(filed=tuple(filed), lost=tuple(lost))
+
+
+def clear_parts(ws: Workspace, parts: Parts) -> None:
+    """A part with another name is unlinked; one without is bytes nobody was promised: to ``lost+found``."""
+    for path in parts.filed:
+        files.unlink(ws.root.fd, path)
+    for path in parts.lost:
+        files.rename_folder(ws.root.fd, path, f"{LOST_AND_FOUND}/{files.split(path)[1]}")
+    if parts.filed or parts.lost:
+        files.sync_folder(ws.root.fd, "spool")
+
+
+def dead_temporaries(ws: Workspace, folders: Iterable[str]) -> list[str]:
+    """Temporaries directly in these folders whose process is gone."""
+    return [
+        path
+        for folder in folders
+        for name in listing.plain_names(ws.root.fd, folder)
+        if listing.is_temporary(path := f"{folder}/{name}") and not _is_in_use(ws, path)
+    ]
+
+
+def _is_in_use(ws: Workspace, path: str) -> bool:
+    if listing.is_being_written(path):
+        return True
+    if not files.split(path)[1].startswith(".probe-"):
+        return False
+    living, status = oldest_living(ws), files.status(ws.root.fd, path)
+    return living is not None and status is not None and status.st_mtime >= living
+
+
+def remove_temporaries(ws: Workspace, paths: Iterable[str]) -> None:
+    """Remove derived files that were never finished, unless their process lives."""
+    for path in paths:
+        if not listing.is_being_written(path):
+            files.unlink(ws.root.fd, path)
+
+
+def release_abandoned(ws: Workspace, *statuses: SessionStatus) -> list[str]:
+    """Sessions in a working state that nobody works on go back to where work can begin again; one line each."""
+    lines: list[str] = []
+    with ws.catalogue.read() as connection:
+        ids = recovering.session_ids(connection, *(statuses or tuple(sorted(WORKING))))
+    for session_id in ids:
+        lock = ws.root.locks.named(f"session-{session_id}")
+        if not lock.acquire(holder=f"recovery, pid {os.getpid()}"):
+            continue
+        try:
+            line = _release(ws, session_id)
+        except StaleState:
+            continue  # a late instance was faster
+        finally:
+            lock.release()
+        if line:
+            lines.append(line)
+    return lines
+
+
+_RELEASES: Final = {
+    SessionStatus.BUILDING: SessionEvent.INSTANCE,
+    SessionStatus.ARCHIVING: SessionEvent.ARCHIVE_UNDONE,
+    SessionStatus.MOVING: SessionEvent.MOVE_DONE,
+    SessionStatus.DELETING: SessionEvent.DELETE_UNDONE,
+}
+
+
+def _release(ws: Workspace, session_id: int) -> str:
+    with ws.catalogue.read() as connection:
+        session = sessions.get(connection, session_id)
+        is_journalled = journal.has_unfinished(connection, session_id)
+    if session.status not in _RELEASES or is_journalled:
+        return ""
+    if session.instance_count and not listing.is_folder(ws.root.fd, session.path):
+        return f"session {session_id} is {session.status}, nobody works on it, and its folder is gone"
+    with ws.catalogue.write() as tx:
+        status = sessions.apply(
+            tx, session_id, _RELEASES[session.status], expected=[session.status], detail={"reason": "abandoned"}
+        )
+        if session.status is SessionStatus.BUILDING:
+            sessions.set_columns(
+                tx, session_id, close_requested=1, clock_since=tx.clock.monotonic(), boot_id=tx.clock.boot_id
+            )
+        sessions.add_log(tx, session_id, f"{session.status} was interrupted: the session is {status} again.")
+    return f"session {session_id} was {session.status} and nobody worked on it: {status}"
+
+
+def abandon_empty(ws: Workspace, session: Session) -> bool:
+    """Close a session that never got an instance: DELETED, and its folder goes. False when it has files."""
+    with ws.catalogue.write() as tx:
+        if sessions.get(tx.connection, session.id).instance_count:
+            return False
+        manifest_path = f"{session.path}/{MANIFEST}"
+        if any(path != manifest_path for path, _ in files.walk(ws.root.fd, session.path)):
+            return False
+        detail = {"reason": "no instance was ever filed"}
+        sessions.apply(tx, session.id, SessionEvent.CLAIM_DELETE, detail=detail)
+        sessions.apply(tx, session.id, SessionEvent.DELETE_DONE, detail=detail)
+        sessions.set_columns(tx, session.id, accepts=0)
+        sessions.recount(tx, session.id)
+        sessions.add_log(tx, session.id, "Abandoned: the node stopped before its first instance was filed.")
+        remove_bare_folder(ws, session.path)
+    return True
+
+
+def remove_bare_folder(ws: Workspace, path: str) -> bool:
+    """Remove a session folder that holds nothing but a manifest; the caller made sure that no instance is in it."""
+    names = [name for name, _ in files.walk(ws.root.fd, path)]
+    if any(name != f"{path}/{MANIFEST}" for name in names):
+        return False
+    for name in names:
+        files.unlink(ws.root.fd, name)
+    if not listing.remove_if_empty(ws.root.fd, path):
+        return False
+    parent = files.split(path)[0]
+    if parent.count("/"):
+        files.remove_empty_folders(ws.root.fd, parent, keep=parent.split("/")[0])
+    return True
