@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
@@ -111,10 +112,25 @@ def _association(
     peer = entity.associate(host, port, ae_title=called)
     if not peer.is_established:
         raise AssociationError(_why(peer, f"{called} at {host}:{port}"))
+    _keep_answers(peer)
     try:
         yield peer
     finally:
         peer.release()
+
+
+def _keep_answers(peer: Association) -> None:
+    """Let only the one who waits take messages.
+
+    The library's background loop of a requestor looks into the same queue and, when it is woken at the
+    wrong moment, throws our answer away as an unexpected message. A sender has no other use for the loop.
+    """
+    wait_for_message = peer.dimse.get_msg
+
+    def get_msg(block: bool = False) -> Any:
+        return wait_for_message(block=True) if block else (None, None)
+
+    peer.dimse.get_msg = get_msg  # type: ignore[method-assign]
 
 
 def _why(peer: Association, name: str) -> str:
