@@ -10,6 +10,7 @@ from archive.store.root import Root
 
 _LOOK_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 5.0
+_DEFAULT_LOW_BYTES: Final = 1 << 30
 
 
 class Admission:
@@ -63,13 +64,8 @@ class Admission:
 
 
 def water_marks(root: Root, settings: NodeSettings) -> tuple[int, int]:
-    """(low, high) water in bytes: configured, or by default 1 and 2 GiB but at most 1 and 2 % of the disk."""
-    share = root.total_bytes() // 100
-    low = settings.low_water_bytes
-    high = settings.high_water_bytes
-    stated = settings.model_fields_set
-    if "low_water_bytes" not in stated:
-        low = min(low, share)
-    if "high_water_bytes" not in stated:
-        high = max(low, min(high, 2 * share))
-    return low, high
+    """(low, high) water in bytes: as configured, or 1 GiB but at most 1 % of the disk, and twice that."""
+    low, high = settings.low_water_bytes, settings.high_water_bytes
+    if low is None:
+        low = min(_DEFAULT_LOW_BYTES, root.total_bytes() // 100)
+    return low, max(low, 2 * low if high is None else high)

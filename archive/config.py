@@ -90,6 +90,9 @@ ModeChoice = Annotated[
 ]
 
 
+OptionalBytes = Annotated[int, Field(strict=True, ge=0, le=_PIB)] | None
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
@@ -102,11 +105,14 @@ class NodeSettings(_Section):
         description="Folder of everything that is stored, relative to the working directory; --root wins.",
     )
     umask: str = Field(default="077", description="Permission bits no new file or folder gets, in octal digits.")
-    low_water_bytes: int = _count(_GIB, "Free disk space in bytes below which stores are refused; 0: never.")
-    high_water_bytes: int = _count(
-        2 * _GIB, "Free disk space in bytes from which they are accepted again; low_water_bytes or more."
+    low_water_bytes: OptionalBytes = Field(
+        default=None,
+        description="Free disk space in bytes below which stores are refused; left out: 1 GiB, at most 1 % of the disk.",
     )
-    ballast_bytes: int = _count(16 * _MIB, "Size in bytes of the file given up for the catalogue on a full disk.")
+    high_water_bytes: OptionalBytes = Field(
+        default=None,
+        description="Free disk space in bytes from which they are accepted again; left out: twice the low water.",
+    )
     drain_seconds: float = _seconds(8.0, "Time in seconds that associations get to end at SIGTERM.", le=600.0)
 
     @field_validator("umask")
@@ -118,9 +124,9 @@ class NodeSettings(_Section):
 
     @field_validator("high_water_bytes")
     @classmethod
-    def _check_water(cls, high_water_bytes: int, info: ValidationInfo) -> int:
-        low_water_bytes = info.data.get("low_water_bytes", 0)
-        if high_water_bytes < low_water_bytes:
+    def _check_water(cls, high_water_bytes: int | None, info: ValidationInfo) -> int | None:
+        low_water_bytes = info.data.get("low_water_bytes") or 0
+        if high_water_bytes is not None and high_water_bytes < low_water_bytes:
             raise ValueError(f"{high_water_bytes} is below low_water_bytes, {low_water_bytes}")
         return high_water_bytes
 
@@ -238,7 +244,6 @@ class LimitSettings(_Section):
     )
     quarantine_bytes: int = _count(_GIB, "Bytes of datasets not understood that are kept, at most.")
     commit_batch: int = _count(64, "Number of instances committed together, at most.", ge=1, le=4096)
-    commit_wait_seconds: float = _seconds(0.005, "Time in seconds a commit waits for more instances.", le=1.0)
 
 
 def _check_receivers(receivers: tuple[ReceiverSettings, ...]) -> tuple[ReceiverSettings, ...]:

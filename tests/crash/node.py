@@ -56,7 +56,7 @@ class Node:
 
         The water marks are off: the disks of the crash tests are small.
         """
-        node = {"low_water_bytes": 0, "high_water_bytes": 0, "ballast_bytes": 65536}
+        node = {"low_water_bytes": 0, "high_water_bytes": 0}
         keys = {"ae_title": "PREARC", "port": 0, "bind": "127.0.0.1", "idle_seconds": 3600.0, **receiver}
         tables = (("[node]", node), ("[archiver]", {"tick_seconds": tick_seconds}), ("[[receiver]]", keys))
         self._configuration.write_text("\n".join(f"{name}\n{_toml(table)}" for name, table in tables))

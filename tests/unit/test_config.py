@@ -81,9 +81,7 @@ def test_the_environment_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("PREARC_ROOT", "PREARC_CONFIG", "PORT", "NODE__UMASK"):
         monkeypatch.setitem(os.environ, name, "/nowhere")
 
-    assert (
-        load_settings(None, root=tmp_path).settings.model_copy(update={"node": Settings().node}) == Settings()
-    )
+    assert load_settings(None, root=tmp_path).settings.model_copy(update={"node": Settings().node}) == Settings()
 
 
 # --- the rules file
@@ -223,11 +221,9 @@ def test_a_umask_that_would_lock_the_node_out_is_refused(tmp_path: Path, umask: 
 
 
 def test_the_high_water_is_never_below_the_low_water(tmp_path: Path) -> None:
-    """Also when only the low water is set, against the default of the high."""
-    low = 3 * (1 << 30)
-
-    assert _problems(tmp_path, f"[node]\nlow_water_bytes = {low}") == [
-        f"node.high_water_bytes: {1 << 31} is below low_water_bytes, {low}"
+    """The gap between them is what keeps a full disk from opening and closing the door all the time."""
+    assert _problems(tmp_path, "[node]\nlow_water_bytes = 4096\nhigh_water_bytes = 4095") == [
+        "node.high_water_bytes: 4095 is below low_water_bytes, 4096"
     ]
     loaded = _load(tmp_path, "[node]\nlow_water_bytes = 4096\nhigh_water_bytes = 4096")
     assert loaded.settings.node.high_water_bytes == 4096
@@ -280,9 +276,7 @@ def test_one_port_has_one_bind(tmp_path: Path) -> None:
     """A port cannot listen on two addresses; port 0, which is a port of its own for each, can."""
     text = '[[receiver]]\nport = {0}\n[[receiver]]\nae_title = "B"\nport = {0}\nbind = "::1"\n'
 
-    assert _problems(tmp_path, text.format(104)) == [
-        "receiver[2].bind: port 104 listens on 127.0.0.1 already"
-    ]
+    assert _problems(tmp_path, text.format(104)) == ["receiver[2].bind: port 104 listens on 127.0.0.1 already"]
     assert len(_load(tmp_path, text.format(0)).settings.receiver) == 2
 
 
@@ -408,9 +402,7 @@ def test_one_matching_item_is_enough() -> None:
     ],
 )
 @pytest.mark.parametrize("table", ["[[receiver]]", '[[project]]\nid = "P"'])
-def test_autoarchive_is_a_word_or_a_boolean(
-    tmp_path: Path, table: str, value: str, meaning: Autoarchive
-) -> None:
+def test_autoarchive_is_a_word_or_a_boolean(tmp_path: Path, table: str, value: str, meaning: Autoarchive) -> None:
     """XNAT's codes and plain true and false."""
     settings = _load(tmp_path, f"{table}\nautoarchive = {value}").settings
 
@@ -497,9 +489,7 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_settings_survive_a_dump(tmp_path: Path) -> None:
     """Dumped values load again as the same settings: overrides can be laid over them and checked."""
-    settings = _load(
-        tmp_path, '[[receiver]]\nautoarchive = true\nproject = "P"\n[[project]]\nid = "P"'
-    ).settings
+    settings = _load(tmp_path, '[[receiver]]\nautoarchive = true\nproject = "P"\n[[project]]\nid = "P"').settings
 
     assert Settings.model_validate(settings.model_dump()) == settings
 
