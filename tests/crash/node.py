@@ -61,6 +61,10 @@ class Node:
         tables = (("[node]", node), ("[archiver]", {"tick_seconds": tick_seconds}), ("[[receiver]]", keys))
         self._configuration.write_text("\n".join(f"{name}\n{_toml(table)}" for name, table in tables))
 
+    def beside(self) -> "Node":
+        """Another process on the same root with the same configuration."""
+        return Node(self.root, self._configuration)
+
     @property
     def is_running(self) -> bool:
         return self._process is not None
@@ -75,6 +79,16 @@ class Node:
         NodeError
             It ended before that, or was not ready in time.
         """
+        self.launch(failpoints, options=options)
+        with self._news:
+            self._news.wait_for(lambda: self._is_ready or self._is_over, timeout=timeout_seconds)
+            is_ready = self._is_ready
+        if not is_ready:
+            self.kill()
+            raise NodeError(f"the node was not ready:\n{self.last_lines}")
+
+    def launch(self, failpoints: str = "", *, options: Sequence[str] = ()) -> None:
+        """Start without waiting: for a node that is to die on its way."""
         assert self._process is None, "the node runs already"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREARC_")}
         environment["PREARC_FAILPOINTS"] = failpoints
@@ -94,12 +108,6 @@ class Node:
         )
         self._drain = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._drain.start()
-        with self._news:
-            self._news.wait_for(lambda: self._is_ready or self._is_over, timeout=timeout_seconds)
-            is_ready = self._is_ready
-        if not is_ready:
-            self.kill()
-            raise NodeError(f"the node was not ready:\n{self.last_lines}")
 
     def kill(self) -> None:
         """SIGKILL to every process of the node; returns when all are gone. Harmless when it does not run."""

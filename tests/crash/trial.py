@@ -32,6 +32,7 @@ ARCHIVING_SECONDS: Final = (0.2, 0.9)
 INSTANCES_OF_A_STUDY: Final = 12
 RECEIVER_ONLY: Final = ("--only", "scp")
 """Recovery runs, and then nothing changes while the oracle looks."""
+ARCHIVER_ONLY: Final = ("--only", "archiver")
 DEATH_SECONDS: Final = 30.0
 
 
@@ -141,12 +142,28 @@ class Trial:
         if self.node.failpoints != failpoints or not self.node.is_running:
             self.recover_and_judge(failpoints=failpoints)
         self.sender.send_to(self.node.port)
-        self.await_death(failpoints)
+        self._await_death(self.node)
 
-    def await_death(self, failpoints: str) -> None:
-        """Return when the node was killed by what is armed; judge what it leaves."""
-        code = self.node.wait_for_end(timeout_seconds=DEATH_SECONDS)
-        assert code == -signal.SIGKILL, f"ended with {code}, not by {failpoints}:\n{self.node.last_lines}"
+    def die_while_archiving(self, failpoints: str) -> None:
+        """A study, and an archiver of its own with `failpoints` armed, until it is dead of them."""
+        self.recover_and_judge(options=RECEIVER_ONLY)
+        self.send(INSTANCES_OF_A_STUDY)
+        archiver = self.node.beside()
+        archiver.launch(failpoints, options=ARCHIVER_ONLY)
+        self._await_death(archiver)
+
+    def die_while_recovering(self, failpoints: str) -> None:
+        """Start with `failpoints` armed on what a crash left; the node dies before it listens."""
+        self.sender.pause()
+        self.node.kill()
+        self.node.launch(failpoints)
+        self._await_death(self.node)
+
+    def _await_death(self, node: Node) -> None:
+        """Return when `node` was killed by what is armed; judge what it leaves."""
+        code = node.wait_for_end(timeout_seconds=DEATH_SECONDS)
+        assert code == -signal.SIGKILL, f"ended with {code}, not by {node.failpoints}:\n{node.last_lines}"
+        self.node.kill()
         self.tally.kills += 1
         self.judge_remains()
 
