@@ -1,0 +1,106 @@
+"""``prearc config``: is it right, what holds, what may be written."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from archive.errors import ConfigurationError
+from cli import render
+from cli.opening import Options, compile_policy, load
+
+app = typer.Typer(help="The configuration.", rich_markup_mode=None)
+
+
+@app.command("check")
+def check(context: typer.Context) -> int:
+    """Check the configuration, the rules and the template; every problem is named at once."""
+    try:
+        loaded = load(context.obj)
+    except ConfigurationError as error:
+        problems = [*error.problems, *_further_problems(context.obj)]
+        raise ConfigurationError(problems, hint="prearc config schema   (what may be written)") from None
+    try:
+        compile_policy(loaded)
+    except ConfigurationError as error:
+        raise ConfigurationError(list(error.problems), hint="prearc route list") from None
+    rules = str(loaded.rules_path) if loaded.rules_path else None
+    if context.obj.is_json:
+        render.emit_json({"is_valid": True, "source": loaded.source, "rules": rules})
+    else:
+        render.emit(render.fields([("ok", loaded.source), ("rules", rules or "none")]))
+    return 0
+
+
+@app.command("show")
+def show(context: typer.Context) -> int:
+    """Show every setting that holds, and which are not the default."""
+    from archive.config_file import effective_items
+
+    loaded = load(context.obj)
+    items = effective_items(loaded.settings)
+    if context.obj.is_json:
+        document = {
+            "source": loaded.source,
+            "rules": str(loaded.rules_path) if loaded.rules_path else None,
+            "settings": loaded.settings.model_dump(mode="json"),
+            "changed": [key for key, _, is_default in items if not is_default],
+        }
+        render.emit_json(document)
+        return 0
+    render.emit(f"# from {render.escape(loaded.source)}")
+    for key, value, is_default in items:
+        mark = "" if is_default else "   # not the default"
+        shown = "# not set" if value is None else json.dumps(value)
+        render.emit(f"{render.escape(key)} = {shown}{mark}")
+    return 0
+
+
+@app.command("schema")
+def schema(context: typer.Context) -> int:
+    """Print the JSON schema of prearc.toml."""
+    from archive.config_file import settings_schema
+
+    render.emit_json(settings_schema())
+    return 0
+
+
+def _further_problems(options: Options) -> list[str]:
+    """What is wrong with rules and template of a configuration whose settings cannot be used as a whole."""
+    from archive.rules.expressions import parse_rules
+    from archive.rules.naming import NameTemplate
+
+    path = options.config or (options.root or Path("var")) / "prearc.toml"
+    values = _parsed(path)
+    named = _text(values, "routing", "rules")
+    rules_path = path.parent / (named or "routes.rules")
+    problems: list[str] = []
+    if rules_path.is_file():
+        try:
+            parse_rules(rules_path.read_text(encoding="utf-8"), str(rules_path))
+        except ConfigurationError as error:
+            problems += error.problems
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"{rules_path}: cannot be read: {error}")
+    template = _text(values, "naming", "template")
+    if template:
+        try:
+            NameTemplate.compile(template)
+        except ConfigurationError as error:
+            problems += error.problems
+    return problems
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # named already
+
+
+def _text(values: dict[str, Any], section: str, key: str) -> str:
+    table = values.get(section)
+    value = table.get(key) if isinstance(table, dict) else None
+    return value if isinstance(value, str) else ""

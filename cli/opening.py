@@ -1,0 +1,114 @@
+"""From the options of a command to what it works on: configuration, rules, catalogue, workspace."""
+
+import getpass
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # each costs a tenth of a second or more, and not every command needs it
+    from archive.config import Settings
+    from archive.config_file import Loaded
+    from archive.rules.policy import Policy
+    from archive.store.catalogue.connection import Connection
+    from archive.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The global options, the environment laid under them. None: not stated."""
+
+    root: Path | None = None
+    config: Path | None = None
+    is_json: bool = False
+    is_verbose: bool = False
+
+
+def load(options: Options) -> "Loaded":
+    """The settings that hold; raises `ConfigurationError` with all that is wrong."""
+    from archive.config_file import load_settings
+
+    return load_settings(options.config, root=options.root)
+
+
+def compile_policy(loaded: "Loaded", settings: "Settings | None" = None) -> "Policy":
+    """The rules that go with the loaded settings, or with `settings` that were laid over them.
+
+    Raises
+    ------
+    ConfigurationError
+        With every problem of every rule and of the template.
+    """
+    from archive.rules.policy import Policy
+
+    name, text = rules_of(loaded)
+    return Policy.compile(settings or loaded.settings, rules_text=text, rules_name=name)
+
+
+def rules_of(loaded: "Loaded") -> tuple[str, str]:
+    """(name, text) of the rules file; ("", "") when there is none."""
+    from archive.errors import ConfigurationError
+
+    path = loaded.rules_path
+    if path is None:
+        return "", ""
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError([f"{path}: cannot be read: {reason}"]) from error
+
+
+@contextmanager
+def opened(options: Options) -> Iterator["Workspace"]:
+    """The workspace of an existing root, closed at the end."""
+    from archive.workspace import Workspace
+
+    loaded = load(options)
+    policy = compile_policy(loaded)
+    workspace = Workspace.open(Path(loaded.settings.node.root), settings=loaded.settings, policy=policy, actor=actor())
+    try:
+        yield workspace
+    finally:
+        workspace.close()
+
+
+@contextmanager
+def reading(options: Options) -> Iterator["Connection"]:
+    """The catalogue of an existing root at one moment, without settings and rules: for lists, which are to be fast."""
+    from archive.clock import Clock
+    from archive.store.catalogue.connection import Catalogue
+    from archive.store.root import open_existing
+
+    root = open_existing(root_path(options))
+    catalogue = Catalogue(
+        root.catalogue_path, lock_path=root.path / "locks" / "catalogue", actor=actor(), clock=Clock()
+    )
+    try:
+        catalogue.migrate()
+        with catalogue.snapshot() as connection:
+            yield connection
+    finally:
+        catalogue.close()
+        root.close()
+
+
+def root_path(options: Options) -> Path:
+    """The root: stated, or the configuration's, or ``./var``."""
+    if options.root is not None:
+        return options.root
+    default = Path("var")
+    if options.config is None and not (default / "prearc.toml").exists():
+        return default
+    return Path(load(options).settings.node.root)
+
+
+def actor() -> str:
+    """Who acts, for the audit: ``user@host``."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "unknown"
+    return f"{name}@{socket.gethostname()}"

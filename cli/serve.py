@@ -1,0 +1,257 @@
+"""``prearc serve``: the node; and, being the one module that knows `scp`, what others ask of the network."""
+
+import os
+import resource
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from archive.errors import Busy, ConfigurationError, UsageError
+from cli import process, render
+from cli.opening import Options, compile_policy, load
+
+if TYPE_CHECKING:
+    from archive.config import Settings
+    from archive.store.locks import FileLock
+    from archive.workspace import Workspace
+    from cli.supervisor import ArchiverProcess
+    from scp.sender import EchoResult
+    from scp.server import ListeningAddress
+
+NODE_LOCK: Final = "node"
+ARCHIVER_LOCK: Final = "archiver"
+LISTENING_LOCK: Final = "listening"
+"""Held while the node listens; its text is the addresses, for `prearc status` and `prearc receiver`."""
+
+SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+PREDECESSOR_SECONDS: Final = 3.0
+"""How long a lock may still be held by processes of a node that was killed a moment ago."""
+
+ARCHIVER_END_SECONDS: Final = 1.0
+"""What the archiver gets beyond the drain before it is killed."""
+
+
+def serve(
+    context: typer.Context,
+    port: Annotated[int | None, typer.Option(help="TCP port of every receiver; 0: any free one.")] = None,
+    aet: Annotated[str | None, typer.Option(metavar="NAME", help="AE title of the receiver.")] = None,
+    bind: Annotated[str | None, typer.Option(metavar="ADDR", help="Address every receiver listens on.")] = None,
+    processes: Annotated[int, typer.Option(help="Receiver processes; only 1 is available.")] = 1,
+    only: Annotated[
+        str | None, typer.Option(metavar="scp|archiver", help="Only the receivers, or only the archiver.")
+    ] = None,
+    parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process ends.")] = None,
+) -> int:
+    """Run the node until SIGTERM: receivers and archiver. One line `ready ...` on stderr says that it listens."""
+    if parent is not None:
+        process.die_with(parent)
+    if processes != 1:
+        raise UsageError(f"--processes {processes} is not available yet: one receiver process.", hint="prearc serve")
+    if only not in (None, "scp", "archiver"):
+        raise UsageError(f"--only {only}: there is no such part.", hint="--only scp or --only archiver")
+    options: Options = context.obj
+    loaded = load(options)
+    settings = overlaid(loaded.settings, port=port, aet=aet, bind=bind)
+    policy = compile_policy(loaded, settings)
+    _prepare_process(settings, options)
+
+    from archive.workspace import Workspace
+
+    root = Path(settings.node.root)
+    actor = f"{'archiver' if only == 'archiver' else 'node'}[{os.getpid()}]"
+    workspace = Workspace.open(root, settings=settings, policy=policy, actor=actor, create=True)
+    try:
+        if only == "archiver":
+            return _run_archiver(workspace)
+        return _run_node(workspace, options, with_archiver=only is None)
+    finally:
+        workspace.close()
+
+
+def echo(host: str, port: int, called: str, calling: str, *, timeout_seconds: float) -> "EchoResult":
+    """One C-ECHO."""
+    from scp import sender
+
+    return sender.echo(host, port, called, calling, timeout_seconds=timeout_seconds)
+
+
+def send(host: str, port: int, called: str, calling: str, **study: Any) -> list[int]:
+    """Store one synthetic study, made by `scp.synthetic.study` from `study`; the DIMSE statuses, in order."""
+    from scp import sender, synthetic
+
+    return sender.send(host, port, called, calling, synthetic.study(**study))
+
+
+def series(**facts: Any) -> Any:
+    """A series of a synthetic study."""
+    from scp import synthetic
+
+    return synthetic.SeriesSpec(**facts)
+
+
+def overlaid(settings: "Settings", *, port: int | None, aet: str | None, bind: str | None) -> "Settings":
+    """The settings with the command's options over every receiver, checked as a whole.
+
+    Raises
+    ------
+    UsageError
+        ``--aet`` with several receivers: which one is meant?
+    ConfigurationError
+        The options do not go with the settings.
+    """
+    from pydantic import ValidationError
+
+    stated = {"port": port, "ae_title": aet, "bind": bind}
+    changes = {name: value for name, value in stated.items() if value is not None}
+    if not changes:
+        return settings
+    if aet is not None and len(settings.receiver) > 1:
+        raise UsageError("--aet: several receivers are configured.", hint="prearc receiver list")
+    # Only what was stated: that a water mark is a default is a fact the node uses.
+    values = settings.model_dump(exclude_unset=True)
+    values["receiver"] = [{**receiver.model_dump(exclude_unset=True), **changes} for receiver in settings.receiver]
+    try:
+        return type(settings).model_validate(values)
+    except ValidationError as error:
+        problems = [f"{_place(each['loc'])}: {each['msg']}" for each in error.errors(include_url=False)]
+        raise ConfigurationError(problems, hint="prearc serve --help") from None
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+
+
+def _prepare_process(settings: "Settings", options: Options) -> None:
+    """Umask, no core dumps (they would hold patients' data), signals for `_wait_for_end`, log."""
+    from cli import logs
+
+    os.umask(settings.node.umask_bits)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Blocked in every thread from here on: the main thread takes them with sigwait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    logs.configure(is_json=options.is_json, is_verbose=options.is_verbose)
+
+
+def _run_node(ws: "Workspace", options: Options, *, with_archiver: bool) -> int:
+    from archive.receive import Intake
+    from scp.server import Node
+    from scp.status import status_of
+
+    with _held(ws, NODE_LOCK, "node"):
+        _recover(ws, with_archiver=with_archiver)
+        intake = Intake(ws.root, ws.catalogue, ws.settings, ws.policy, status_of=status_of, clock=ws.clock)
+        node = Node(ws.settings, intake)
+        archiver = _archiver(options, ws) if with_archiver else None
+        try:
+            _start(node)
+            addresses = ",".join(map(_address, node.addresses))
+            with _held(ws, LISTENING_LOCK, addresses):
+                if archiver is not None:
+                    archiver.start()
+                render.say(f"ready {addresses} root={render.escape(ws.root.path)} pid={os.getpid()}")
+                signal.sigwait(SIGNALS)
+                if archiver is not None:
+                    archiver.request_stop()
+                node.drain()
+        finally:
+            if archiver is not None:
+                archiver.stop(seconds=ARCHIVER_END_SECONDS)
+            intake.close()
+    return 0
+
+
+def _start(node: Any) -> None:
+    try:
+        node.start()
+    except ConfigurationError as error:
+        hint = "prearc status (is a node running here?), or prearc serve --port N"
+        raise ConfigurationError(list(error.problems), hint=hint) from None
+
+
+def _run_archiver(ws: "Workspace") -> int:
+    """The archiver in this process: the daemon in a thread of its own, the main thread waits for the end."""
+    from archive.daemon import Daemon
+
+    stop = threading.Event()
+    failure: list[BaseException] = []
+    daemon = Daemon(ws, stop=stop)
+
+    def work() -> None:
+        try:
+            daemon.run()
+        except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+            failure.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with _held(ws, ARCHIVER_LOCK, "archiver"):
+        thread = threading.Thread(target=work, name="archiver")
+        thread.start()
+        render.say(f"ready archiver root={render.escape(ws.root.path)} pid={os.getpid()}")
+        signal.sigwait(SIGNALS)
+        stop.set()
+        thread.join()
+    if failure:
+        raise failure[0]
+    return 0
+
+
+def _recover(ws: "Workspace", *, with_archiver: bool) -> None:
+    """Put right what a crash left, before anything listens; alone, as nobody archives meanwhile."""
+    import structlog
+
+    from archive.recovery import recover
+
+    log = structlog.get_logger("prearc.node")
+    if with_archiver:
+        with _held(ws, ARCHIVER_LOCK, "recovery"):
+            report = recover(ws)
+    else:
+        report = recover(ws)
+    for line in report.lines:
+        log.warning("recovered", what=line)
+    if report.is_clean:
+        log.info("recovered", what="nothing was left behind")
+
+
+def _archiver(options: Options, ws: "Workspace") -> "ArchiverProcess":
+    """The archiver as a child, with the very options of this process."""
+    from cli.supervisor import ArchiverProcess
+
+    arguments = ["--root", str(ws.root.path)]
+    if options.config is not None:
+        arguments += ["--config", str(options.config.resolve())]
+    arguments += [flag for flag, is_set in (("--json", options.is_json), ("--verbose", options.is_verbose)) if is_set]
+    command = process.command(*arguments, "serve", "--only", "archiver")
+    return ArchiverProcess(command, process.environment(os.environ))
+
+
+@contextmanager
+def _held(ws: "Workspace", name: str, what: str) -> Iterator[None]:
+    """Hold the lock of one role of this root.
+
+    Raises
+    ------
+    Busy
+        Another process has this role; its pid is named.
+    """
+    lock: FileLock = ws.root.locks.named(name)
+    if not lock.acquire(wait_seconds=PREDECESSOR_SECONDS, holder=f"pid {os.getpid()} {what}"):
+        holder = f" ({lock.holder})" if lock.holder else ""
+        raise Busy(
+            f"Another process is the {name} of {ws.root.path}{holder}.",
+            hint=f"prearc --root {ws.root.path} status; one {name} works on a root",
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _address(address: "ListeningAddress") -> str:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return ",".join(f"{title}@{host}:{address.port}" for title in address.ae_titles)

@@ -1,0 +1,182 @@
+"""``prearc session``: listing and showing; what changes sessions is in `cli.session_change` and `.session_archive`."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archive.model import UNASSIGNED, Session
+from cli import render, session_archive, session_change, shapes
+from cli.opening import opened, reading
+from cli.selection import OneSession, status_named
+
+if TYPE_CHECKING:
+    from archive.sessions import SessionDetails
+
+app = typer.Typer(help="The sessions of prearchive, archive and trash.", rich_markup_mode=None)
+
+app.command("archive")(session_archive.archive)
+app.command("close")(session_change.close)
+app.command("relabel")(session_change.relabel)
+app.command("move")(session_change.move)
+app.command("delete")(session_change.delete)
+app.command("restore")(session_change.restore)
+
+COLUMNS = ("ID", "PROJECT", "SUBJECT", "LABEL", "STATUS", "SCANS", "INSTANCES", "SIZE", "LAST RECEIVED", "FINDINGS")
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    status: Annotated[str | None, typer.Option(help="Only sessions of this status, e.g. CONFLICT.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only sessions of this project, or Unassigned.")] = None,
+    is_archived: Annotated[bool, typer.Option("--archived", help="Only archived sessions.")] = False,
+    since: Annotated[str | None, typer.Option(help="Only what was received since, e.g. 2026-01-31 or 2h.")] = None,
+) -> int:
+    """List sessions, oldest first; the trash only with --status DELETED."""
+    from archive.store.catalogue import sessions
+
+    wanted = status_named(status) if status else None
+    moment = _moment(since) if since else None
+    with reading(context.obj) as connection:
+        found = sessions.find(
+            connection, status=wanted, project=project, is_archived=True if is_archived else None, since=moment
+        )
+    if context.obj.is_json:
+        render.emit_json([shapes.session(each) for each in found])
+    elif found:
+        render.emit(render.table(COLUMNS, map(row, found)))
+    else:
+        render.say("no sessions")
+    return 0
+
+
+def row(value: Session) -> tuple[object, ...]:
+    """The cells of one session."""
+    return (
+        value.id,
+        value.project or UNASSIGNED,
+        value.subject,
+        value.label,
+        value.status,
+        value.scan_count,
+        value.instance_count,
+        render.size(value.size_bytes),
+        render.time(value.received_last),
+        " ".join(value.finding_kinds),
+    )
+
+
+@app.command("show")
+def show(context: typer.Context, session: OneSession) -> int:
+    """Show one session: scans, studies, findings, decisions, log."""
+    details = _details(context, session)
+    if context.obj.is_json:
+        render.emit_json(_document(details))
+        return 0
+    value = details.session
+    render.emit(_head(value))
+    for title, text in _parts(details):
+        render.emit(f"\n{title}")
+        render.emit(text)
+    return 0
+
+
+@app.command("log")
+def log(context: typer.Context, session: OneSession) -> int:
+    """Show the log of one session, newest last."""
+    lines = _details(context, session).log
+    if context.obj.is_json:
+        render.emit_json([shapes.log_line(at, text) for at, text in lines])
+        return 0
+    for at, text in lines:
+        render.emit(f"{at}  {render.escape(text)}")
+    return 0
+
+
+def _details(context: typer.Context, session: str) -> "SessionDetails":
+    from archive.sessions import details, resolve
+
+    with opened(context.obj) as ws:
+        return details(ws, resolve(ws, session).id)
+
+
+def _document(details: "SessionDetails") -> dict[str, Any]:
+    return {
+        **shapes.session(details.session),
+        "merged_into": details.merged_into,
+        "scans": [shapes.scan(each) for each in details.scans],
+        "studies": [shapes.study(each) for each in details.studies],
+        "findings": [shapes.finding(each) for each in details.findings],
+        "decisions": [shapes.decision(each) for each in details.decisions],
+        "log": [shapes.log_line(at, text) for at, text in details.log],
+        "events": [shapes.event(each) for each in details.events],
+    }
+
+
+def _head(value: Session) -> str:
+    counts = f"{render.count(value.scan_count, 'scan')}, {render.count(value.instance_count, 'instance')}"
+    pairs: list[tuple[str, object]] = [
+        ("session", value.id),
+        ("project", value.project or UNASSIGNED),
+        ("subject", value.subject),
+        ("label", value.label),
+        ("status", f"{value.status}{f' (worked on by {value.claimed_by})' if value.claimed_by else ''}"),
+        ("path", value.path),
+        ("holds", f"{counts}, {render.size(value.size_bytes)}"),
+        ("received", f"{render.time(value.received_first)} to {render.time(value.received_last)} UTC"),
+    ]
+    if value.follows_id is not None:
+        pairs.append(("follows", f"session {value.follows_id}"))
+    if value.merged_into_id is not None:
+        pairs.append(("merged into", f"session {value.merged_into_id}"))
+    return render.fields(pairs)
+
+
+def _parts(details: "SessionDetails") -> list[tuple[str, str]]:
+    parts: list[tuple[str, str]] = []
+    if details.scans:
+        rows = [
+            (each.scan, each.modality, each.description, each.instance_count, render.size(each.size_bytes))
+            for each in details.scans
+        ]
+        headers = ("SCAN", "MODALITY", "DESCRIPTION", "INSTANCES", "SIZE")
+        parts.append(("scans", render.table(headers, rows, indent="  ")))
+    if details.studies:
+        studies = [
+            (each.study_instance_uid, each.study_date, each.study_time, each.study_description)
+            for each in details.studies
+        ]
+        headers_ = ("STUDY INSTANCE UID", "DATE", "TIME", "DESCRIPTION")
+        parts.append(("studies", render.table(headers_, studies, indent="  ")))
+    if details.findings:
+        parts.append(("findings", "\n".join(session_archive.finding_lines(details.findings))))
+    if details.decisions:
+        lines = [
+            f"  {render.time(each.at)}  {render.escape(each.actor)}  {' '.join(each.kinds)}: "
+            f"{render.escape(each.reason)}"
+            for each in details.decisions
+        ]
+        parts.append(("decisions", "\n".join(lines)))
+    if details.log:
+        parts.append(("log", "\n".join(f"  {at}  {render.escape(text)}" for at, text in details.log)))
+    return parts
+
+
+def _moment(text: str) -> str:
+    """The time that ``--since`` means: ISO 8601 (UTC unless it says otherwise), or ``30m``, ``2h``, ``7d`` ago."""
+    import re
+    from datetime import UTC, datetime, timedelta
+
+    from archive.errors import UsageError
+
+    ago = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    try:
+        if ago:
+            unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[ago[2]]
+            return render.iso(datetime.now(UTC) - timedelta(**{unit: int(ago[1])}))
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"'{text}' is no time.", hint="--since 2026-01-31, --since 2026-01-31T10:15:00Z or --since 2h"
+        ) from None
+    return render.iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

@@ -1,0 +1,149 @@
+"""``prearc status``: one screen, and what needs a person with the command to type."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from archive.model import UNASSIGNED, Outcome, SessionStatus
+from cli import receiver, render
+from cli.opening import Options, opened
+
+if TYPE_CHECKING:
+    from archive.model import Session
+    from archive.workspace import Workspace
+
+NEEDS_A_PERSON: Final = 3
+SHOWN: Final = 20
+"""Lines of what needs a person on the screen; `--json` has all."""
+
+
+def status(context: typer.Context) -> int:
+    """One screen: receivers, sessions, today's instances, disk, recovery, and what needs a person.
+
+    Exit code 3 when something does.
+    """
+    options: Options = context.obj
+    with opened(options) as ws:
+        document = _document(ws, options)
+    if options.is_json:
+        render.emit_json(document)
+    else:
+        _print(document)
+    return NEEDS_A_PERSON if document["needs"] else 0
+
+
+def _document(ws: "Workspace", options: Options) -> dict[str, Any]:
+    from archive.admission import water_marks
+    from archive.recovery import last_report
+    from archive.store.catalogue import receipts, sessions
+
+    with ws.catalogue.snapshot() as connection:
+        counts = sessions.counts_by_status(connection)
+        troubled = [
+            each
+            for status_ in (SessionStatus.CONFLICT, SessionStatus.ERROR, SessionStatus.READY)
+            for each in sessions.find(connection, status=status_)
+        ]
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        today = receipts.counts_since(connection, render.iso(midnight))
+    low, high = water_marks(ws.root, ws.settings.node)
+    free = ws.root.free_bytes()
+    document: dict[str, Any] = {
+        "root": str(ws.root.path),
+        "node": _process(ws.root.path, "node"),
+        "archiver": _process(ws.root.path, "archiver"),
+        "receivers": receiver.receivers(options),
+        "sessions": {str(each): counts.get(each, 0) for each in SessionStatus},
+        "today": {str(each): today.get(each, 0) for each in Outcome},
+        "disk": {
+            "free_bytes": free,
+            "total_bytes": ws.root.total_bytes(),
+            "low_water_bytes": low,
+            "high_water_bytes": high,
+            "is_below_low_water": free < low,
+        },
+        "recovery": last_report(ws),
+    }
+    document["needs"] = _needs(document, troubled)
+    document["waiting"] = sum(each.status is SessionStatus.READY and each.project is not None for each in troubled)
+    return document
+
+
+def _process(root: Path, name: str) -> dict[str, Any]:
+    """Whether this part of the node runs, and its pid: who holds the lock."""
+    text = receiver.holder(root, name)
+    words = (text or "").split(" ")
+    pid = int(words[1]) if words[0] == "pid" and len(words) > 1 and words[1].isdecimal() else None
+    return {"is_running": text is not None, "pid": pid}
+
+
+def _needs(document: dict[str, Any], sessions: list["Session"]) -> list[dict[str, Any]]:
+    needs: list[dict[str, Any]] = []
+    if document["disk"]["is_below_low_water"]:
+        what = "the disk is below low water: instances are refused"
+        needs.append({"what": what, "session": None, "command": "prearc session list --status DELETED"})
+    if document["recovery"] is not None and not document["recovery"].get("is_clean", True):
+        needs.append({"what": "the last recovery found trouble", "session": None, "command": "prearc doctor"})
+    for session in sessions:
+        name = f"session {session.id} ({session.project or UNASSIGNED}/{session.label})"
+        kinds = " ".join(session.finding_kinds)
+        if session.status is SessionStatus.CONFLICT:
+            what, command = f"{name} is in CONFLICT: {kinds}", f"prearc conflict explain {session.id}"
+        elif session.status is SessionStatus.ERROR:
+            what, command = f"{name} is in ERROR: {kinds}", f"prearc session show {session.id}"
+        elif session.project is None:
+            what, command = f"{name} has no project", f"prearc session move {session.id} --project PROJECT"
+        else:
+            continue
+        needs.append({"what": what, "session": session.id, "command": command})
+    return needs
+
+
+def _print(document: dict[str, Any]) -> None:
+    node, archiver, disk = document["node"], document["archiver"], document["disk"]
+    held = [f"{status_} {number}" for status_, number in document["sessions"].items() if number]
+    today = [f"{outcome} {number}" for outcome, number in document["today"].items() if number]
+    pairs = [
+        ("root", document["root"]),
+        ("node", _running(node, "prearc serve")),
+        ("archiver", _running(archiver, "prearc serve --only archiver" if node["is_running"] else "prearc serve")),
+    ]
+    for each in document["receivers"]:
+        state = "listening" if each["is_listening"] else "not listening"
+        pairs.append(("receiver", f"{each['ae_title']}@{each['bind']}:{each['port']}  {state}"))
+    pairs += [
+        ("sessions", ", ".join(held) or "none"),
+        ("today", ", ".join(today) or "no instances"),
+        (
+            "disk",
+            f"{render.size(disk['free_bytes'])} free of {render.size(disk['total_bytes'])};"
+            f" stops below {render.size(disk['low_water_bytes'])},"
+            f" goes on from {render.size(disk['high_water_bytes'])}",
+        ),
+        ("recovery", _recovery(document["recovery"])),
+    ]
+    render.emit(render.fields(pairs))
+    if document["waiting"]:
+        waiting = render.count(document["waiting"], "session")
+        render.emit(f"\n{waiting} ready to be archived: prearc session archive --status READY")
+    needs = document["needs"]
+    render.emit("\nneeds a person" if needs else "\nnothing needs a person")
+    rows = [(each["what"], each["command"]) for each in needs[:SHOWN]]
+    if rows:
+        render.emit(render.table(("WHAT", "TYPE"), rows, indent="  "))
+    if len(needs) > SHOWN:
+        render.emit(f"  and {len(needs) - SHOWN} more: prearc status --json")
+
+
+def _running(part: dict[str, Any], command: str) -> str:
+    return f"running, pid {part['pid']}" if part["is_running"] else f"not running; start it: {command}"
+
+
+def _recovery(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return "none yet"
+    lines = report.get("lines", [])
+    text = f"{len(lines)} put right or found" if lines else "nothing was left behind"
+    return f"{report.get('at', '')}  {text}".strip()
