@@ -63,5 +63,7 @@ def build(ws: Workspace, session_id: int, *, event: SessionEvent = SessionEvent.
             sessions.add_log(
                 tx, session_id, f"Session build failed: {finding.kind}: {finding.message} Type: {finding.hint}"
             )
-        manifest.write(ws.root.fd, tx.connection, session_id)
-        return sessions.get(tx.connection, session_id)
+        built = sessions.get(tx.connection, session_id)
+    with ws.catalogue.read() as connection:  # outside the transaction: receivers need not wait for it
+        manifest.write(ws.root.fd, connection, session_id)
+    return built

@@ -142,7 +142,8 @@ def relabel(
             text = "; ".join(f"{name} {old} -> {new}" for name, (old, new) in change.items() if old != new)
             sessions.add_log(tx, session_id, f"Relabelled by {tx.actor}: {text or 'nothing changed'}.")
             _reconsider(tx, session)
-            manifest.write(ws.root.fd, tx.connection, session_id)
+        with ws.catalogue.read() as connection:
+            manifest.write(ws.root.fd, connection, session_id)
         return _get(ws, session_id)
 
 
