@@ -5,6 +5,7 @@ inverse verb.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationK
 from archive.workspace import Workspace
 
 WAIT_SECONDS: Final = 30.0
+ENDING_SECONDS: Final = 1.0
 _LABELLED: Final = (SessionStatus.RECEIVING, SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.ERROR)
 _MOVABLE: Final = (SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.ERROR)
 
@@ -90,9 +92,10 @@ def details(ws: Workspace, session_id: int) -> SessionDetails:
 def close(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECONDS) -> Session:
     """Stop waiting for more instances: build the session now.
 
-    While an association that touched it is open it stays RECEIVING, and is built as soon as that ends.
-    Sessions that are past RECEIVING are left as they are.
+    While an association that touched it is open it stays RECEIVING, and is built as soon as that ends; one that
+    is just ending is waited for. Sessions that are past RECEIVING are left as they are.
     """
+    _await_association_end(ws, session_id)
     with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("closing")):
         with ws.catalogue.write() as tx:
             session = sessions.get(tx.connection, session_id)
@@ -268,6 +271,16 @@ def known_project(ws: Workspace, project: str) -> str | None:
         names = ", ".join(entry.id for entry in known)
         raise Refused(f"Project {project} is not configured; known: {names}.", hint="prearc config show")
     return project
+
+
+def _await_association_end(ws: Workspace, session_id: int) -> None:
+    """A sender hears its release answered a moment before the association is closed in the catalogue."""
+    deadline = time.monotonic() + ENDING_SECONDS
+    while time.monotonic() < deadline:
+        with ws.catalogue.read() as connection:
+            if not intake.has_open_association(connection, session_id):
+                return
+        time.sleep(0.02)
 
 
 def _check_label(name: str, value: str | None) -> None:
