@@ -9,7 +9,8 @@ from archive.errors import StaleState
 from archive.model import Session, SessionStatus
 from archive.rules.states import WORKING, SessionEvent
 from archive.store import files, listing
-from archive.store.catalogue import intake, journal, recovering, sessions
+from archive.store.catalogue import events, instances, intake, journal, recovering, sessions
+from archive.store.catalogue.recovering import FileRow
 from archive.store.manifest import NAME as MANIFEST
 from archive.store.parts import PART_SUFFIX
 from archive.workspace import Workspace
@@ -188,3 +189,15 @@ def remove_bare_folder(ws: Workspace, path: str) -> bool:
     if parent.count("/"):
         files.remove_empty_folders(ws.root.fd, parent, keep=parent.split("/")[0])
     return True
+
+
+def mark_missing(ws: Workspace, session: Session, *, gone: list[FileRow], back: list[FileRow]) -> None:
+    """Say of rows that their file is gone or there again, with event and log line; never remove one."""
+    if not (gone or back):
+        return
+    with ws.catalogue.write() as tx:
+        for row, is_missing in [(row, True) for row in gone] + [(row, False) for row in back]:
+            instances.set_missing(tx, row.id, is_missing=is_missing)
+            kind, text = ("INSTANCE_MISSING", "is missing") if is_missing else ("INSTANCE_FOUND", "is there again")
+            events.append(tx, kind, session.id, {"instance": row.id, "path": row.path})
+            sessions.add_log(tx, session.id, f"{row.path} {text}.")

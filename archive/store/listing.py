@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from archive.store import files
@@ -66,7 +67,7 @@ def is_temporary(path: str) -> bool:
 def is_being_written(path: str) -> bool:
     """Whether the process that a temporary file is named after lives."""
     match = _TEMPORARY.fullmatch(path.rpartition("/")[2])
-    return match is not None and os.path.exists(f"/proc/{match[1]}")
+    return match is not None and Path(f"/proc/{match[1]}").exists()
 
 
 def remove_if_empty(root_fd: int, relative: str) -> bool:

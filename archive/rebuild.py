@@ -1,0 +1,198 @@
+"""Rebuilding the catalogue from the files and the manifests beside them.
+
+The new catalogue is made beside the old one and takes its place when it is whole, so that an interrupted rebuild
+is simply begun again. The old one is set aside, never deleted. What only it knew is lost: receipts, logs,
+findings and the audit; the new audit begins with CATALOGUE_REBUILT.
+"""
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from archive import failpoints
+from archive.clock import Clock
+from archive.config import Settings
+from archive.rebuild_session import Rebuilder
+from archive.rules.policy import Policy
+from archive.store import listing, manifest
+from archive.store.catalogue import events, recovering
+from archive.store.catalogue.connection import Catalogue
+from archive.store.root import CATALOGUE_NAME, Root
+
+log = structlog.get_logger("prearc.rebuild")
+
+_NEW_NAME: Final = f"{CATALOGUE_NAME}.rebuilding"
+_PLACES: Final = ("archive", "prearchive", "trash")
+"""In this order: what an interrupted archiving left under two names belongs to the archive if that lists it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildReport:
+    """What a rebuild found; paths are relative to the root.
+
+    `adopted`: files that no manifest listed. `missing`: listed files that are not there. `unlisted`: files that
+    belong to no session or cannot be understood. `damaged`: files that are not what their manifest says.
+    """
+
+    reason: str
+    set_aside: str | None
+    sessions: int
+    instances: int
+    lines: tuple[str, ...]
+    adopted: tuple[str, ...]
+    missing: tuple[str, ...]
+    unlisted: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.missing or self.unlisted or self.damaged)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "is_clean": self.is_clean}
+
+
+@dataclass(slots=True)
+class Tally:
+    """The report while it grows."""
+
+    sessions: int = 0
+    instances: int = 0
+    lines: list[str] = field(default_factory=list)
+    adopted: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+
+def needs_rebuild(root: Root, catalogue: Catalogue) -> str:
+    """Why the catalogue must be rebuilt, or ``""``: it is corrupt, or blank although there are files."""
+    said = catalogue.quick_check()
+    if said != "ok":
+        return f"quick_check: {said}"
+    with catalogue.read() as connection:
+        is_blank = recovering.is_blank(connection)
+    return "it is blank, and there are files" if is_blank and _has_files(root) else ""
+
+
+def ensure_catalogue(
+    root_path: Path, *, settings: Settings, policy: Policy, actor: str, clock: Clock
+) -> RebuildReport | None:
+    """Rebuild the catalogue when it is missing beside files, or no database; for `serve`, before it opens it."""
+    if not (root_path / "locks").is_dir():
+        return None
+    root = Root(root_path.resolve())
+    try:
+        if not root.catalogue_path.exists():
+            reason = "it is missing, and there are files" if _has_files(root) else ""
+        else:
+            probe = _catalogue(root, CATALOGUE_NAME, actor, clock)
+            said = probe.quick_check()
+            recovering.forget_connections(probe)
+            reason = "" if said == "ok" else f"quick_check: {said}"
+    finally:
+        root.close()
+    if not reason:
+        return None
+    return rebuild(root_path, settings=settings, policy=policy, actor=actor, clock=clock, reason=reason)
+
+
+def rebuild(
+    root_path: Path, *, settings: Settings, policy: Policy, actor: str, clock: Clock, reason: str = "asked for"
+) -> RebuildReport:
+    """Make a new catalogue from what is on the disk; the caller holds the ``node`` lock.
+
+    No other prearc may have the old catalogue open: at its end SQLite would remove the new one's log.
+
+    Raises
+    ------
+    StoreError, OSError
+        The disk failed; the old catalogue is where it was.
+    """
+    root = Root(root_path.resolve())
+    try:
+        log.warning("catalogue_rebuild", why=reason)
+        _remove(root, _NEW_NAME)
+        catalogue = _catalogue(root, _NEW_NAME, actor, clock)
+        catalogue.migrate()
+        tally = Tally()
+        _fill(root, catalogue, settings, policy, tally)
+        set_aside = f"{CATALOGUE_NAME}.broken-{clock.now():%Y%m%dT%H%M%S}" if root.catalogue_path.exists() else None
+        tally.lines.append(
+            f"rebuilt {tally.sessions} sessions with {tally.instances} instances;"
+            " receipts, logs, findings and the old audit are not in the new catalogue"
+            + (f" (they are in {set_aside})" if set_aside else "")
+        )
+        with catalogue.write() as tx:
+            recovering.choose_accepting(tx)
+            detail = {"why": reason, "set_aside": set_aside, "sessions": tally.sessions, "instances": tally.instances}
+            events.append(tx, "CATALOGUE_REBUILT", None, detail)
+        catalogue.close()
+        _swap(root, set_aside)
+    finally:
+        root.close()
+    return RebuildReport(
+        reason=reason,
+        set_aside=set_aside,
+        sessions=tally.sessions,
+        instances=tally.instances,
+        lines=tuple(tally.lines),
+        adopted=tuple(tally.adopted),
+        missing=tuple(tally.missing),
+        unlisted=tuple(tally.unlisted),
+        damaged=tuple(tally.damaged),
+    )
+
+
+def _fill(root: Root, catalogue: Catalogue, settings: Settings, policy: Policy, tally: Tally) -> None:
+    with catalogue.write() as tx:
+        events.append(tx, "REBUILD_BEGUN", None, {})
+    rebuilder = Rebuilder(root, catalogue, settings, policy, tally)
+    for place in _PLACES:
+        for folder, strays in listing.session_folders(root.fd, place, mark=manifest.NAME):
+            tally.unlisted += [path for path in strays if not listing.is_temporary(path)]
+            if folder:
+                failpoints.hit("REBUILD")
+                rebuilder.add(place, folder)
+
+
+def _catalogue(root: Root, name: str, actor: str, clock: Clock) -> Catalogue:
+    return Catalogue(root.path / name, lock_path=root.path / "locks" / "catalogue", actor=actor, clock=clock)
+
+
+def _has_files(root: Root) -> bool:
+    return any(
+        folder or any(not listing.is_temporary(path) for path in strays)
+        for place in _PLACES
+        for folder, strays in listing.session_folders(root.fd, place, mark=manifest.NAME)
+    )
+
+
+def _remove(root: Root, name: str) -> None:
+    """Remove what an interrupted rebuild had made."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        try:
+            os.unlink(f"{name}{suffix}", dir_fd=root.fd)
+        except FileNotFoundError:
+            pass
+
+
+def _swap(root: Root, set_aside: str | None) -> None:
+    """Set the old catalogue aside with its log, then give the new one its name, durably."""
+    for suffix in ("", "-wal", "-shm"):
+        aside = set_aside or f"{CATALOGUE_NAME}.broken"
+        try:
+            os.rename(CATALOGUE_NAME + suffix, aside + suffix, src_dir_fd=root.fd, dst_dir_fd=root.fd)
+        except FileNotFoundError:
+            pass
+    failpoints.hit("SET_ASIDE")
+    fd = os.open(_NEW_NAME, os.O_RDONLY, dir_fd=root.fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(_NEW_NAME, CATALOGUE_NAME, src_dir_fd=root.fd, dst_dir_fd=root.fd)
+    os.fsync(root.fd)

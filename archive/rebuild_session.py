@@ -1,0 +1,259 @@
+"""One session for the new catalogue: from its manifest, or without one from its path, headers and routing."""
+
+import os
+import stat
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+from archive.adoption import Examined, examine, facts_of, place_in_scan
+from archive.clock import folder_timestamp, from_iso, iso
+from archive.config import Settings
+from archive.filing import study_of
+from archive.inspection import is_own_file
+from archive.model import UNASSIGNED, Autoarchive, FileRecord, SessionStatus, scan_files_path
+from archive.rules.policy import Policy
+from archive.rules.routing import RouteInput
+from archive.store import files, manifest_reader
+from archive.store.catalogue import events, recovering, rows, sessions
+from archive.store.catalogue.connection import Catalogue, Transaction
+from archive.store.catalogue.recovering import InstanceFacts
+from archive.store.manifest_reader import ManifestContent, ManifestError
+from archive.store.root import Root
+
+_STATUS: Final = {
+    "prearchive": SessionStatus.RECEIVING,
+    "archive": SessionStatus.ARCHIVED,
+    "trash": SessionStatus.DELETED,
+}
+"""The place tells the status; a prearchive session is built again, which tells READY from ERROR."""
+
+
+class Tally(Protocol):
+    """What the report needs; see `archive.rebuild`."""
+
+    sessions: int
+    instances: int
+    lines: list[str]
+    adopted: list[str]
+    missing: list[str]
+    unlisted: list[str]
+    damaged: list[str]
+
+
+class Rebuilder:
+    """Adds session folders to a new catalogue, one transaction each."""
+
+    def __init__(self, root: Root, catalogue: Catalogue, settings: Settings, policy: Policy, tally: Tally) -> None:
+        self._root, self._catalogue, self._settings, self._policy = root, catalogue, settings, policy
+        self._tally = tally
+        self._doubles = {
+            status.st_ino: path
+            for path, status in files.walk(root.fd, "prearchive")
+            if status.st_nlink > 1 and stat.S_ISREG(status.st_mode)
+        }
+
+    def add(self, place: str, folder: str) -> None:
+        """Add the session of a folder, or say why there is none."""
+        content = self._manifest(folder)
+        on_disk = {path: status for path, status in files.walk(self._root.fd, folder) if not is_own_file(path)}
+        listed = self._listed(folder, content)
+        self._settle_doubles(place, on_disk, listed)
+        examined = self._examine(folder, [path for path in sorted(on_disk) if path not in listed])
+        if content is None and not examined:
+            self._tally.unlisted += sorted(on_disk)
+            self._tally.lines.append(f"{folder} holds no session")
+            return
+        with self._catalogue.write() as tx:
+            columns = _from_manifest(content) if content is not None else self._from_files(folder, examined)
+            session_id = self._insert(tx, place, folder, columns)
+            count = 0
+            if content is not None:
+                count += self._insert_listed(tx, session_id, content, listed, on_disk)
+            count += self._insert_examined(tx, session_id, examined)
+            sessions.recount(tx, session_id)
+            events.append(tx, "SESSION_REBUILT", session_id, {"from_manifest": content is not None, "instances": count})
+        self._tally.sessions += 1
+        self._tally.instances += count
+
+    def _manifest(self, folder: str) -> ManifestContent | None:
+        try:
+            content = manifest_reader.read(self._root.fd, folder)
+        except ManifestError as error:
+            self._tally.lines.append(f"{folder}: {error.message}")
+            return None
+        if content is None:
+            self._tally.lines.append(f"{folder} has no manifest: reconstructed from its files")
+        return content
+
+    @staticmethod
+    def _listed(folder: str, content: ManifestContent | None) -> dict[str, tuple[str, InstanceFacts]]:
+        """The instances of a manifest by path, with their scan."""
+        if content is None:
+            return {}
+        return {
+            f"{scan_files_path(folder, scan)}/{name}": (scan, facts)
+            for (scan, name), facts in content.instances.items()
+        }
+
+    def _settle_doubles(
+        self, place: str, on_disk: dict[str, os.stat_result], listed: dict[str, tuple[str, InstanceFacts]]
+    ) -> None:
+        """A file under two names is an interrupted archiving: the archive's name stays if its manifest lists it."""
+        if place != "archive" or not self._doubles:
+            return
+        for path, status in list(on_disk.items()):
+            other = self._doubles.get(status.st_ino)
+            if other is None:
+                continue
+            gone = other if path in listed else path
+            files.unlink(self._root.fd, gone)
+            self._tally.lines.append(f"{gone} was the second name of a file: an archiving was interrupted")
+            if gone == path:
+                del on_disk[path]
+                files.remove_empty_folders(self._root.fd, files.split(path)[0], keep="archive")
+
+    def _examine(self, folder: str, paths: list[str]) -> list[Examined]:
+        found: list[Examined] = []
+        for path in paths:
+            result = examine(self._root.fd, folder, path, self._policy)
+            if isinstance(result, str):
+                self._tally.unlisted.append(path)
+                self._tally.lines.append(f"{path} stays unlisted: {result}")
+            else:
+                found.append(result)
+        return found
+
+    def _from_files(self, folder: str, examined: list[Examined]) -> dict[str, Any]:
+        """The columns of a session without manifest. It waits for a person: it is not archived by itself."""
+        place, project, middle, label = [*folder.split("/"), "", "", ""][:4]
+        header = examined[0].header
+        receiver = self._settings.receiver[0]
+        route = self._policy.router(receiver).route(header, RouteInput(called_ae_title=receiver.ae_title))
+        first = files.status(self._root.fd, examined[0].path)
+        moment = datetime.fromtimestamp(first.st_mtime if first else 0.0, tz=UTC)
+        is_prearchive = place == "prearchive"
+        return {
+            "project": None if project in ("", UNASSIGNED) else project,
+            "subject": route.subject.value or label,
+            "label": label or files.split(folder)[1],
+            "timestamp": middle if is_prearchive else folder_timestamp(moment),
+            "folder": label or files.split(folder)[1],
+            "key_project": route.project.value or "",
+            "key_study": header.study_instance_uid,
+            "key_label": route.session.value or "",
+            "autoarchive": Autoarchive.MANUAL,
+            "idle_seconds": receiver.idle_seconds,
+            "cap_seconds": receiver.cap_seconds,
+            "received_first": iso(moment),
+            "received_last": iso(moment),
+        }
+
+    def _insert(self, tx: Transaction, place: str, folder: str, columns: dict[str, Any]) -> int:
+        _follow_path(place, folder, columns)
+        wanted = columns.pop("id", None)
+        if wanted is not None and not recovering.is_taken(tx.connection, wanted):
+            columns["id"] = wanted
+        elif wanted is not None:
+            self._tally.lines.append(f"{folder}: session {wanted} is there already, so this one gets a new number")
+        moment = from_iso(columns["received_first"])
+        while sessions.by_folder(tx.connection, columns["project"], columns["timestamp"], columns["folder"]):
+            columns["timestamp"] = folder_timestamp(moment)
+            moment += timedelta(milliseconds=1)
+        status = _STATUS[place]
+        return recovering.insert_session(
+            tx,
+            {
+                **columns,
+                "status": status,
+                "is_archived": int(status is SessionStatus.ARCHIVED),
+                "path": folder,
+                "accepts": 0,
+                "clock_since": tx.clock.monotonic(),
+                "boot_id": tx.clock.boot_id,
+                "close_requested": int(status is SessionStatus.RECEIVING),
+            },
+        )
+
+    def _insert_listed(
+        self,
+        tx: Transaction,
+        session_id: int,
+        content: ManifestContent,
+        listed: dict[str, tuple[str, InstanceFacts]],
+        on_disk: dict[str, os.stat_result],
+    ) -> int:
+        for study in content.studies:
+            recovering.insert_study(tx, session_id, study.study_instance_uid, rows.study_text(study))
+        for decision in content.decisions:
+            recovering.insert_decision(tx, session_id, decision)
+        scans = {each.scan: recovering.insert_scan(tx, session_id, each.scan, each.header) for each in content.scans}
+        count = 0
+        for path, (scan, facts) in listed.items():
+            if scan not in scans:
+                self._tally.damaged.append(path)
+                continue
+            row = self._checked(tx, path, facts, on_disk.get(path))
+            if row is not None:
+                recovering.insert_instance(tx, session_id, scans[scan], row)
+                count += 1
+        return count
+
+    def _checked(
+        self, tx: Transaction, path: str, facts: InstanceFacts, status: os.stat_result | None
+    ) -> InstanceFacts | None:
+        """The row of a listed instance. Its digest is believed unless the file's size is another one."""
+        if status is None or not stat.S_ISREG(status.st_mode):
+            if recovering.has_dataset(tx.connection, facts.sop_instance_uid, facts.file.dataset_sha256):
+                self._tally.lines.append(f"{path} is not there; the archive has its dataset")
+                return None
+            self._tally.missing.append(path)
+            return _replaced(facts, facts.file, is_missing=True)
+        if status.st_size == facts.file.size_bytes:
+            return _replaced(facts, facts.file, is_missing=False)
+        now = examine(self._root.fd, "/".join(path.split("/")[:-4]), path, self._policy)
+        if isinstance(now, Examined) and now.file.dataset_sha256 == facts.file.dataset_sha256:
+            return _replaced(facts, now.file, is_missing=False)
+        self._tally.damaged.append(path)
+        return _replaced(facts, facts.file, is_missing=False)
+
+    def _insert_examined(self, tx: Transaction, session_id: int, examined: list[Examined]) -> int:
+        count = 0
+        for each in examined:
+            scan_id = place_in_scan(tx, session_id, each.scan, each.header)
+            if isinstance(scan_id, str):
+                self._tally.unlisted.append(each.path)
+                self._tally.lines.append(f"{each.path} stays unlisted: {scan_id}")
+                continue
+            study = study_of(each.header)
+            recovering.insert_study(tx, session_id, study.study_instance_uid, rows.study_text(study))
+            recovering.insert_instance(tx, session_id, scan_id, facts_of(each, tx.now_text))
+            self._tally.adopted.append(each.path)
+            count += 1
+        return count
+
+
+def _from_manifest(content: ManifestContent) -> dict[str, Any]:
+    return {name: value for name, value in content.session.items() if name != "status"}
+
+
+def _follow_path(place: str, folder: str, columns: dict[str, Any]) -> None:
+    """Where the folder is counts for more than what its manifest said before it was moved."""
+    parts = folder.split("/")
+    if place == "trash" or len(parts) != 4:
+        return
+    columns["project"] = None if parts[1] == UNASSIGNED else parts[1]
+    if place == "prearchive":
+        columns["timestamp"], columns["folder"] = parts[2], parts[3]
+    else:
+        columns["label"] = parts[3]
+
+
+def _replaced(facts: InstanceFacts, file: FileRecord, *, is_missing: bool) -> InstanceFacts:
+    return InstanceFacts(
+        sop_instance_uid=facts.sop_instance_uid,
+        sop_class_uid=facts.sop_class_uid,
+        transfer_syntax_uid=facts.transfer_syntax_uid,
+        file=file,
+        received_at=facts.received_at,
+        is_missing=is_missing,
+    )

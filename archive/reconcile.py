@@ -1,0 +1,171 @@
+"""Doctor: the whole disk against the whole catalogue, both ways, one session at a time.
+
+Read-only unless asked to repair (`archive.repair`). Compared are names, sizes, counters, manifests and the chain
+of the audit; not the bytes (`prearc verify --read` reads those). A session that somebody works on, or that an
+association is filing into, is skipped and named, so that a living node gives no false finding.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from archive import leftovers
+from archive.discrepancies import REPAIR, Discrepancy, DiscrepancyKind, SessionState, look
+from archive.repair import Repair
+from archive.store import files, listing, manifest
+from archive.store.catalogue import events, journal, recovering
+from archive.workspace import Workspace
+
+__all__ = ["Discrepancy", "DiscrepancyKind", "Reconciliation", "reconcile"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """What the doctor looked at and found. `skipped` says what it could not judge, and why."""
+
+    discrepancies: tuple[Discrepancy, ...]
+    skipped: tuple[str, ...]
+    sessions: int
+    instances: int
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is left to do."""
+        return all(each.repaired for each in self.discrepancies)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "is_clean": self.is_clean}
+
+
+Mend = Callable[[SessionState], Sequence[Discrepancy]]
+"""Repairs one session, whose lock is held, and gives its discrepancies back as they are now."""
+MendStray = Callable[[Discrepancy], Discrepancy]
+
+
+def reconcile(ws: Workspace, *, repair: bool = False) -> Reconciliation:
+    """Compare, and with `repair` put right what can be put right without losing a byte.
+
+    Raises
+    ------
+    StoreError, OSError
+        Disk or catalogue failed; repairs that were made stay made.
+    """
+    mend, mend_stray = _as_it_is, _stays
+    if repair:
+        hand = Repair(ws)
+        mend, mend_stray = hand.session, hand.stray
+    found: list[Discrepancy] = []
+    skipped: list[str] = []
+    with ws.catalogue.read() as connection:
+        ids = recovering.session_ids(connection)
+    instance_count = 0
+    for session_id in ids:
+        instance_count += _one_session(ws, session_id, mend, found, skipped)
+    for each in _elsewhere(ws, skipped):
+        found.append(mend_stray(each))
+    with ws.catalogue.snapshot() as connection:
+        broken = events.first_broken_link(connection)
+    if broken is not None:
+        text = f"The audit does not hold together from event {broken} on."
+        found.append(Discrepancy(kind=DiscrepancyKind.EVENT_CHAIN_BROKEN, message=text, hint="prearc audit verify"))
+    return Reconciliation(
+        discrepancies=tuple(found), skipped=tuple(skipped), sessions=len(ids), instances=instance_count
+    )
+
+
+def _as_it_is(state: SessionState) -> Sequence[Discrepancy]:
+    return state.broken
+
+
+def _stays(discrepancy: Discrepancy) -> Discrepancy:
+    return discrepancy
+
+
+def _one_session(ws: Workspace, session_id: int, mend: Mend, found: list[Discrepancy], skipped: list[str]) -> int:
+    lock = ws.root.locks.named(f"session-{session_id}")
+    if not lock.acquire(holder=f"doctor, pid {os.getpid()}"):
+        skipped.append(f"session {session_id}: somebody works on it")
+        return 0
+    try:
+        state = look(ws, session_id)
+        if isinstance(state, str):
+            if state:
+                skipped.append(f"session {session_id}: {state}")
+            return 0
+        found += mend(state) if state.broken else ()
+        return state.comparison.listed
+    finally:
+        lock.release()
+
+
+def _elsewhere(ws: Workspace, skipped: list[str]) -> Iterator[Discrepancy]:
+    yield from _folders(ws, skipped)
+    yield from _spool(ws)
+    yield from _quarantine(ws)
+
+
+def _folders(ws: Workspace, skipped: list[str]) -> Iterator[Discrepancy]:
+    """Session folders without a session, and files beside them."""
+    with ws.catalogue.read() as connection:
+        known = recovering.session_paths(connection)
+    for place in ("prearchive", "archive", "trash"):
+        for folder, strays in listing.session_folders(ws.root.fd, place, mark=manifest.NAME):
+            for path in strays:
+                if not listing.is_temporary(path):
+                    text = "A file beside the session folders."
+                    yield Discrepancy(kind=DiscrepancyKind.FILE_UNLISTED, message=text, path=path, hint=REPAIR)
+                elif not listing.is_being_written(path):
+                    yield _stray_temporary(path)
+            if folder and folder not in known:
+                yield from _unknown(ws, folder, skipped)
+
+
+def _unknown(ws: Workspace, folder: str, skipped: list[str]) -> Iterator[Discrepancy]:
+    with ws.catalogue.write() as tx:  # waits for a receiver that is making a session just now
+        if recovering.id_at(tx.connection, folder) is not None:
+            return
+        is_planned = bool(journal.unfinished(tx.connection))
+    if is_planned:
+        skipped.append(f"{folder}: an operation is unfinished")
+        return
+    if not listing.is_folder(ws.root.fd, folder):
+        return
+    is_bare = all(path == f"{folder}/{manifest.NAME}" for path, _ in files.walk(ws.root.fd, folder))
+    text = "A session folder that no session has" + (", and nothing in it." if is_bare else ", with files in it.")
+    hint = REPAIR if is_bare else f"prearc import {folder}   (or prearc doctor --rebuild)"
+    yield Discrepancy(kind=DiscrepancyKind.FOLDER_UNKNOWN, message=text, path=folder, hint=hint)
+
+
+def _spool(ws: Workspace) -> Iterator[Discrepancy]:
+    parts = leftovers.dead_parts(ws)
+    for paths, text in ((parts.filed, "It was filed."), (parts.lost, "It was never acknowledged.")):
+        for path in paths:
+            message = f"A part of a process that is dead. {text}"
+            yield Discrepancy(kind=DiscrepancyKind.LEFTOVER_PART, message=message, path=path, hint=REPAIR)
+    for path in leftovers.dead_temporaries(ws, leftovers.PROBED):
+        if path.startswith("spool/") or path.startswith("backup/") or path.startswith("quarantine/"):
+            yield _stray_temporary(path)
+
+
+def _quarantine(ws: Workspace) -> Iterator[Discrepancy]:
+    """Quarantined files and the receipts that name them, both ways; bounded as the quarantine is."""
+    living = leftovers.oldest_living(ws)
+    on_disk = dict(files.walk(ws.root.fd, "quarantine"))
+    with ws.catalogue.read() as connection:
+        named = set(recovering.receipt_paths(connection))
+    for path in sorted(named - on_disk.keys()):
+        if path.startswith("quarantine/") and files.status(ws.root.fd, path) is None:
+            text = "A refused dataset that was kept is not there."
+            yield Discrepancy(kind=DiscrepancyKind.FILE_MISSING, message=text, path=path)
+    for path in sorted(on_disk.keys() - named):
+        is_set_aside = path.startswith("quarantine/unlisted-") or listing.is_temporary(path)
+        if is_set_aside or (living is not None and on_disk[path].st_mtime >= living):
+            continue
+        text = "A refused dataset that no receipt names."
+        yield Discrepancy(kind=DiscrepancyKind.FILE_UNLISTED, message=text, path=path, hint=REPAIR)
+
+
+def _stray_temporary(path: str) -> Discrepancy:
+    text = "A derived file that was never finished."
+    return Discrepancy(kind=DiscrepancyKind.STRAY_TEMPORARY, message=text, path=path, hint=REPAIR)

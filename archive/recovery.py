@@ -1,0 +1,333 @@
+"""Recovery at start: what a crash left behind is finished, adopted, undone or reported.
+
+It runs before anything listens, under the ``node`` lock, and is idempotent: a second one changes nothing. It
+may itself be interrupted anywhere. Nothing is deleted but what is derived (temporaries, empty folders, the
+second name of a file that has its first).
+"""
+
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from archive import failpoints, journal, leftovers
+from archive.adoption import adopt
+from archive.comparison import Comparison, compare, is_whole
+from archive.leftovers import close_dead_associations, release_abandoned
+from archive.model import Session, SessionStatus
+from archive.rebuild import RebuildReport, needs_rebuild, rebuild
+from archive.rules.states import WORKING
+from archive.store import files, listing, manifest
+from archive.store.catalogue import intake, recovering, sessions
+from archive.store.catalogue import journal as journal_rows
+from archive.store.catalogue.connection import Transaction
+from archive.workspace import Workspace
+
+__all__ = ["RecoveryReport", "close_dead_associations", "last_report", "recover", "release_abandoned"]
+
+log = structlog.get_logger("prearc.recovery")
+_WHO: Final = "recovery"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryReport:
+    """What recovery found and did; paths are relative to the root.
+
+    `adopted`: files that got their row. `lost_parts`: bytes in ``spool/lost+found`` that were never
+    acknowledged. `missing`: rows whose file is gone. `unlisted`: files that could not be adopted. `resumed`:
+    operations that were finished or undone. `alarms`: what a person must look at besides.
+    """
+
+    lines: tuple[str, ...]
+    adopted: tuple[str, ...]
+    lost_parts: tuple[str, ...]
+    missing: tuple[str, ...]
+    unlisted: tuple[str, ...]
+    resumed: tuple[str, ...]
+    alarms: tuple[str, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every promise that was made still holds and every file is known."""
+        return not (self.missing or self.unlisted or self.alarms)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "is_clean": self.is_clean}
+
+
+@dataclass(slots=True)
+class _Notes:
+    """The report while it grows, and what the steps tell each other."""
+
+    lines: list[str] = field(default_factory=list)
+    adopted: list[str] = field(default_factory=list)
+    lost_parts: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    journalled: list[int] = field(default_factory=list)
+
+    def alarm(self, text: str) -> None:
+        self.alarms.append(text)
+        log.error("recovery_alarm", what=text)
+
+    def report(self) -> RecoveryReport:
+        parts = {name: tuple(dict.fromkeys(getattr(self, name))) for name in RecoveryReport.__dataclass_fields__}
+        return RecoveryReport(**parts)
+
+
+def recover(ws: Workspace, *, rebuilt: RebuildReport | None = None) -> RecoveryReport:
+    """Put everything right that a crash can have left, before listening; the caller holds the ``node`` lock.
+
+    Parameters
+    ----------
+    rebuilt
+        What `archive.rebuild.ensure_catalogue` did before the workspace could be opened.
+
+    Raises
+    ------
+    StoreError, OSError
+        The disk or the catalogue failed: nothing may be received. Another run takes up where this one ended.
+    """
+    notes = _Notes()
+    _note_rebuild(notes, rebuilt)
+    for name, step in _STEPS:
+        failpoints.hit(name)
+        step(ws, notes)
+    report = notes.report()
+    failpoints.hit("R_REPORT")
+    with ws.catalogue.write() as tx:
+        recovering.store_report(tx, report.to_json())
+    log.info("recovered", clean=report.is_clean, adopted=len(report.adopted), missing=len(report.missing))
+    return report
+
+
+def last_report(ws: Workspace) -> dict[str, Any] | None:
+    """The latest recovery report as JSON, with its time under ``at``; None before the first start."""
+    with ws.catalogue.read() as connection:
+        return recovering.last_report(connection)
+
+
+def _note_rebuild(notes: _Notes, rebuilt: RebuildReport | None) -> None:
+    if rebuilt is None:
+        return
+    notes.lines += rebuilt.lines
+    notes.adopted += rebuilt.adopted
+    notes.missing += rebuilt.missing
+    notes.unlisted += rebuilt.unlisted
+    notes.alarm(f"the catalogue was rebuilt from the files: {rebuilt.reason}")
+    for path in rebuilt.damaged:
+        notes.alarm(f"{path} is not what its manifest says")
+
+
+def _catalogue(ws: Workspace, notes: _Notes) -> None:
+    reason = needs_rebuild(ws.root, ws.catalogue)
+    if reason:
+        recovering.forget_connections(ws.catalogue)
+        rebuilt = rebuild(
+            ws.root.path,
+            settings=ws.settings,
+            policy=ws.policy,
+            actor=ws.catalogue.actor,
+            clock=ws.clock,
+            reason=reason,
+        )
+        _note_rebuild(notes, rebuilt)
+
+
+def _associations(ws: Workspace, notes: _Notes) -> None:
+    notes.lines += close_dead_associations(ws)
+    leftovers.remove_dead_locks(ws)
+    with ws.catalogue.write() as tx:
+        intake.restart_clocks(tx)
+
+
+def _spool(ws: Workspace, notes: _Notes) -> None:
+    parts = leftovers.dead_parts(ws)
+    leftovers.clear_parts(ws, parts)
+    notes.lines += [f"{path} was filed under its other name" for path in parts.filed]
+    notes.lines += [f"{path} was never acknowledged: now in {leftovers.LOST_AND_FOUND}" for path in parts.lost]
+    kept = listing.plain_names(ws.root.fd, leftovers.LOST_AND_FOUND)
+    notes.lost_parts += [f"{leftovers.LOST_AND_FOUND}/{name}" for name in kept]
+    temporaries = leftovers.dead_temporaries(ws, leftovers.PROBED)
+    leftovers.remove_temporaries(ws, temporaries)
+    notes.lines += [f"{path} was never finished: removed" for path in temporaries]
+
+
+def _builds(ws: Workspace, notes: _Notes) -> None:
+    """Sessions whose build died are received into again, so that their files can be adopted below."""
+    notes.lines += release_abandoned(ws, SessionStatus.BUILDING)
+
+
+def _receiving(ws: Workspace, notes: _Notes) -> None:
+    with ws.catalogue.read() as connection:
+        ids = recovering.session_ids(connection, SessionStatus.RECEIVING)
+    for session_id in ids:
+        with ws.catalogue.read() as connection:
+            session = sessions.get(connection, session_id)
+        comparison = compare(ws, session)
+        if comparison is None:
+            notes.lines.append(f"session {session_id} is being received into: left alone")
+            continue
+        _settle_rows(ws, session, comparison, notes)
+        if comparison.unlisted:
+            _adopt(ws, session, comparison.unlisted, notes)
+        _clear_bare(ws, session, comparison, notes)
+
+
+def _settle_rows(ws: Workspace, session: Session, comparison: Comparison, notes: _Notes) -> None:
+    """Mark what is gone and what is back; take away what was never finished."""
+    leftovers.remove_temporaries(ws, comparison.temporaries)
+    back = [row for row in comparison.found if is_whole(ws, row)]
+    newly = [row for row in comparison.missing if not row.is_missing]
+    leftovers.mark_missing(ws, session, gone=newly, back=back)
+    notes.lines += [f"session {session.id}: {row.path} is there again" for row in back]
+    for row in comparison.missing:
+        notes.missing.append(row.path)
+        log.error("file_missing", session=session.id, instance=row.id)
+    for row in comparison.found:
+        if row not in back:
+            notes.alarm(f"session {session.id}: {row.path} was missing, and what is there now are other bytes")
+    for row, size in comparison.resized:
+        notes.alarm(f"session {session.id}: {row.path} has {size} bytes, the catalogue says {row.size_bytes}")
+
+
+def _adopt(ws: Workspace, session: Session, paths: tuple[str, ...], notes: _Notes) -> None:
+    result = adopt(ws, session, paths, source=_WHO)
+    notes.adopted += result.adopted
+    notes.lines += [f"session {session.id}: {path} had no row: adopted" for path in result.adopted]
+    for path, why in result.declined:
+        notes.unlisted.append(path)
+        notes.lines.append(f"session {session.id}: {path} has no row and stays where it is: {why}")
+
+
+def _clear_bare(ws: Workspace, session: Session, comparison: Comparison, notes: _Notes) -> None:
+    """Scans that never got an instance, and sessions that never did."""
+    with ws.catalogue.read() as connection:
+        bare = recovering.empty_scans(connection, session.id)
+        current = sessions.get(connection, session.id)
+    if not current.instance_count:
+        if not comparison.unlisted and leftovers.abandon_empty(ws, session):
+            notes.lines.append(f"session {session.id} never got an instance: closed")
+        return
+    folders = [f"{session.path}/SCANS/{scan}" for _, scan in bare]
+    folders = [folder for folder in folders if not any(path.startswith(f"{folder}/") for path in comparison.unlisted)]
+    if bare:
+        with ws.catalogue.write() as tx:
+            sessions.recount(tx, session.id)
+            for folder in folders:
+                listing.remove_if_empty(ws.root.fd, folder)
+        notes.lines.append(f"session {session.id}: {len(bare)} scans never got an instance: removed")
+    _clear_scan_folders(ws, session, notes)
+
+
+def _clear_scan_folders(ws: Workspace, session: Session, notes: _Notes) -> None:
+    """Scan folders that were made for a row that was never committed; the write lock keeps receivers out."""
+    names = listing.subfolders(ws.root.fd, f"{session.path}/SCANS")
+    if len(names) == session.scan_count:
+        return
+    with ws.catalogue.write() as tx:
+        for name in names:
+            folder = f"{session.path}/SCANS/{name}"
+            if recovering.scan_in_folder(tx.connection, session.id, name) is None and listing.remove_if_empty(
+                ws.root.fd, folder
+            ):
+                notes.lines.append(f"{folder} was made for nothing: removed")
+
+
+def _folders(ws: Workspace, notes: _Notes) -> None:
+    """Session folders of the prearchive that no row knows: the crash came before the commit."""
+    with ws.catalogue.read() as connection:
+        known = recovering.session_paths(connection)
+    for folder, _ in listing.session_folders(ws.root.fd, "prearchive", mark=manifest.NAME):
+        if not folder or folder in known:
+            continue
+        with ws.catalogue.write() as tx:
+            if recovering.id_at(tx.connection, folder) is not None or _is_planned(tx, folder):
+                continue
+            is_gone = leftovers.remove_bare_folder(ws, folder)
+        if is_gone:
+            notes.lines.append(f"{folder} was made for a session that never was: removed")
+        else:
+            notes.unlisted += [path for path, _ in files.walk(ws.root.fd, folder)]
+            notes.lines.append(f"{folder} belongs to no session and has files: prearc doctor")
+
+
+def _is_planned(tx: Transaction, folder: str) -> bool:
+    """Whether an unfinished operation has to do with the folder: the journal sees to it."""
+    prefix = f"{folder}/"
+    for intent in journal_rows.unfinished(tx.connection):
+        for item in journal_rows.items(tx.connection, intent.op):
+            if any(f"{path}/".startswith(prefix) for path in (item.src, item.dst)):
+                return True
+    return False
+
+
+def _journal(ws: Workspace, notes: _Notes) -> None:
+    with ws.catalogue.read() as connection:
+        touched = {
+            number
+            for intent in journal_rows.unfinished(connection)
+            for number in (intent.session_id, intent.target_id)
+            if number is not None
+        }
+    notes.resumed += journal.resume_all(ws)
+    notes.lines += notes.resumed
+    notes.journalled = sorted(touched)
+
+
+def _working(ws: Workspace, notes: _Notes) -> None:
+    lines = release_abandoned(ws, *sorted(WORKING))
+    notes.lines += lines
+    for line in lines:
+        if "its folder is gone" in line:
+            notes.alarm(line)
+
+
+def _touched(ws: Workspace, notes: _Notes) -> None:
+    """Whatever the journal touched: its rows against its files, once more."""
+    for session_id in notes.journalled:
+        if ws.root.locks.is_held(f"session-{session_id}"):
+            continue
+        with ws.catalogue.read() as connection:
+            session = sessions.get(connection, session_id)
+        comparison = compare(ws, session)
+        if comparison is not None:
+            _settle_rows(ws, session, comparison, notes)
+            notes.unlisted += comparison.unlisted
+
+
+def _probe(ws: Workspace, notes: _Notes) -> None:
+    """Write, sync, read and remove a file in every store."""
+    for folder in leftovers.PROBED:
+        token = uuid.uuid4().bytes
+        path = f"{folder}/.probe-{token.hex()}"
+        try:
+            files.write_atomically(ws.root.fd, path, token)
+            fd = files.open_file(ws.root.fd, path)
+            try:
+                if os.read(fd, 64) != token:
+                    notes.alarm(f"{folder}/ does not hold what is written to it")
+            finally:
+                os.close(fd)
+                files.unlink(ws.root.fd, path)
+        except OSError as error:
+            notes.alarm(f"{folder}/ cannot be written: {error.strerror}")
+
+
+_STEPS: Final[tuple[tuple[str, Callable[[Workspace, _Notes], None]], ...]] = (
+    ("R_CATALOGUE", _catalogue),
+    ("R_ASSOCIATIONS", _associations),
+    ("R_SPOOL", _spool),
+    ("R_BUILDS", _builds),
+    ("R_RECEIVING", _receiving),
+    ("R_FOLDERS", _folders),
+    ("R_JOURNAL", _journal),
+    ("R_WORKING", _working),
+    ("R_TOUCHED", _touched),
+    ("R_PROBE", _probe),
+)
