@@ -16,8 +16,18 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
         yield archiving
 
 
+def test_a_kill_between_the_places_loses_nothing(trial: Trial) -> None:
+    """Killed when both places hold the files and neither is the agreed one; then all is archived, once."""
+    trial.die_while_archiving("PLACED=kill")
+    trial.await_the_archive()
+    trial.judge(may_repeat=False)
+
+    assert not list((trial.root / "prearchive").rglob("*.dcm"))
+
+
+@pytest.mark.campaign
 def test_a_kill_in_each_phase_of_archiving_loses_nothing(trial: Trial) -> None:
-    """Killed at PLANNED, PLACED, COMMITTED and CLEANED; what was begun is undone or finished at the next start."""
+    """What was begun is undone or finished at the next start; at the end all is archived, once."""
     for phase in PHASES:
         trial.die_while_archiving(f"{phase}=kill")
     trial.await_the_archive()

@@ -8,7 +8,7 @@ from tests.crash.power_cut import CuttableDisk, require_power_cuts
 from tests.crash.trial import Trial
 
 pytestmark = pytest.mark.root
-CYCLES = 4
+CYCLES = 2
 
 
 def test_nothing_acknowledged_is_lost_when_the_power_fails(tmp_path: Path) -> None:
