@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from archive.errors import UsageError
+from archive.errors import RootError, UsageError
 from cli import render
 from cli.confirm import confirm
 from cli.opening import Options, actor, compile_policy, load, opened
+from cli.roles import ARCHIVER_LOCK, NODE_LOCK, held
 from cli.selection import Yes
 
 if TYPE_CHECKING:
@@ -37,57 +38,58 @@ def doctor(
     with opened(options) as ws:
         found = reconcile(ws, repair=is_repair)
     if options.is_json:
-        render.emit_json(_document(found))
+        render.emit_json(found.to_json())
     else:
         _print(found)
-    return FINDINGS_REMAIN if any(not each.repaired for each in found.findings) else 0
-
-
-def _document(found: "Reconciliation") -> dict[str, object]:
-    findings = [
-        {
-            "kind": each.kind,
-            "path": each.path,
-            "session": each.session_id,
-            "message": each.message,
-            "hint": each.hint,
-            "repaired": each.repaired,
-        }
-        for each in found.findings
-    ]
-    return {"findings": findings, "checked_files": found.checked_files, "checked_rows": found.checked_rows}
+    return 0 if found.is_clean else FINDINGS_REMAIN
 
 
 def _print(found: "Reconciliation") -> None:
-    for each in found.findings:
+    for each in found.discrepancies:
         where = f" (session {each.session_id})" if each.session_id is not None else ""
-        mended = "  mended" if each.repaired else ""
-        render.emit(f"{each.kind}{mended}  {render.escape(each.path)}{where}")
+        mended = "mended: " if each.repaired else ""
+        render.emit(f"{each.kind}  {mended}{render.escape(each.path)}{where}")
         render.emit(f"  {render.escape(each.message)}")
         if each.hint and not each.repaired:
             render.emit(f"  next: {render.escape(each.hint)}")
-    left = sum(not each.repaired for each in found.findings)
-    checked = f"{render.count(found.checked_files, 'file')} and {render.count(found.checked_rows, 'row')} compared"
-    render.emit(f"{checked}: {'all agree' if not left else render.count(left, 'discrepancy').replace('ys', 'ies')}")
+    for text in found.skipped:
+        render.emit(f"skipped: {render.escape(text)}")
+    left = sum(not each.repaired for each in found.discrepancies)
+    checked = f"{render.count(found.sessions, 'session')}, {render.count(found.instances, 'instance')}"
+    verdict = "catalogue and disk agree" if not left else f"{left} to look at"
+    render.emit(f"{checked} compared: {verdict}")
 
 
 def _rebuild(options: Options, *, is_agreed: bool) -> int:
-    from dataclasses import asdict
+    from archive.clock import Clock
+    from archive.rebuild import rebuild
+    from archive.store.root import Root
+    from cli import logs
 
-    from archive.reconcile import rebuild
-
+    logs.configure("DEBUG" if options.is_verbose else "ERROR")
     loaded = load(options)
     policy = compile_policy(loaded)
-    root = Path(loaded.settings.node.root)
+    path = Path(loaded.settings.node.root)
+    if not (path / "locks").is_dir():
+        raise RootError(f"There is no prearc root at {path}.", hint="prearc --root DIR doctor --rebuild")
     confirm(
-        f"Rebuild the catalogue of {render.escape(root)}?",
+        f"Rebuild the catalogue of {render.escape(path)}?",
         is_agreed=is_agreed,
-        cost="The present catalogue is set aside, not deleted. Receipts, events and logs since the last manifests"
-        " cannot be rebuilt from files.",
+        cost="The present catalogue is set aside, not deleted. Receipts, logs, findings and the audit so far stay in"
+        " it: they cannot be rebuilt from files.",
     )
-    report = rebuild(root, settings=loaded.settings, policy=policy, actor=actor())
+    root = Root(path.resolve())
+    try:
+        with held(root, NODE_LOCK, "rebuild"), held(root, ARCHIVER_LOCK, "rebuild"):
+            report = rebuild(path, settings=loaded.settings, policy=policy, actor=actor(), clock=Clock())
+    finally:
+        root.close()
     if options.is_json:
-        render.emit_json(asdict(report))
+        render.emit_json(report.to_json())
     else:
-        render.emit(render.fields([(name.replace("_", " "), value) for name, value in asdict(report).items()]))
-    return 0
+        for line in report.lines:
+            render.emit(render.escape(line))
+        for name in ("adopted", "missing", "unlisted", "damaged"):
+            for each in getattr(report, name):
+                render.emit(f"{name}  {render.escape(each)}")
+    return 0 if report.is_clean else FINDINGS_REMAIN

@@ -23,8 +23,14 @@ class _Stderr:
             pass
 
 
-def configure(*, is_json: bool, is_verbose: bool) -> None:
-    """Set up structlog for this process; DEBUG with `is_verbose`."""
+def configure(level: str, *, is_json: bool = False) -> None:
+    """Set up structlog for this process; unconfigured it would print to stdout.
+
+    Parameters
+    ----------
+    level
+        The lowest that is printed: ``DEBUG``, ``INFO`` or ``WARNING``.
+    """
     import logging
 
     import structlog
@@ -44,9 +50,8 @@ def configure(*, is_json: bool, is_verbose: bool) -> None:
             escaped,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if is_verbose else logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.PrintLoggerFactory(file=_Stderr()),  # type: ignore[arg-type]
-        cache_logger_on_first_use=True,
     )
 
 

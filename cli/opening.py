@@ -65,7 +65,9 @@ def rules_of(loaded: "Loaded") -> tuple[str, str]:
 def opened(options: Options) -> Iterator["Workspace"]:
     """The workspace of an existing root, closed at the end."""
     from archive.workspace import Workspace
+    from cli import logs
 
+    logs.configure("DEBUG" if options.is_verbose else "WARNING")
     loaded = load(options)
     policy = compile_policy(loaded)
     workspace = Workspace.open(Path(loaded.settings.node.root), settings=loaded.settings, policy=policy, actor=actor())

@@ -1,32 +1,20 @@
 """``prearc receiver``: where the node is called, and whether it answers."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from archive.errors import UsageError
 from cli import render
 from cli.opening import Options, load
+from cli.roles import Address, listening_addresses
 
 if TYPE_CHECKING:
     from archive.config import ReceiverSettings
 
 app = typer.Typer(help="The receivers: called AE titles and ports.", rich_markup_mode=None)
-
-_ADDRESS: Final = re.compile(r"([^,@]+)@(\[[^\]]+\]|[^,\[\]@:]+):(\d+)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where a running node listens for one AE title."""
-
-    ae_title: str
-    host: str
-    port: int
 
 
 @app.command("list")
@@ -124,29 +112,6 @@ def receivers(options: Options) -> list[dict[str, Any]]:
         if found is not None:
             del listening[found.ae_title, found.port]
     return documents + [_unconfigured(each) for each in listening.values()]
-
-
-def listening_addresses(root: Path) -> list[Address]:
-    """Where a node of this root listens right now; its lock `listening` says so."""
-    text = holder(root, "listening")
-    if text is None:
-        return []
-    _, _, addresses = text.split(" ", 2)  # "pid 123 PREARC@127.0.0.1:8104"
-    return [
-        Address(ae_title=title, host=host.strip("[]"), port=int(port))
-        for title, host, port in _ADDRESS.findall(addresses)
-    ]
-
-
-def holder(root: Path, name: str) -> str | None:
-    """Who holds a lock of this root, e.g. ``pid 123 node``; None when it is free."""
-    from archive.store.locks import Locks
-
-    folder = root / "locks"
-    if not (folder / name).exists():
-        return None
-    locks = Locks(folder)
-    return locks.named(name).holder if locks.is_held(name) else None
 
 
 def _listening(receiver: "ReceiverSettings", addresses: Sequence[Address]) -> Address | None:

@@ -1,5 +1,6 @@
 """``prearc serve``: the node; and, being the one module that knows `scp`, what others ask of the network."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -11,27 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from archive.errors import Busy, ConfigurationError, UsageError
+from archive.errors import ConfigurationError, UsageError
 from cli import process, render
 from cli.opening import Options, compile_policy, load
+from cli.roles import ARCHIVER_LOCK, LISTENING_LOCK, NODE_LOCK, held
 
 if TYPE_CHECKING:
     from archive.config import Settings
-    from archive.store.locks import FileLock
+    from archive.rules.policy import Policy
+    from archive.store.root import Root
     from archive.workspace import Workspace
     from cli.supervisor import ArchiverProcess
     from scp.sender import EchoResult
     from scp.server import ListeningAddress
 
-NODE_LOCK: Final = "node"
-ARCHIVER_LOCK: Final = "archiver"
-LISTENING_LOCK: Final = "listening"
-"""Held while the node listens; its text is the addresses, for `prearc status` and `prearc receiver`."""
-
 SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
-PREDECESSOR_SECONDS: Final = 3.0
-"""How long a lock may still be held by processes of a node that was killed a moment ago."""
-
 ARCHIVER_END_SECONDS: Final = 1.0
 """What the archiver gets beyond the drain before it is killed."""
 
@@ -59,18 +54,15 @@ def serve(
     settings = overlaid(loaded.settings, port=port, aet=aet, bind=bind)
     policy = compile_policy(loaded, settings)
     _prepare_process(settings, options)
+    from archive.store.root import prepare
 
-    from archive.workspace import Workspace
-
-    root = Path(settings.node.root)
-    actor = f"{'archiver' if only == 'archiver' else 'node'}[{os.getpid()}]"
-    workspace = Workspace.open(root, settings=settings, policy=policy, actor=actor, create=True)
+    root = prepare(Path(settings.node.root))
     try:
         if only == "archiver":
-            return _run_archiver(workspace)
-        return _run_node(workspace, options, with_archiver=only is None)
+            return _run_archiver(root, settings, policy)
+        return _run_node(root, settings, policy, options, with_archiver=only is None)
     finally:
-        workspace.close()
+        root.close()
 
 
 def echo(host: str, port: int, called: str, calling: str, *, timeout_seconds: float) -> "EchoResult":
@@ -134,26 +126,25 @@ def _prepare_process(settings: "Settings", options: Options) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Blocked in every thread from here on: the main thread takes them with sigwait.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    logs.configure(is_json=options.is_json, is_verbose=options.is_verbose)
+    logs.configure("DEBUG" if options.is_verbose else "INFO", is_json=options.is_json)
 
 
-def _run_node(ws: "Workspace", options: Options, *, with_archiver: bool) -> int:
+def _run_node(root: "Root", settings: "Settings", policy: "Policy", options: Options, *, with_archiver: bool) -> int:
     from archive.receive import Intake
     from scp.server import Node
     from scp.status import status_of
 
-    with _held(ws, NODE_LOCK, "node"):
-        _recover(ws, with_archiver=with_archiver)
-        intake = Intake(ws.root, ws.catalogue, ws.settings, ws.policy, status_of=status_of, clock=ws.clock)
-        node = Node(ws.settings, intake)
-        archiver = _archiver(options, ws) if with_archiver else None
+    with held(root, NODE_LOCK, "node"), _recovered(root, settings, policy, with_archiver=with_archiver) as ws:
+        intake = Intake(ws.root, ws.catalogue, settings, policy, status_of=status_of, clock=ws.clock)
+        node = Node(settings, intake)
+        archiver = _archiver(options, root) if with_archiver else None
         try:
             _start(node)
             addresses = ",".join(map(_address, node.addresses))
-            with _held(ws, LISTENING_LOCK, addresses):
+            with held(root, LISTENING_LOCK, addresses):
                 if archiver is not None:
                     archiver.start()
-                render.say(f"ready {addresses} root={render.escape(ws.root.path)} pid={os.getpid()}")
+                render.say(f"ready {addresses} root={render.escape(root.path)} pid={os.getpid()}")
                 signal.sigwait(SIGNALS)
                 if archiver is not None:
                     archiver.request_stop()
@@ -173,25 +164,25 @@ def _start(node: Any) -> None:
         raise ConfigurationError(list(error.problems), hint=hint) from None
 
 
-def _run_archiver(ws: "Workspace") -> int:
+def _run_archiver(root: "Root", settings: "Settings", policy: "Policy") -> int:
     """The archiver in this process: the daemon in a thread of its own, the main thread waits for the end."""
     from archive.daemon import Daemon
 
     stop = threading.Event()
     failure: list[BaseException] = []
-    daemon = Daemon(ws, stop=stop)
+    with held(root, ARCHIVER_LOCK, "archiver"), _workspace(root, settings, policy, "archiver") as ws:
+        daemon = Daemon(ws, stop=stop)
 
-    def work() -> None:
-        try:
-            daemon.run()
-        except BaseException as error:  # noqa: BLE001 - raised again by the main thread
-            failure.append(error)
-            os.kill(os.getpid(), signal.SIGTERM)
+        def work() -> None:
+            try:
+                daemon.run()
+            except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+                failure.append(error)
+                os.kill(os.getpid(), signal.SIGTERM)
 
-    with _held(ws, ARCHIVER_LOCK, "archiver"):
         thread = threading.Thread(target=work, name="archiver")
         thread.start()
-        render.say(f"ready archiver root={render.escape(ws.root.path)} pid={os.getpid()}")
+        render.say(f"ready archiver root={render.escape(root.path)} pid={os.getpid()}")
         signal.sigwait(SIGNALS)
         stop.set()
         thread.join()
@@ -200,56 +191,56 @@ def _run_archiver(ws: "Workspace") -> int:
     return 0
 
 
-def _recover(ws: "Workspace", *, with_archiver: bool) -> None:
-    """Put right what a crash left, before anything listens; alone, as nobody archives meanwhile."""
+@contextmanager
+def _recovered(root: "Root", settings: "Settings", policy: "Policy", *, with_archiver: bool) -> Iterator["Workspace"]:
+    """The workspace, after everything that a crash left was put right; nothing listens yet.
+
+    Nobody archives meanwhile, unless an archiver of its own runs beside receivers of their own: then the
+    sessions' locks keep both apart, and a broken catalogue is not rebuilt under it.
+    """
     import structlog
 
+    from archive.clock import Clock
+    from archive.rebuild import ensure_catalogue
     from archive.recovery import recover
 
     log = structlog.get_logger("prearc.node")
-    if with_archiver:
-        with _held(ws, ARCHIVER_LOCK, "recovery"):
-            report = recover(ws)
-    else:
-        report = recover(ws)
-    for line in report.lines:
-        log.warning("recovered", what=line)
-    if report.is_clean:
-        log.info("recovered", what="nothing was left behind")
+    with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as alone:
+            rebuilt = None
+            if with_archiver or not root.locks.is_held(ARCHIVER_LOCK):
+                alone.enter_context(held(root, ARCHIVER_LOCK, "recovery"))
+                rebuilt = ensure_catalogue(
+                    root.path, settings=settings, policy=policy, actor=f"node[{os.getpid()}]", clock=Clock()
+                )
+            ws = stack.enter_context(_workspace(root, settings, policy, "node"))
+            for line in recover(ws, rebuilt=rebuilt).lines:
+                log.warning("recovered", what=line)
+        yield ws
 
 
-def _archiver(options: Options, ws: "Workspace") -> "ArchiverProcess":
+@contextmanager
+def _workspace(root: "Root", settings: "Settings", policy: "Policy", role: str) -> Iterator["Workspace"]:
+    from archive.workspace import Workspace
+
+    actor = f"{role}[{os.getpid()}]"
+    ws = Workspace.open(root.path, settings=settings, policy=policy, actor=actor, create=True)
+    try:
+        yield ws
+    finally:
+        ws.close()
+
+
+def _archiver(options: Options, root: "Root") -> "ArchiverProcess":
     """The archiver as a child, with the very options of this process."""
     from cli.supervisor import ArchiverProcess
 
-    arguments = ["--root", str(ws.root.path)]
+    arguments = ["--root", str(root.path)]
     if options.config is not None:
         arguments += ["--config", str(options.config.resolve())]
     arguments += [flag for flag, is_set in (("--json", options.is_json), ("--verbose", options.is_verbose)) if is_set]
     command = process.command(*arguments, "serve", "--only", "archiver")
     return ArchiverProcess(command, process.environment(os.environ))
-
-
-@contextmanager
-def _held(ws: "Workspace", name: str, what: str) -> Iterator[None]:
-    """Hold the lock of one role of this root.
-
-    Raises
-    ------
-    Busy
-        Another process has this role; its pid is named.
-    """
-    lock: FileLock = ws.root.locks.named(name)
-    if not lock.acquire(wait_seconds=PREDECESSOR_SECONDS, holder=f"pid {os.getpid()} {what}"):
-        holder = f" ({lock.holder})" if lock.holder else ""
-        raise Busy(
-            f"Another process is the {name} of {ws.root.path}{holder}.",
-            hint=f"prearc --root {ws.root.path} status; one {name} works on a root",
-        )
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _address(address: "ListeningAddress") -> str:

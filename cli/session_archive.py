@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from archive.errors import UsageError
-from archive.findings import Finding, FindingKind
+from archive.findings import Finding, FindingKind, Severity
 from archive.model import MergeMode, Session, SessionStatus
 from cli import render, shapes
 from cli.confirm import confirm
@@ -140,5 +140,12 @@ def _result(session: Session, result: "ArchiveResult") -> Result:
         "findings": [shapes.finding(each) for each in result.findings],
     }
     head = f"session {session.id}: {result.status}" + (f"  {render.escape(result.path)}" if result.path else "")
-    code = 0 if result.status in DONE else FINDINGS_REMAIN
-    return Result(document=document, lines=(head, *finding_lines(result.findings)), code=code)
+    if result.status in DONE:
+        return Result(document=document, lines=(head, *map(_accepted, result.findings)))
+    return Result(document=document, lines=(head, *finding_lines(result.findings)), code=FINDINGS_REMAIN)
+
+
+def _accepted(finding: Finding) -> str:
+    """A finding that did not stand in the way: told, or allowed by mode or override."""
+    word = "note" if finding.severity is Severity.WARN else "in spite of"
+    return f"  {word} {finding.kind}: {render.escape(finding.message)}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from archive.model import UNASSIGNED, Outcome, SessionStatus
-from cli import receiver, render
+from cli import receiver, render, roles
 from cli.opening import Options, opened
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def _document(ws: "Workspace", options: Options) -> dict[str, Any]:
     free = ws.root.free_bytes()
     document: dict[str, Any] = {
         "root": str(ws.root.path),
-        "node": _process(ws.root.path, "node"),
-        "archiver": _process(ws.root.path, "archiver"),
+        "node": _process(ws.root.path, roles.NODE_LOCK),
+        "archiver": _process(ws.root.path, roles.ARCHIVER_LOCK),
         "receivers": receiver.receivers(options),
         "sessions": {str(each): counts.get(each, 0) for each in SessionStatus},
         "today": {str(each): today.get(each, 0) for each in Outcome},
@@ -73,10 +73,8 @@ def _document(ws: "Workspace", options: Options) -> dict[str, Any]:
 
 def _process(root: Path, name: str) -> dict[str, Any]:
     """Whether this part of the node runs, and its pid: who holds the lock."""
-    text = receiver.holder(root, name)
-    words = (text or "").split(" ")
-    pid = int(words[1]) if words[0] == "pid" and len(words) > 1 and words[1].isdecimal() else None
-    return {"is_running": text is not None, "pid": pid}
+    text = roles.holder(root, name)
+    return {"is_running": text is not None, "pid": roles.pid_of(text)}
 
 
 def _needs(document: dict[str, Any], sessions: list["Session"]) -> list[dict[str, Any]]:

@@ -1,0 +1,82 @@
+"""The roles of one root that one process has at a time, as named locks: who has which, and where it listens."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from archive.errors import Busy
+
+if TYPE_CHECKING:
+    from archive.store.root import Root
+
+NODE_LOCK: Final = "node"
+ARCHIVER_LOCK: Final = "archiver"
+LISTENING_LOCK: Final = "listening"
+"""Held while the node listens; its text is the addresses."""
+
+PREDECESSOR_SECONDS: Final = 3.0
+"""How long a lock may still be held by processes of a node that was killed a moment ago."""
+
+_ADDRESS: Final = re.compile(r"([^,@]+)@(\[[^\]]+\]|[^,\[\]@:]+):(\d+)")
+_PID: Final = re.compile(r"pid (\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a running node listens for one AE title."""
+
+    ae_title: str
+    host: str
+    port: int
+
+
+@contextmanager
+def held(root: "Root", name: str, what: str) -> Iterator[None]:
+    """Hold the lock of one role.
+
+    Raises
+    ------
+    Busy
+        Another process has this role; its pid is named.
+    """
+    lock = root.locks.named(name)
+    if not lock.acquire(wait_seconds=PREDECESSOR_SECONDS, holder=f"pid {os.getpid()} {what}"):
+        holder = f" ({lock.holder})" if lock.holder else ""
+        raise Busy(
+            f"Another process is the {name} of {root.path}{holder}.",
+            hint=f"prearc --root {root.path} status   (a root has one {name})",
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def holder(root: Path, name: str) -> str | None:
+    """Who has a role right now, e.g. ``pid 123 node``; None when nobody has."""
+    from archive.store.locks import Locks
+
+    folder = root / "locks"
+    if not (folder / name).exists():
+        return None
+    locks = Locks(folder)
+    return locks.named(name).holder if locks.is_held(name) else None
+
+
+def pid_of(holder_text: str | None) -> int | None:
+    """The pid a holder wrote about itself."""
+    found = _PID.match(holder_text or "")
+    return int(found[1]) if found else None
+
+
+def listening_addresses(root: Path) -> list[Address]:
+    """Where a node of this root listens right now."""
+    text = holder(root, LISTENING_LOCK) or ""
+    return [
+        Address(ae_title=title, host=host.strip("[]"), port=int(port))
+        for title, host, port in _ADDRESS.findall(_PID.sub("", text, count=1).strip())
+    ]
