@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from archive.errors import ArchiveError, Busy, Refused, StaleState, UsageError
-from archive.findings import FACTS, Finding, FindingKind, make
+from archive.findings import FACTS, Finding, FindingKind
 from archive.journal import new_op, plan_digest, run
-from archive.model import UNASSIGNED, Instance, Session, SessionStatus
+from archive.model import Instance, Session, SessionStatus
 from archive.review import ArchiveOrder, Review, destination, existing_session
 from archive.review import review as look
 from archive.rules.checks import outcome
@@ -44,7 +44,7 @@ def preview(ws: Workspace, session_id: int, order: ArchiveOrder) -> ArchiveResul
         review = look(ws, connection, session, order)
     status = "WOULD_ARCHIVE"
     if review.blockers:
-        status = "WOULD_CONFLICT" if outcome(review.blockers) is SessionStatus.CONFLICT else "WOULD_FAIL"
+        status = "WOULD_CONFLICT" if _declined_as(review) is SessionStatus.CONFLICT else "WOULD_FAIL"
     return ArchiveResult(
         session_id=session_id,
         status=status,
@@ -112,7 +112,7 @@ def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> Arc
             hint=f"prearc session close {session.id}",
         )
     if session.project is None:
-        return _unassigned(session)
+        return _unassigned(ws, session, order)
     with ws.catalogue.write() as tx:
         if session.status is not SessionStatus.READY:
             sessions.apply(tx, session.id, SessionEvent.RECONSIDER, expected=[session.status])
@@ -129,16 +129,24 @@ def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> Arc
         raise
 
 
-def _unassigned(session: Session) -> ArchiveResult:
-    """A session without project is not touched: it needs `move` first."""
-    finding = make(FindingKind.PROJECT_UNASSIGNED, session.id, {"project": UNASSIGNED})
-    return ArchiveResult(session_id=session.id, status=SessionStatus.ERROR, path=session.path, findings=(finding,))
+def _declined_as(review: Review) -> SessionStatus:
+    """CONFLICT or ERROR; without a project there is no other side to agree with."""
+    return SessionStatus.ERROR if review.session.project is None else outcome(review.blockers)
+
+
+def _unassigned(ws: Workspace, session: Session, order: ArchiveOrder) -> ArchiveResult:
+    """A session without project is told all that is wrong and not touched: it needs `move` first."""
+    with ws.catalogue.read() as connection:
+        review = look(ws, connection, session, order)
+    return ArchiveResult(
+        session_id=session.id, status=_declined_as(review), path=session.path, findings=review.findings
+    )
 
 
 def _declined(ws: Workspace, review: Review) -> ArchiveResult:
     """CONFLICT or ERROR, with all findings, and the log a person reads."""
     session = review.session
-    status = outcome(review.blockers)
+    status = _declined_as(review)
     event = SessionEvent.ARCHIVE_CONFLICT if status is SessionStatus.CONFLICT else SessionEvent.ARCHIVE_FAILED
     lines = [f"Session upload failed: {finding.message} Type: {finding.hint}" for finding in review.blockers]
     with ws.catalogue.write() as tx:
