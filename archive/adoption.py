@@ -135,25 +135,29 @@ def _adopt_rows(tx: Transaction, session: Session, examined: list[Examined], sou
         peer_host="",
         source=Source.RECOVERY,
     )
-    intake.open_association(tx, facts)
-    intake.close_association(tx, association_id)
-    return [(each.path, _adopt_row(tx, session, each, association_id, source)) for each in examined]
+    answers = [(each.path, _adopt_row(tx, session, each, association_id, source)) for each in examined]
+    if not all(why for _, why in answers):
+        intake.open_association(tx, facts)
+        intake.close_association(tx, association_id)
+    return answers
 
 
 def _adopt_row(tx: Transaction, session: Session, each: Examined, association_id: int, source: str) -> str:
     """Insert row, receipt and event of one file; why not, or ``""``."""
     uid, digest = each.header.sop_instance_uid, each.file.dataset_sha256
+    if sessions.get(tx.connection, session.id).status is not session.status:
+        return "the session changed meanwhile"
     known = intake.same_instance(tx.connection, session.id, uid, digest)
     if known is not None and not known["is_missing"]:
         return f"the same dataset is listed in this session as {known['file_name']}"
     scan_id = place_in_scan(tx, session.id, each.scan, each.header)
     if isinstance(scan_id, str):
         return scan_id
-    recovering.insert_study(tx, session.id, each.header.study_instance_uid, rows.study_text(study_of(each.header)))
     inserted = _insert(tx, session, each, scan_id)
     if inserted is None:
         return "the session takes no instances now"
     outcome, instance_id = inserted
+    recovering.insert_study(tx, session.id, each.header.study_instance_uid, rows.study_text(study_of(each.header)))
     if outcome is Outcome.HELD:
         detail = {"sop_instance_uids": [uid]}
         findings.add_once(tx, session.id, make(FindingKind.INSTANCE_DIFFERS, session.id, detail))
@@ -188,8 +192,6 @@ def _insert(tx: Transaction, session: Session, each: Examined, scan_id: int) -> 
     if session.status is SessionStatus.RECEIVING:
         place = Place(session_id=session.id, scan_id=scan_id, session_path=session.path, scan=each.scan)
         return intake.insert_instance(tx, NewInstance(place=place, header=each.header, file=each.file))
-    if sessions.get(tx.connection, session.id).status is not session.status:
-        return None
     instance_id = recovering.insert_instance(tx, session.id, scan_id, facts_of(each, tx.now_text))
     sessions.recount(tx, session.id)
     return Outcome.STORED, instance_id

@@ -169,6 +169,7 @@ def abandon_empty(ws: Workspace, session: Session) -> bool:
         detail = {"reason": "no instance was ever filed"}
         sessions.apply(tx, session.id, SessionEvent.CLAIM_DELETE, detail=detail)
         sessions.apply(tx, session.id, SessionEvent.DELETE_DONE, detail=detail)
+        events.append(tx, "SESSION_ABANDONED", session.id, detail)
         sessions.set_columns(tx, session.id, accepts=0)
         sessions.recount(tx, session.id)
         sessions.add_log(tx, session.id, "Abandoned: the node stopped before its first instance was filed.")

@@ -70,9 +70,9 @@ class Tally:
 
 def needs_rebuild(root: Root, catalogue: Catalogue) -> str:
     """Why the catalogue must be rebuilt, or ``""``: it is corrupt, or blank although there are files."""
-    said = catalogue.quick_check()
-    if said != "ok":
-        return f"quick_check: {said}"
+    said = recovering.damage(catalogue)
+    if said:
+        return f"integrity check: {said}"
     with catalogue.read() as connection:
         is_blank = recovering.is_blank(connection)
     return "it is blank, and there are files" if is_blank and _has_files(root) else ""
@@ -90,9 +90,9 @@ def ensure_catalogue(
             reason = "it is missing, and there are files" if _has_files(root) else ""
         else:
             probe = _catalogue(root, CATALOGUE_NAME, actor, clock)
-            said = probe.quick_check()
+            said = recovering.damage(probe)
             recovering.forget_connections(probe)
-            reason = "" if said == "ok" else f"quick_check: {said}"
+            reason = f"integrity check: {said}" if said else ""
     finally:
         root.close()
     if not reason:
