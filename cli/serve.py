@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from scp.server import ListeningAddress
 
 SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
-ARCHIVER_END_SECONDS: Final = 1.0
-"""What the archiver gets beyond the drain before it is killed."""
+END_SECONDS: Final = 9.0
+"""After the signal: an archiver that has not ended by then is killed. What it does is journaled."""
+
+LEAST_SECONDS: Final = 1.0
 
 
 def serve(
@@ -59,7 +62,7 @@ def serve(
     root = prepare(Path(settings.node.root))
     try:
         if only == "archiver":
-            return _run_archiver(root, settings, policy)
+            return _run_archiver(root, settings, policy, is_child=parent is not None)
         return _run_node(root, settings, policy, options, with_archiver=only is None)
     finally:
         root.close()
@@ -110,7 +113,10 @@ def overlaid(settings: "Settings", *, port: int | None, aet: str | None, bind: s
     try:
         return type(settings).model_validate(values)
     except ValidationError as error:
-        problems = [f"{_place(each['loc'])}: {each['msg']}" for each in error.errors(include_url=False)]
+        problems = [
+            f"{_place(each['loc'])}: {each['msg'].removeprefix('Value error, ')}"
+            for each in error.errors(include_url=False)
+        ]
         raise ConfigurationError(problems, hint="prearc serve --help") from None
 
 
@@ -138,6 +144,7 @@ def _run_node(root: "Root", settings: "Settings", policy: "Policy", options: Opt
         intake = Intake(ws.root, ws.catalogue, settings, policy, status_of=status_of, clock=ws.clock)
         node = Node(settings, intake)
         archiver = _archiver(options, root) if with_archiver else None
+        deadline = 0.0
         try:
             _start(node)
             addresses = ",".join(map(_address, node.addresses))
@@ -146,12 +153,13 @@ def _run_node(root: "Root", settings: "Settings", policy: "Policy", options: Opt
                     archiver.start()
                 render.say(f"ready {addresses} root={render.escape(root.path)} pid={os.getpid()}")
                 signal.sigwait(SIGNALS)
+                deadline = time.monotonic() + END_SECONDS
                 if archiver is not None:
                     archiver.request_stop()
                 node.drain()
         finally:
             if archiver is not None:
-                archiver.stop(seconds=ARCHIVER_END_SECONDS)
+                archiver.stop(seconds=max(LEAST_SECONDS, deadline - time.monotonic()))
             intake.close()
     return 0
 
@@ -164,7 +172,7 @@ def _start(node: Any) -> None:
         raise ConfigurationError(list(error.problems), hint=hint) from None
 
 
-def _run_archiver(root: "Root", settings: "Settings", policy: "Policy") -> int:
+def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_child: bool) -> int:
     """The archiver in this process: the daemon in a thread of its own, the main thread waits for the end."""
     from archive.daemon import Daemon
 
@@ -182,7 +190,8 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy") -> int:
 
         thread = threading.Thread(target=work, name="archiver")
         thread.start()
-        render.say(f"ready archiver root={render.escape(root.path)} pid={os.getpid()}")
+        if not is_child:  # the node says `ready` once, for all of it
+            render.say(f"ready archiver root={render.escape(root.path)} pid={os.getpid()}")
         signal.sigwait(SIGNALS)
         stop.set()
         thread.join()
@@ -215,7 +224,7 @@ def _recovered(root: "Root", settings: "Settings", policy: "Policy", *, with_arc
                 )
             ws = stack.enter_context(_workspace(root, settings, policy, "node"))
             for line in recover(ws, rebuilt=rebuilt).lines:
-                log.warning("recovered", what=line)
+                log.warning("recovery", what=line)
         yield ws
 
 

@@ -55,6 +55,8 @@ class ArchiverProcess:
     def stop(self, *, seconds: float) -> None:
         """Wait for the child to end, and kill it when it takes longer: its work is journaled."""
         self.request_stop()
+        if self._thread.ident is None:
+            return  # never started
         self._thread.join(timeout=seconds)
         if self._thread.is_alive():
             with self._guard:
