@@ -14,7 +14,6 @@ from tests.network.raw_peer import DATA, RawPeer, message, pdu, pdv, store_rq
 from tests.workbench import encoded
 
 MIB = 1 << 20
-LARGE_BYTES = 300 * MIB
 ALLOWED_BYTES = 64 * MIB
 FRAGMENT_BYTES = 128 * 1024 - 6
 
@@ -52,8 +51,11 @@ def _head() -> tuple[str, bytes]:
     return str(dataset.SOPInstanceUID), encoded(dataset)
 
 
-def test_a_large_instance_streams_to_the_disk(process: tuple[int, int], tmp_path: Path) -> None:
-    """300 MB are received, durable and complete, with less than 64 MB more of memory."""
+@pytest.mark.parametrize(
+    "large_bytes", [pytest.param(300 * MIB, id="300MB"), pytest.param(2048 * MIB, id="2GB", marks=pytest.mark.campaign)]
+)
+def test_a_large_instance_streams_to_the_disk(process: tuple[int, int], tmp_path: Path, large_bytes: int) -> None:
+    """It is received, durable and complete, with less than 64 MB more of memory."""
     port, pid = process
     uid, head = _head()
     with RawPeer(port, timeout_seconds=60) as peer:
@@ -62,20 +64,22 @@ def test_a_large_instance_streams_to_the_disk(process: tuple[int, int], tmp_path
         peer.status()
         before = _peak_bytes(pid)
 
-        pixels = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, LARGE_BYTES)
+        pixels = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, large_bytes)
         peer.send(message(store_rq(uid)))
         peer.send(pdu(DATA, pdv(head + pixels, is_command=False, is_last=False)))
         zeros = pdu(DATA, pdv(bytes(FRAGMENT_BYTES), is_command=False, is_last=False))
-        for _ in range(LARGE_BYTES // FRAGMENT_BYTES):
+        for _ in range(large_bytes // FRAGMENT_BYTES):
             peer.send(zeros)
-        peer.send(pdu(DATA, pdv(bytes(LARGE_BYTES % FRAGMENT_BYTES), is_command=False, is_last=True)))
+        peer.send(pdu(DATA, pdv(bytes(large_bytes % FRAGMENT_BYTES), is_command=False, is_last=True)))
 
         assert peer.status() == 0x0000
         grown = _peak_bytes(pid) - before
 
     [path] = (tmp_path / "root/prearchive").rglob("*.dcm")
-    assert path.stat().st_size > LARGE_BYTES + len(head)
+    assert path.stat().st_size > large_bytes + len(head)
     assert grown < ALLOWED_BYTES
+    print(f"{large_bytes // MIB} MB received, peak memory +{grown // MIB} MB")
+    path.unlink()
 
 
 def test_pipelined_requests_do_not_pile_up(process: tuple[int, int]) -> None:
