@@ -60,7 +60,6 @@ class Rebuilder:
         self._settle_doubles(place, on_disk, listed)
         examined = self._examine(folder, [path for path in sorted(on_disk) if path not in listed])
         if content is None and not examined:
-            self._tally.unlisted += sorted(on_disk)
             self._tally.lines.append(f"{folder} holds no session")
             return
         with self._catalogue.write() as tx:
