@@ -152,7 +152,8 @@ def _session(tx: Transaction, claim: Claim) -> tuple[int, str, bool]:
     if row is not None and SessionStatus(row["status"]) in OPEN:
         if row["status"] != SessionStatus.RECEIVING:
             sessions.apply(tx, row["id"], SessionEvent.INSTANCE, detail={"reason": "late instance"})
-            sessions.set_columns(tx, row["id"], cap_used_seconds=0.0, close_requested=0, autoarchive_due=0)
+            sessions.set_columns(tx, row["id"], close_requested=0, autoarchive_due=0)
+            _restart_clock(tx, row["id"])
         return row["id"], row["path"], False
     if row is not None:
         sessions.set_columns(tx, row["id"], accepts=0)
@@ -160,6 +161,13 @@ def _session(tx: Transaction, claim: Claim) -> tuple[int, str, bool]:
         "SELECT max(id) FROM session WHERE key_project = ? AND key_study = ? AND key_label = ?", key
     ).fetchone()[0]
     return (*_create(tx, claim, key, follows_id=previous), True)
+
+
+def _restart_clock(tx: Transaction, session_id: int) -> None:
+    """The wait begins anew: the time a session spent complete counts neither as idle nor against the cap."""
+    sessions.set_columns(
+        tx, session_id, cap_used_seconds=0.0, clock_since=tx.clock.monotonic(), boot_id=tx.clock.boot_id
+    )
 
 
 def _create(tx: Transaction, claim: Claim, key: tuple[str, str, str], *, follows_id: int | None) -> tuple[int, str]:
