@@ -63,8 +63,8 @@ _FIRST: Final = (
     # the daemon's look for idle sessions and for those to archive; status counts
     "CREATE INDEX session_status ON session(status)",
     """CREATE TABLE association_session (   -- open associations only
+        session_id INTEGER NOT NULL,      -- columns in key order: quick_check of SQLite 3.40 errs otherwise
         association_id INTEGER NOT NULL,
-        session_id INTEGER NOT NULL,
         PRIMARY KEY (session_id, association_id)
     ) STRICT, WITHOUT ROWID""",
     # closing an association
