@@ -103,7 +103,6 @@ def _details(context: typer.Context, session: str) -> "SessionDetails":
 def _document(details: "SessionDetails") -> dict[str, Any]:
     return {
         **shapes.session(details.session),
-        "merged_into": details.merged_into,
         "scans": [shapes.scan(each) for each in details.scans],
         "studies": [shapes.study(each) for each in details.studies],
         "findings": [shapes.finding(each) for each in details.findings],

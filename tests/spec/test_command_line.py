@@ -1,0 +1,560 @@
+"""The command line as a contract: what scripts parse, what people read, and the exit codes of both."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archive.workspace import Workspace
+from cli.main import run
+from scp.synthetic import SeriesSpec
+from tests.story import STUDY_1, STUDY_2, TO_LABEL, archive_session, labelled_workspace, ready, send, visit
+from tests.workbench import change, dump, tree
+
+LISTED = {
+    "id", "project", "subject", "label", "status", "archived", "timestamp", "folder", "path",
+    "study_instance_uids", "scan_count", "instance_count", "size_bytes", "received_first", "received_last",
+    "finding_kinds",
+}  # fmt: skip
+
+
+@dataclass
+class Answer:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> dict[str, str]:
+        error: dict[str, str] = self.json["error"]
+        return error
+
+
+Prearc = Callable[..., Answer]
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    """A root with one receiver that files everything as PI / S1 / S1_MR; nothing is running."""
+    workspace = labelled_workspace(tmp_path)
+    lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in TO_LABEL.items())
+    (workspace.root.path / "prearc.toml").write_text(f"[node]\nlow_water_bytes = 0\n[[receiver]]\n{lines}\n")
+    return workspace
+
+
+@pytest.fixture
+def prearc(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> Prearc:
+    """Run a command on that root, as the console script does."""
+
+    def command(*arguments: object) -> Answer:
+        capsys.readouterr()
+        code = run([str(each) for each in arguments], {"PREARC_ROOT": str(ws.root.path)})
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
+
+    return command
+
+
+@pytest.fixture
+def conflict(ws: Workspace) -> int:
+    """An archived session, 1, and one of another study with its label, in CONFLICT."""
+    archive_session(ws, ready(ws, visit(STUDY_1)).id)
+    second = ready(ws, visit(STUDY_2, series=[SeriesSpec(number=3)], study_time="104200"))
+    archive_session(ws, second.id)
+    return second.id
+
+
+def state(ws: Workspace) -> object:
+    """Disk and catalogue, as they are."""
+    return tree(ws), dump(ws)
+
+
+def status_of(ws: Workspace, session_id: int) -> str:
+    return str(next(row["status"] for row in dump(ws)["session"] if row["id"] == session_id))
+
+
+def test_an_item_of_the_list_has_the_documented_fields(ws: Workspace, prearc: Prearc) -> None:
+    """`session list --json` is an array of objects with every field of the contract."""
+    session = ready(ws, visit())
+
+    (item,) = prearc("session", "list", "--json").json
+
+    assert item.keys() >= LISTED
+    assert (item["id"], item["project"], item["status"], item["archived"]) == (session.id, "PI", "READY", False)
+    assert item["path"] == f"prearchive/PI/{item['timestamp']}/{item['folder']}"
+    assert item["study_instance_uids"] == [STUDY_1]
+    assert (item["scan_count"], item["instance_count"], item["finding_kinds"]) == (2, 4, [])
+    assert item["received_first"].endswith("Z")
+
+
+def test_a_list_can_be_narrowed(ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """By status in any case, by project, by what is archived, by time; nothing found is an empty list."""
+
+    def ids(*filters: str) -> list[int]:
+        return [item["id"] for item in prearc("session", "list", "--json", *filters).json]
+
+    assert ids() == [1, conflict]
+    assert ids("--status", "conflict") == [conflict]
+    assert ids("--archived") == [1]
+    assert ids("--project", "PI", "--status", "ARCHIVED") == [1]
+    assert ids("--project", "Unassigned") == []
+    assert ids("--since", "2999-01-01") == []
+    assert prearc("session", "list", "--status", "LOST").code == 2
+    assert prearc("session", "list", "--since", "yesterday").code == 2
+
+
+def test_a_session_is_shown_with_all_that_is_known(ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """`session show --json` adds scans, studies, findings, decisions and log to the fields of the list."""
+    shown = prearc("session", "show", conflict, "--json").json
+
+    assert shown.keys() >= LISTED | {"scans", "studies", "findings", "decisions", "log"}
+    assert shown["scans"][0].keys() >= {"scan", "series_instance_uid", "modality", "description", "instance_count"}
+    assert shown["findings"][0].keys() >= {"kind", "severity", "overridable", "message", "detail", "hint"}
+    assert "STUDY_UID_DIFFERS" in [finding["kind"] for finding in shown["findings"]]
+    assert any(line["text"].startswith("Session upload failed: ") for line in shown["log"])
+    assert "Session upload failed: " in prearc("session", "log", conflict).out
+    assert shown["merged_into"] is None
+
+
+@pytest.mark.parametrize("name", ["2", "PI/S1_MR", "key"])
+def test_a_session_is_named_in_three_ways(name: str, ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """By id, by project/label once archived, by project/timestamp/folder."""
+    item = prearc("session", "show", conflict, "--json").json
+    key = f"{item['project']}/{item['timestamp']}/{item['folder']}"
+
+    shown = prearc("session", "show", key if name == "key" else name, "--json").json
+
+    assert shown["id"] == (1 if name == "PI/S1_MR" else conflict)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("session", "list"), ("session", "show", "2"), ("session", "log", "2"), ("conflict", "list"),
+        ("conflict", "explain", "2"), ("trace", STUDY_1), ("route", "list"), ("receiver", "list"),
+        ("config", "check"), ("config", "show"), ("config", "schema"), ("doctor",), ("status",),
+        ("session", "archive", "2", "--dry-run"), ("session", "relabel", "2", "--label", "X", "--dry-run"),
+        ("session", "move", "2", "--project", "X", "--dry-run"), ("session", "delete", "2", "--dry-run"),
+        ("session", "close", "2"), ("session", "restore", "2"), ("session", "show", "99"), ("trace", "1.2.3"),
+    ],
+)  # fmt: skip
+def test_json_is_one_document_wherever_it_is_asked_for(
+    verb: tuple[str, ...], ws: Workspace, conflict: int, prearc: Prearc
+) -> None:
+    """Before and after the verb alike: one document on stdout, nothing else, even when it fails."""
+    before, after = prearc("--json", *verb), prearc(*verb, "--json")
+
+    assert before.code == after.code
+    assert type(before.json) is type(after.json)
+    assert ("error" in before.json) == (before.code not in (0, 3))
+
+
+def test_archiving_tells_where_it_went(ws: Workspace, prearc: Prearc) -> None:
+    """The result is in the document, the files are in the archive, the exit code is 0."""
+    session = ready(ws, visit())
+
+    answer = prearc("session", "archive", session.id, "--json")
+
+    (result,) = answer.json["results"]
+    assert (answer.code, result["session"], result["status"]) == (0, session.id, "ARCHIVED")
+    assert result["path"] == "archive/PI/arc001/S1_MR"
+    assert result["findings"] == []
+    assert any(path.startswith("archive/PI/arc001/S1_MR/SCANS/1/DICOM/") for path in tree(ws))
+
+
+def test_a_conflict_is_exit_code_3(ws: Workspace, prearc: Prearc) -> None:
+    """The second study of a label is not merged: CONFLICT, with all findings."""
+    archive_session(ws, ready(ws, visit(STUDY_1)).id)
+    second = ready(ws, visit(STUDY_2))
+
+    answer = prearc("session", "archive", second.id, "--json")
+
+    (result,) = answer.json["results"]
+    assert (answer.code, result["status"]) == (3, "CONFLICT")
+    assert {"SESSION_EXISTS", "STUDY_UID_DIFFERS"} <= {finding["kind"] for finding in result["findings"]}
+    assert status_of(ws, second.id) == "CONFLICT"
+
+
+@pytest.mark.parametrize(
+    ("verb", "status"),
+    [
+        (("archive", "2"), "WOULD_CONFLICT"),
+        (("archive", "2", "--override", "STUDY_UID_DIFFERS", "--reason", "r"), "WOULD_ARCHIVE"),
+        (("relabel", "2", "--label", "S1_MR2"), "WOULD_RELABEL"),
+        (("move", "2", "--project", "OTHER"), "WOULD_MOVE"),
+        (("delete", "2"), "WOULD_DELETE"),
+        (("delete", "1"), "WOULD_REFUSE"),
+        (("delete", "--status", "CONFLICT"), "WOULD_DELETE"),
+    ],
+)
+def test_a_dry_run_changes_nothing(
+    verb: tuple[str, ...], status: str, ws: Workspace, conflict: int, prearc: Prearc
+) -> None:
+    """Disk and catalogue are as before, and the answer says what would happen; nobody is asked."""
+    before = state(ws)
+
+    answer = prearc("session", *verb, "--dry-run", "--json")
+
+    assert [result["status"] for result in answer.json["results"]] == [status]
+    assert answer.code == {"WOULD_CONFLICT": 3, "WOULD_REFUSE": 4}.get(status, 0)
+    assert state(ws) == before
+
+
+def test_a_session_that_is_received_is_not_archived(ws: Workspace, prearc: Prearc) -> None:
+    """Exit code 4, and the hint is the command that ends the wait; after it archiving goes."""
+    session_id = send(ws, visit())[0].session_id
+
+    refused = prearc("session", "archive", session_id, "--json", "--wait", "0")
+    closed = prearc("session", "close", session_id, "--json")
+    archived = prearc("session", "archive", session_id)
+
+    assert (refused.code, refused.error["hint"]) == (4, f"prearc session close {session_id}")
+    assert closed.json["results"][0]["status"] == "READY"
+    assert archived.code == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--override", "STUDY_UID_DIFFERS", "--yes"),
+        ("--override", "STUDY_UID_DIFFERS", "--yes", "--reason", "  "),
+        ("--override", "STUDY_UID_DIFFERS", "--reason", "nobody agreed"),
+        ("--override", "NO_SUCH_KIND", "--reason", "r", "--yes"),
+        ("--override", "SUBJECT_CHANGED", "--reason", "r", "--yes"),
+        ("--mode", "overwrite"),
+        ("--mode", "sideways"),
+        ("--merge", "--mode", "none"),
+        ("--all",),
+    ],
+)
+def test_force_is_meant_or_refused(options: tuple[str, ...], ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """Without reason, without agreement, of unknown or fatal kinds, or to overwrite: exit 2, and nothing is done."""
+    before = state(ws)
+
+    answer = prearc("session", "archive", conflict, *options, "--json")
+
+    assert (answer.code, answer.error["kind"]) == (2, "UsageError")
+    assert answer.error["hint"]
+    assert state(ws) == before
+
+
+def test_an_override_is_recorded(ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """The archived session owns both studies, and tells who decided what and why."""
+    options = ("--override", "study_uid_differs", "--reason", "scanner restarted", "--yes")
+
+    answer = prearc("session", "archive", conflict, *options, "--json")
+
+    shown = prearc("session", "show", "PI/S1_MR", "--json").json
+    (decision,) = shown["decisions"]
+    assert (answer.code, answer.json["results"][0]["status"]) == (0, "ARCHIVED")
+    assert shown["study_instance_uids"] == [STUDY_1, STUDY_2]
+    assert (decision["kinds"], decision["reason"]) == (["STUDY_UID_DIFFERS"], "scanner restarted")
+    assert "@" in decision["actor"]
+    assert prearc("session", "show", conflict, "--json").json["merged_into"] == 1
+
+
+def test_the_price_of_an_override_is_told_before_the_question(
+    ws: Workspace, conflict: int, prearc: Prearc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal the cost comes first; "n" leaves everything as it was."""
+    before = state(ws)
+    typed = Terminal("n\n")
+    monkeypatch.setattr("sys.stdin", typed)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+
+    answer = prearc("session", "archive", conflict, "--override", "STUDY_UID_DIFFERS", "--reason", "r")
+
+    assert answer.code == 1
+    assert answer.err.index("two Study Instance UIDs") < answer.err.index("[y/N]")
+    assert state(ws) == before
+
+
+class Terminal:
+    """A terminal on which this was typed."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        return self._text
+
+
+def test_merge_is_mode_append(ws: Workspace, prearc: Prearc) -> None:
+    """`--merge` adds what is new to the archived session of the same study."""
+    archive_session(ws, ready(ws, visit()).id)
+    later = ready(ws, visit(series=[SeriesSpec(number=5)]))
+
+    plain = prearc("session", "archive", later.id, "--dry-run", "--json")
+    merged = prearc("session", "archive", later.id, "--merge", "--json")
+
+    assert (plain.code, merged.code) == (3, 0)
+    assert prearc("session", "show", "PI/S1_MR", "--json").json["scan_count"] == 3
+
+
+def test_filters_ask_before_they_act(ws: Workspace, prearc: Prearc) -> None:
+    """Many at once: a script has to say --yes, and then all that fit are done."""
+    first = ready(ws, visit(STUDY_1))
+    archive_session(ws, first.id)
+    others = [ready(ws, visit(uid)).id for uid in (STUDY_2, f"{STUDY_2}.7")]
+
+    asked = prearc("session", "delete", "--all", "--json")
+    agreed = prearc("session", "delete", "--project", "PI", "--yes", "--json")
+
+    assert (asked.code, asked.error["hint"]) == (2, "add --yes")
+    assert [result["session"] for result in agreed.json["results"]] == others
+    assert [status_of(ws, each) for each in (first.id, *others)] == ["ARCHIVED", "DELETED", "DELETED"]
+    assert prearc("session", "delete", "--all", "--yes", "--json").error["kind"] == "NotFound"
+
+
+def test_one_trouble_does_not_stop_the_others(ws: Workspace, prearc: Prearc) -> None:
+    """Of several sessions each gets its result; the first error gives the exit code."""
+    receiving = send(ws, visit(STUDY_2))[0].session_id
+    good = ready(ws, visit(STUDY_1))
+
+    answer = prearc("session", "archive", receiving, good.id, "--json", "--wait", "0")
+
+    busy, archived = answer.json["results"]
+    assert (answer.code, busy["error"]["kind"], archived["status"]) == (4, "StaleState", "ARCHIVED")
+
+
+def test_labels_and_projects_can_be_changed(ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """Relabelled and moved, the session is found under its new names, and nothing keeps it from the archive."""
+    relabelled = prearc("session", "relabel", conflict, "--label", "S1_MR2", "--subject", "S9")
+    moved = prearc("session", "move", conflict, "--project", "OTHER", "--json")
+    archived = prearc("session", "archive", conflict, "--json")
+
+    assert (relabelled.code, moved.code, archived.code) == (0, 0, 0)
+    assert moved.json["results"][0]["path"].startswith("prearchive/OTHER/")
+    assert archived.json["results"][0]["path"] == "archive/OTHER/arc001/S1_MR2"
+    assert prearc("session", "relabel", conflict).code == 2
+    assert prearc("session", "move", conflict).code == 2
+
+
+def test_the_trash_gives_back(ws: Workspace, prearc: Prearc) -> None:
+    """Deleted, a session is listed only on demand; restored, it is as it was."""
+    session = ready(ws, visit())
+    files = {path: digest for path, digest in tree(ws).items() if path.endswith(".dcm")}
+
+    deleted = prearc("session", "delete", session.id, "--reason", "by mistake")
+    listed = prearc("session", "list", "--json").json
+    trash = prearc("session", "list", "--status", "DELETED", "--json").json
+    restored = prearc("session", "restore", session.id, "--json")
+
+    assert (deleted.code, listed, [each["id"] for each in trash]) == (0, [], [session.id])
+    assert restored.json["results"][0]["status"] == "READY"
+    assert {path: digest for path, digest in tree(ws).items() if path.endswith(".dcm")} == files
+
+
+def test_a_conflict_is_listed_and_explained(ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """Both sides, what differs between them, and ways out that can be typed as they stand."""
+    listed = prearc("conflict", "list", "--json").json
+    explained = prearc("conflict", "explain", conflict, "--json").json
+    text = prearc("conflict", "explain", conflict).out
+
+    assert [item["id"] for item in listed] == [conflict]
+    assert explained["incoming"]["study_instance_uids"] == [STUDY_2]
+    assert explained["archived"]["study_instance_uids"] == [STUDY_1]
+    assert {"study_instance_uids", "study_time"} <= set(explained["differs"])
+    assert explained["ways_out"] and all(way["command"].startswith("prearc ") for way in explained["ways_out"])
+    assert next(line for line in text.splitlines() if "study time" in line).endswith("<-- differs")
+    assert all(way["command"] in text for way in explained["ways_out"])
+
+
+def test_each_way_out_is_a_command_that_parses(ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """No way out is a usage error: at most it wants what stands in capitals."""
+    import shlex
+
+    for way in prearc("conflict", "explain", conflict, "--json").json["ways_out"]:
+        answer = prearc(*shlex.split(way["command"])[1:], "--dry-run", "--json")
+
+        assert answer.code in (0, 3), way
+
+
+@pytest.mark.parametrize("level", ["instance", "series", "study"])
+def test_a_scan_is_traced_by_any_of_its_uids(level: str, ws: Workspace, prearc: Prearc) -> None:
+    """Instance, series or study: the receipts say where it is."""
+    datasets = visit()
+    session = ready(ws, datasets)
+    uid = {
+        "instance": datasets[0].SOPInstanceUID,
+        "series": datasets[0].SeriesInstanceUID,
+        "study": STUDY_1,
+    }[level]
+
+    receipts = prearc("trace", uid, "--json").json
+
+    assert len(receipts) == {"instance": 1, "series": 2, "study": 4}[level]
+    assert receipts[0].keys() >= {
+        "sop_instance_uid", "outcome", "status", "calling_ae_title", "called_ae_title", "peer", "received_at",
+        "session", "path", "dataset_sha256",
+    }  # fmt: skip
+    assert (receipts[0]["outcome"], receipts[0]["status"], receipts[0]["session"]) == ("STORED", 0, session.id)
+    assert (ws.root.path / receipts[0]["path"]).is_file()
+
+
+def test_what_never_arrived_is_said_so(prearc: Prearc) -> None:
+    """Exit code 1, and where to look next."""
+    answer = prearc("trace", "1.2.3", "--json")
+
+    assert (answer.code, answer.error["kind"]) == (1, "NotFound")
+    assert "never arrived here" in answer.error["message"]
+    assert answer.error["hint"].startswith("prearc receiver list")
+
+
+def test_what_a_scanner_sent_does_not_steer_the_terminal(ws: Workspace, prearc: Prearc) -> None:
+    """Escape sequences and bidirectional overrides in a description are shown as codes."""
+    series = [SeriesSpec(number=1, description="t1\x1b]0;owned\x07\u202egpj")]
+    session = ready(ws, visit(series=series, study_description="\x1b[2J"))
+
+    answers = [
+        prearc(*verb)
+        for verb in (("session", "show", session.id), ("conflict", "explain", session.id), ("session", "list"))
+    ]
+
+    assert "\\x1b" in answers[0].out
+    for answer in answers:
+        assert all(line.isprintable() for line in answer.out.splitlines())
+
+
+def test_a_route_is_explained_without_a_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each label with its rule, the file name and the scan folder; nothing is stored anywhere."""
+    file, configuration = tmp_path / "one.dcm", tmp_path / "prearc.toml"
+    visit()[0].save_as(file, enforce_file_format=True)
+    (tmp_path / "routes.rules").write_text("[project]\nCallingAETitle:SCANNER_(\\w+)\n")
+    configuration.write_text('[[receiver]]\nsession = "PatientID:(.*)"\n')
+    before = sorted(tmp_path.iterdir())
+
+    code = run(["route", "explain", str(file), "--calling", "SCANNER_7T", "--config", str(configuration), "--json"], {})
+
+    document = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert document["project"] == {
+        "value": "7T",
+        "rule": f"{tmp_path}/routes.rules line 2: CallingAETitle:SCANNER_(\\w+)",
+    }
+    assert document["session"]["value"] == "P1"
+    assert document["folder"] == "prearchive/7T/<timestamp>/P1/SCANS/1/DICOM"
+    assert document["name"].endswith(".dcm")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(("content", "code"), [(None, 1), (b"not DICOM at all", 1), (b"", 1)])
+def test_a_file_that_cannot_be_routed_is_an_error(
+    content: bytes | None, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Absent, empty or no DICOM: an error in words, no traceback."""
+    file = tmp_path / "file"
+    if content is not None:
+        file.write_bytes(content)
+
+    assert run(["route", "explain", str(file), "--json"], {"PREARC_ROOT": str(tmp_path)}) == code
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] != "Unexpected"
+
+
+def test_every_problem_of_a_configuration_is_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Settings, rules and template: all in one answer, exit code 5."""
+    (tmp_path / "prearc.toml").write_text(
+        '[node]\nrooot = "x"\n[[receiver]]\nport = -1\n[naming]\ntemplate = "fixed"\n'
+    )
+    (tmp_path / "routes.rules").write_text("[project]\nNoSuchKeyword:(.*)\n")
+
+    code = run(["config", "check", "--json"], {"PREARC_ROOT": str(tmp_path)})
+
+    message = json.loads(capsys.readouterr().out)["error"]["message"]
+    assert code == 5
+    assert all(word in message for word in ("node.rooot", "receiver[1].port", "NoSuchKeyword", "template 'fixed'"))
+
+
+def test_the_settings_that_hold_are_shown(prearc: Prearc, ws: Workspace) -> None:
+    """Where they come from, their values, and which were changed."""
+    shown = prearc("config", "show", "--json").json
+
+    assert shown["source"] == str(ws.root.path / "prearc.toml")
+    assert shown["settings"]["receiver"][0]["project"] == ["PI"]
+    assert "receiver[1].project" in shown["changed"]
+    assert "   # not the default" in prearc("config", "show").out
+    assert prearc("config", "check").code == 0
+    assert prearc("config", "schema", "--json").json["properties"].keys() >= {"node", "receiver"}
+
+
+def test_the_doctor_finds_what_is_gone(ws: Workspace, prearc: Prearc) -> None:
+    """Exit code 0 while catalogue and disk agree, 3 once a file is missing, with its path."""
+    session = ready(ws, visit())
+    healthy = prearc("doctor", "--json")
+    lost = next((ws.root.path / session.path).rglob("*.dcm"))
+    lost.unlink()
+
+    ill = prearc("doctor", "--json")
+
+    assert (healthy.code, healthy.json["discrepancies"]) == (0, [])
+    (found,) = ill.json["discrepancies"]
+    assert (ill.code, found["kind"], found["path"]) == (3, "FILE_MISSING", str(lost.relative_to(ws.root.path)))
+    assert "FILE_MISSING" in prearc("doctor").out
+
+
+def test_a_lost_catalogue_is_rebuilt(ws: Workspace, prearc: Prearc) -> None:
+    """`doctor --rebuild` asks first, then makes sessions and instances anew from the files."""
+    archive_session(ws, ready(ws, visit()).id)
+    ws.close()
+    for path in ws.root.path.glob("catalogue.sqlite3*") if ws.root.path.exists() else ():
+        path.unlink()
+
+    asked = prearc("doctor", "--rebuild", "--json")
+    rebuilt = prearc("doctor", "--rebuild", "--yes", "--json")
+
+    assert (asked.code, asked.error["hint"]) == (2, "add --yes")
+    assert rebuilt.code == 0
+    assert [item["label"] for item in prearc("session", "list", "--json").json] == ["S1_MR"]
+
+
+def test_status_is_3_when_a_person_is_needed(ws: Workspace, prearc: Prearc) -> None:
+    """What needs a person is named with the command to type; otherwise 0."""
+    archive_session(ws, ready(ws, visit(STUDY_1)).id)
+    calm = prearc("status", "--json")
+    second = ready(ws, visit(STUDY_2))
+    archive_session(ws, second.id)
+
+    needy = prearc("status", "--json")
+
+    assert (calm.code, calm.json["needs"], calm.json["sessions"]["ARCHIVED"]) == (0, [], 1)
+    assert (calm.json["node"]["is_running"], calm.json["receivers"][0]["is_listening"]) == (False, False)
+    assert needy.code == 3
+    assert [each["command"] for each in needy.json["needs"]] == [f"prearc conflict explain {second.id}"]
+    assert f"prearc conflict explain {second.id}" in prearc("status").out
+
+
+def test_a_session_without_project_needs_one(ws: Workspace, prearc: Prearc) -> None:
+    """Unassigned: status names the command that gives it a project, and archiving is an ERROR until then."""
+    session = ready(ws, visit())
+    change(ws, "UPDATE session SET project = NULL WHERE id = ?", session.id)
+
+    status, archived = prearc("status", "--json"), prearc("session", "archive", session.id, "--json")
+
+    assert [each["command"] for each in status.json["needs"]] == [f"prearc session move {session.id} --project PROJECT"]
+    assert (archived.code, archived.json["results"][0]["status"]) == (3, "ERROR")
+
+
+def test_a_root_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error in --root makes no empty archive: exit code 5, and nothing appears."""
+    missing = tmp_path / "tpyo"
+
+    codes = [
+        run([*verb, "--root", str(missing), "--json"], {}) for verb in (["session", "list"], ["status"], ["doctor"])
+    ]
+
+    assert codes == [5, 5, 5]
+    assert not missing.exists()
+    assert os.listdir(tmp_path) == []
