@@ -3,11 +3,12 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 HOME = Path(__file__).resolve().parents[2]
 PAGES = (HOME / "README.md", HOME / "CHANGELOG.md", *sorted((HOME / "docs").rglob("*.md")))
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -59,7 +60,7 @@ class Page:
 def read(path: Path) -> Page:
     """A page; every fence in it is closed."""
     text = path.read_text(encoding="utf-8")
-    blocks = tuple(_FENCE.findall(text))
+    blocks = tuple((language, dedent(code)) for language, code in _FENCE.findall(text))
     prose = _FENCE.sub("", text)
     assert "```" not in prose, f"{path}: a fence that is not closed"
     return Page(path=path, blocks=blocks, prose=prose)
