@@ -39,7 +39,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         code = _guarded(ordered, environment, is_json=is_json, is_verbose=is_verbose)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer turns a broken pipe into an exit
         # The reader has what it wanted. Python flushes stdout again at exit: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
@@ -111,6 +111,8 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> int:
     root, config = environment.get("PREARC_ROOT"), environment.get("PREARC_CONFIG")
     options = Options(root=Path(root) if root else None, config=Path(config) if config else None)
     code = app(arguments or ["--help"], prog_name="prearc", obj=options, standalone_mode=False)
+    if code == INTERRUPTED:  # typer has turned the exception into its code
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

@@ -35,8 +35,8 @@ class Address:
 
 
 @contextmanager
-def held(root: "Root", name: str, what: str) -> Iterator[None]:
-    """Hold the lock of one role.
+def held(root: "Root", name: str, what: str) -> Iterator[bool]:
+    """Hold the lock of one role; yields True.
 
     Raises
     ------
@@ -51,7 +51,17 @@ def held(root: "Root", name: str, what: str) -> Iterator[None]:
             hint=f"prearc --root {root.path} status   (a root has one {name})",
         )
     try:
-        yield
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
+def held_if_free(root: "Root", name: str, what: str) -> Iterator[bool]:
+    """Hold the lock of one role unless another process has it; yields whether it is held."""
+    lock = root.locks.named(name)
+    try:
+        yield lock.acquire(holder=f"pid {os.getpid()} {what}")
     finally:
         lock.release()
 

@@ -16,7 +16,7 @@ import typer
 from archive.errors import ConfigurationError, UsageError
 from cli import process, render
 from cli.opening import Options, compile_policy, load
-from cli.roles import ARCHIVER_LOCK, LISTENING_LOCK, NODE_LOCK, held
+from cli.roles import ARCHIVER_LOCK, LISTENING_LOCK, NODE_LOCK, held, held_if_free
 
 if TYPE_CHECKING:
     from archive.config import Settings
@@ -214,11 +214,11 @@ def _recovered(root: "Root", settings: "Settings", policy: "Policy", *, with_arc
     from archive.recovery import recover
 
     log = structlog.get_logger("prearc.node")
+    hold = held if with_archiver else held_if_free
     with contextlib.ExitStack() as stack:
-        with contextlib.ExitStack() as alone:
+        with hold(root, ARCHIVER_LOCK, "recovery") as is_alone:
             rebuilt = None
-            if with_archiver or not root.locks.is_held(ARCHIVER_LOCK):
-                alone.enter_context(held(root, ARCHIVER_LOCK, "recovery"))
+            if is_alone:
                 rebuilt = ensure_catalogue(
                     root.path, settings=settings, policy=policy, actor=f"node[{os.getpid()}]", clock=Clock()
                 )

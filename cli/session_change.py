@@ -50,7 +50,9 @@ def close(
             if is_dry_run:
                 return _would(session, SessionEvent.COMPLETE, "CLOSE", "would be closed")
             closed = close_session(ws, session.id, wait_seconds=wait_seconds)
-            return done(closed, closed.status, f"session {closed.id}: {closed.status}")
+            waiting = closed.status is SessionStatus.RECEIVING
+            why = " (an association is open; it is closed when that ends)" if waiting else ""
+            return done(closed, closed.status, f"session {closed.id}: {closed.status}{why}")
 
         return do_each(chosen, act, is_json=context.obj.is_json)
 

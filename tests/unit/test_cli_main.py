@@ -95,10 +95,11 @@ def test_the_unexpected_is_one_line(failing: list[BaseException], capsys: pytest
 
 
 def test_an_interruption_is_130(failing: list[BaseException], capsys: pytest.CaptureFixture[str]) -> None:
-    """Ctrl-C ends with the shell's exit code for it."""
+    """Ctrl-C ends with the shell's exit code for it, and is a document with --json."""
     failing.append(KeyboardInterrupt())
 
-    assert run(["fail"], {}) == 130
+    assert run(["fail", "--json"], {}) == 130
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "Interrupted"
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["session"], ["session", "show"], ["session", "list", "--nope"]])
@@ -152,9 +153,15 @@ def test_a_foreign_package_of_our_name_is_named(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
-    """A pipe that is closed early ends the command quietly."""
-    program = "import sys; from cli.main import run; sys.exit(run(['config', 'schema'], {}))"
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_a_reader_that_leaves_is_no_error(size: int) -> None:
+    """A pipe that is closed early ends the command quietly, whether it is noticed while printing or at the end."""
+    program = (
+        "import sys; from cli import render\n"
+        "from cli.app import app\n"
+        f"app.command('much')(lambda: render.emit('x' * {size}))\n"
+        "from cli.main import run; sys.exit(run(['much'], {}))"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
