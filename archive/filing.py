@@ -8,7 +8,7 @@ from archive.clock import Clock
 from archive.committer import Committer, Pending
 from archive.errors import InDoubt, StoreError
 from archive.findings import FindingKind, make
-from archive.model import InstanceHeader, Outcome, Receipt, Study, scan_files_path
+from archive.model import FileRecord, InstanceHeader, Outcome, Receipt, Study, scan_files_path
 from archive.rules.naming import NameTemplate, collision_name
 from archive.store import files, manifest
 from archive.store.catalogue import findings, intake, receipts
@@ -65,27 +65,28 @@ class Filer:
 
     def _file_at(self, place: Place, part: Part, filing: Filing) -> Receipt | None:
         uid, digest = filing.header.sop_instance_uid, part.dataset_sha256
+        name = self._template.name(filing.header)
         with self._catalogue.read() as connection:
             known = intake.same_instance(connection, place.session_id, uid, digest)
+            is_taken = intake.is_listed(connection, place.scan_id, name)
         if known is not None and not known["is_missing"]:
             return self._acknowledge_known(known["id"], place, part, filing)
-        name = self._template.name(filing.header)
         if known is not None and known["scan_id"] == place.scan_id:
-            name = known["file_name"]  # its file was lost: this one takes its name
-        linked = self._link(place, part, name)
-        if linked is None:
+            name, is_taken = known["file_name"], False  # its file was lost: this one takes its name
+        record = self._link(place, part, name, is_taken=is_taken)
+        if record is None:
             return None
-        new = NewInstance(place=place, header=filing.header, file=part.record(linked))
+        new = NewInstance(place=place, header=filing.header, file=record)
         folder = scan_files_path(place.session_path, place.scan)
         try:
             filed = self._committer.submit(Pending(lambda tx: self._record(tx, new, filing), folder=folder))
         except InDoubt:
             raise
         except StoreError:
-            self._take_back(place, linked)
+            self._take_back(place, record.name)
             raise
         if filed is None or filed.outcome is Outcome.ALREADY_STORED:
-            self._take_back(place, linked)
+            self._take_back(place, record.name)
         return filed
 
     def _place(self, filing: Filing, places: Places, *, make_folder: bool) -> Place:
@@ -105,23 +106,27 @@ class Filer:
         places[key] = place
         return place
 
-    def _link(self, place: Place, part: Part, name: str) -> str | None:
-        """P5: the name the part got; None when the folder is gone because the session moved on."""
+    def _link(self, place: Place, part: Part, name: str, *, is_taken: bool) -> FileRecord | None:
+        """P5: the file under the name it got; None when the folder is gone because the session moved on.
+
+        A name that is taken belongs to another dataset's row, even where that one's file is lost.
+        """
         folder = scan_files_path(place.session_path, place.scan)
-        for length in _DIGEST_LENGTHS:
+        for length in _DIGEST_LENGTHS[is_taken:]:
             candidate = collision_name(name, part.dataset_sha256, length) if length else name
             try:
                 failpoints.hit("P5")
                 files.link(self._root.fd, part.path, f"{folder}/{candidate}")
             except FileExistsError:
-                if part.is_same_file_content(f"{folder}/{candidate}"):
-                    return candidate
+                record = part.record_of(f"{folder}/{candidate}", candidate)
+                if record is not None:
+                    return record
             except FileNotFoundError:
                 return None
             except OSError as error:
                 raise files.store_error(error, "linking an instance") from error
             else:
-                return candidate
+                return part.record(candidate)
         raise StoreError("Every name of an instance is taken by other bytes.", hint="prearc doctor")
 
     def _record(self, tx: Transaction, new: NewInstance, filing: Filing) -> Receipt | None:

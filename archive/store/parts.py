@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import uuid
+from dataclasses import replace
 from typing import Final
 
 from archive import failpoints
@@ -116,23 +117,28 @@ class Part:
             os.close(self._fd)
             self._fd = None
 
-    def is_same_file_content(self, relative: str) -> bool:
-        """Whether the file at `relative` holds the same dataset, byte for byte (prefixes may differ)."""
+    def record_of(self, relative: str, name: str) -> FileRecord | None:
+        """The file at `relative` under `name` if it holds the same dataset, byte for byte; None when it does not.
+
+        Its prefix may be another one of the same length: the same instance sent by another application.
+        """
         try:
             fd = files.open_file(self._root_fd, relative)
         except OSError:
-            return False
+            return None
         try:
             if os.fstat(fd).st_size != self.size_bytes:
-                return False
+                return None
+            prefix = os.pread(fd, self.dataset_offset, 0)
             offset = self.dataset_offset
             while piece := os.pread(fd, 1 << 20, offset):
                 if piece != os.pread(self.fd, len(piece), offset):
-                    return False
+                    return None
                 offset += len(piece)
-            return offset == self.size_bytes
+            is_same = offset == self.size_bytes
         finally:
             os.close(fd)
+        return replace(self.record(name), prefix_sha256=hashlib.sha256(prefix).hexdigest()) if is_same else None
 
     def _create(self) -> int:
         folder, name = files.split(self.path)

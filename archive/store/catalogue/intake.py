@@ -97,10 +97,8 @@ def open_association(tx: Transaction, facts: AssociationFacts) -> None:
 
 def close_association(tx: Transaction, association_id: int) -> None:
     """The association ended: the clocks of its sessions run again unless another still holds them."""
-    held = [
-        row[0]
-        for row in tx.execute("SELECT session_id FROM association_session WHERE association_id = ?", (association_id,))
-    ]
+    sql = "SELECT session_id FROM association_session WHERE association_id = ?"
+    held = [row[0] for row in tx.execute(sql, (association_id,))]
     tx.execute("DELETE FROM association_session WHERE association_id = ?", (association_id,))
     tx.execute("UPDATE association SET is_open = 0 WHERE id = ?", (association_id,))
     for session_id in held:
@@ -165,9 +163,8 @@ def _session(tx: Transaction, claim: Claim) -> tuple[int, str, bool]:
 
 def _restart_clock(tx: Transaction, session_id: int) -> None:
     """The wait begins anew: the time a session spent complete counts neither as idle nor against the cap."""
-    sessions.set_columns(
-        tx, session_id, cap_used_seconds=0.0, clock_since=tx.clock.monotonic(), boot_id=tx.clock.boot_id
-    )
+    since, boot_id = tx.clock.monotonic(), tx.clock.boot_id
+    sessions.set_columns(tx, session_id, cap_used_seconds=0.0, clock_since=since, boot_id=boot_id)
 
 
 def _create(tx: Transaction, claim: Claim, key: tuple[str, str, str], *, follows_id: int | None) -> tuple[int, str]:
@@ -275,17 +272,18 @@ def insert_instance(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | 
     if held != 1:
         return None
     others = tx.execute(
-        "SELECT id, dataset_sha256, file_name, scan_id, is_missing FROM instance"
-        " WHERE sop_instance_uid = ? AND session_id = ?",
+        "SELECT id, dataset_sha256, scan_id, is_missing FROM instance WHERE sop_instance_uid = ? AND session_id = ?"
+        " ORDER BY is_missing, id",
         (header.sop_instance_uid, place.session_id),
     ).fetchall()
     for other in others:
-        if other["dataset_sha256"] == file.dataset_sha256:
-            if other["is_missing"] and (other["file_name"], other["scan_id"]) == (file.name, place.scan_id):
-                tx.execute("UPDATE instance SET is_missing = 0 WHERE id = ?", (other["id"],))
-                return Outcome.STORED, other["id"]
-            if not other["is_missing"]:
-                return Outcome.ALREADY_STORED, other["id"]
+        if other["dataset_sha256"] != file.dataset_sha256:
+            continue
+        if not other["is_missing"]:
+            return Outcome.ALREADY_STORED, other["id"]
+        if other["scan_id"] == place.scan_id:
+            _heal(tx, other["id"], new)
+            return Outcome.STORED, other["id"]
     cursor = tx.execute(
         "INSERT INTO instance(session_id, scan_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid,"
         " file_name, size_bytes, dataset_offset, dataset_sha256, prefix_sha256, received_at)"
@@ -304,12 +302,27 @@ def insert_instance(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | 
             tx.now_text,
         ),
     )
+    _count(tx, place, instances=1, size_bytes=file.size_bytes)
+    is_held = any(other["dataset_sha256"] != file.dataset_sha256 for other in others)
+    return (Outcome.HELD if is_held else Outcome.STORED), int(cursor.lastrowid or 0)
+
+
+def _heal(tx: Transaction, instance_id: int, new: NewInstance) -> None:
+    """The dataset of a lost file came again: its row takes the new file, whose name and prefix may differ."""
+    file = new.file
+    before = tx.execute("SELECT size_bytes FROM instance WHERE id = ?", (instance_id,)).fetchone()[0]
+    tx.execute(
+        "UPDATE instance SET is_missing = 0, file_name = ?, size_bytes = ?, dataset_offset = ?, prefix_sha256 = ?"
+        " WHERE id = ?",
+        (file.name, file.size_bytes, file.dataset_offset, file.prefix_sha256, instance_id),
+    )
+    _count(tx, new.place, instances=0, size_bytes=file.size_bytes - before)
+
+
+def _count(tx: Transaction, place: Place, *, instances: int, size_bytes: int) -> None:
     for table, row_id in (("scan", place.scan_id), ("session", place.session_id)):
-        tx.execute(
-            f"UPDATE {table} SET instance_count = instance_count + 1, size_bytes = size_bytes + ? WHERE id = ?",
-            (file.size_bytes, row_id),
-        )
-    return (Outcome.HELD if others else Outcome.STORED), int(cursor.lastrowid or 0)
+        sql = f"UPDATE {table} SET instance_count = instance_count + ?, size_bytes = size_bytes + ? WHERE id = ?"
+        tx.execute(sql, (instances, size_bytes, row_id))
 
 
 def is_listed(connection: sqlite3.Connection, scan_id: int, file_name: str) -> bool:
