@@ -107,7 +107,7 @@ class NodeSettings(_Section):
     umask: str = Field(default="077", description="Permission bits no new file or folder gets, in octal digits.")
     low_water_bytes: OptionalBytes = Field(
         default=None,
-        description="Free disk space in bytes below which stores are refused; left out: 1 GiB, at most 1 % of the disk.",
+        description="Free disk space in bytes below which stores are refused; left out: 1 GiB or 1 % of the disk.",
     )
     high_water_bytes: OptionalBytes = Field(
         default=None,

@@ -35,6 +35,14 @@ class Filing:
     success_status: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Linked:
+    """A file in its scan folder; not ours when another association linked the same dataset there first."""
+
+    file: FileRecord
+    is_ours: bool
+
+
 class Filer:
     """Files instances into prearchive sessions; threads share it."""
 
@@ -73,20 +81,21 @@ class Filer:
             return self._acknowledge_known(known["id"], place, part, filing)
         if known is not None and known["scan_id"] == place.scan_id:
             name, is_taken = known["file_name"], False  # its file was lost: this one takes its name
-        record = self._link(place, part, name, is_taken=is_taken)
-        if record is None:
+        linked = self._link(place, part, name, is_taken=is_taken)
+        if linked is None:
             return None
-        new = NewInstance(place=place, header=filing.header, file=record)
+        new = NewInstance(place=place, header=filing.header, file=linked.file)
         folder = scan_files_path(place.session_path, place.scan)
+        pending = Pending(lambda tx: self._record(tx, new, filing, is_ours=linked.is_ours), folder=folder)
         try:
-            filed = self._committer.submit(Pending(lambda tx: self._record(tx, new, filing), folder=folder))
+            filed = self._committer.submit(pending)
         except InDoubt:
             raise
         except StoreError:
-            self._take_back(place, record.name)
+            self._take_back(place, linked)
             raise
         if filed is None or filed.outcome is Outcome.ALREADY_STORED:
-            self._take_back(place, record.name)
+            self._take_back(place, linked)
         return filed
 
     def _place(self, filing: Filing, places: Places, *, make_folder: bool) -> Place:
@@ -95,6 +104,7 @@ class Filer:
         if place is not None:
             return place
         try:
+            failpoints.hit("P4")
             with self._catalogue.write() as tx:
                 place = intake.allocate(tx, filing.claim, filing.header, filing.association)
                 if place.is_new_session or place.is_new_scan or make_folder:
@@ -106,7 +116,7 @@ class Filer:
         places[key] = place
         return place
 
-    def _link(self, place: Place, part: Part, name: str, *, is_taken: bool) -> FileRecord | None:
+    def _link(self, place: Place, part: Part, name: str, *, is_taken: bool) -> _Linked | None:
         """P5: the file under the name it got; None when the folder is gone because the session moved on.
 
         A name that is taken belongs to another dataset's row, even where that one's file is lost.
@@ -120,16 +130,19 @@ class Filer:
             except FileExistsError:
                 record = part.record_of(f"{folder}/{candidate}", candidate)
                 if record is not None:
-                    return record
+                    return _Linked(file=record, is_ours=False)
             except FileNotFoundError:
                 return None
             except OSError as error:
                 raise files.store_error(error, "linking an instance") from error
             else:
-                return part.record(candidate)
+                return _Linked(file=part.record(candidate), is_ours=True)
         raise StoreError("Every name of an instance is taken by other bytes.", hint="prearc doctor")
 
-    def _record(self, tx: Transaction, new: NewInstance, filing: Filing) -> Receipt | None:
+    def _record(self, tx: Transaction, new: NewInstance, filing: Filing, *, is_ours: bool) -> Receipt | None:
+        path = self._path(new.place, new.file.name)
+        if not is_ours and files.status(self._root.fd, path) is None:
+            return None  # the association that made the name took it back, under this same lock
         inserted = intake.insert_instance(tx, new)
         if inserted is None:
             return None
@@ -183,15 +196,21 @@ class Filer:
             rule=filing.rule,
         )
 
-    def _take_back(self, place: Place, name: str) -> None:
-        """Remove a name that got no row. Another association may have given it one meanwhile: look first."""
-        path = f"{scan_files_path(place.session_path, place.scan)}/{name}"
+    def _take_back(self, place: Place, linked: _Linked) -> None:
+        """Remove a name of ours that got no row; under the write lock, because another association may rely on it
+        and give it one: whoever comes second sees what the first did."""
+        if not linked.is_ours:
+            return
         try:
             with self._catalogue.write() as tx:
-                if not intake.is_listed(tx.connection, place.scan_id, name):
-                    files.unlink(self._root.fd, path)
+                if not intake.is_listed(tx.connection, place.scan_id, linked.file.name):
+                    files.unlink(self._root.fd, self._path(place, linked.file.name))
         except (StoreError, OSError):
             pass  # an unlisted file: recovery and `prearc doctor` report it
+
+    @staticmethod
+    def _path(place: Place, name: str) -> str:
+        return f"{scan_files_path(place.session_path, place.scan)}/{name}"
 
 
 def study_of(header: InstanceHeader) -> Study:

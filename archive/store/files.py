@@ -9,12 +9,14 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from archive.errors import OutOfSpace, StoreError
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+_MAKE_ATTEMPTS: Final = 5
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
@@ -63,9 +65,26 @@ def split(relative: str) -> tuple[str, str]:
 
 
 def make_folder(root_fd: int, relative: str) -> None:
-    """Make a folder and its parents, durably."""
-    with open_folder(root_fd, relative, create=True):
-        pass
+    """Make a folder and its parents, durably.
+
+    Somebody who clears up may remove an empty parent between its making and the next step: then again.
+    """
+    for attempt in range(_MAKE_ATTEMPTS):
+        try:
+            with open_folder(root_fd, relative, create=True):
+                return
+        except FileNotFoundError:
+            if attempt == _MAKE_ATTEMPTS - 1:
+                raise
+
+
+def sync_path(path: Path) -> None:
+    """fsync a folder by its path, for what lies outside of any root."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_folder(root_fd: int, relative: str) -> None:

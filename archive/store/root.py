@@ -85,6 +85,7 @@ def prepare(path: Path, *, allow_remote: bool = False) -> Root:
         for folder in FOLDERS:
             files.make_folder(root.fd, folder)
         os.fsync(root.fd)
+        files.sync_path(root.path.parent)
         root.probe()
     except OSError as error:
         raise RootError(

@@ -21,7 +21,10 @@ class Relocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
-    """An incoming instance that is dropped, and the identical one that stays."""
+    """The row of an instance that goes, and of the identical one that stays.
+
+    The incoming one goes, unless the archived one's file was lost.
+    """
 
     instance_id: int
     stays_id: int
@@ -48,6 +51,12 @@ def merge_into(
     `scans` maps each incoming scan id to the incoming scan and its name in the target.
     """
     ids = {scan_id: _target_scan(tx, target_id, scan, name) for scan_id, (scan, name) in scans.items()}
+    for gone in replacements:
+        tx.execute(
+            "UPDATE receipt SET instance_id = ? WHERE sop_instance_uid = ? AND instance_id = ?",
+            (gone.stays_id, gone.sop_instance_uid, gone.instance_id),
+        )
+        instances.remove(tx, gone.instance_id)
     added = 0
     for move in relocations:
         instances.relocate(
@@ -58,12 +67,6 @@ def merge_into(
             file_name=move.file_name,
         )
         added += 1
-    for gone in replacements:
-        tx.execute(
-            "UPDATE receipt SET instance_id = ? WHERE sop_instance_uid = ? AND instance_id = ?",
-            (gone.stays_id, gone.sop_instance_uid, gone.instance_id),
-        )
-        instances.remove(tx, gone.instance_id)
     tx.execute(
         "INSERT INTO session_study(session_id, study_instance_uid, facts)"
         " SELECT ?, study_instance_uid, facts FROM session_study WHERE session_id = ? ON CONFLICT DO NOTHING",

@@ -20,6 +20,7 @@ from sqlite_utils import Database
 
 from archive.clock import Clock, iso
 from archive.errors import InDoubt, OutOfSpace, RootError, StoreError
+from archive.store import files
 from archive.store.schema import migrations
 
 _PRAGMAS: Final = (
@@ -112,7 +113,7 @@ class Catalogue:
                 f"The catalogue was made by a newer prearc (migration {unknown}).",
                 hint="install that version",
             )
-        _sync_folder(self._path.parent)  # the file's own entry
+        files.sync_path(self._path.parent)  # the file's own entry
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -214,11 +215,3 @@ def _mapped(error: sqlite3.Error) -> StoreError:
 def _unknown_migrations(database: Database) -> str:
     known = {"0001_first"}
     return ", ".join(sorted({applied.name for applied in migrations.applied(database)} - known))
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
