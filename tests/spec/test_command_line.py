@@ -159,6 +159,38 @@ def test_json_is_one_document_wherever_it_is_asked_for(
     assert ("error" in before.json) == (before.code not in (0, 3))
 
 
+@pytest.mark.parametrize(
+    ("verb", "fragment"),
+    [
+        (("session", "list"), "CONFLICT"),
+        (("session", "list", "--project", "NONE"), ""),
+        (("session", "show", "2"), "STUDY_UID_DIFFERS (CONFLICT)"),
+        (("conflict", "list"), "prearc conflict explain 2"),
+        (("conflict", "list", "--project", "NONE"), ""),
+        (("trace", STUDY_1), "archive/PI/arc001/S1_MR/SCANS/1/DICOM/"),
+        (("route", "list"), "receiver PREARC"),
+        (("receiver", "list"), "PREARC    127.0.0.1"),
+        (("config", "schema"), '"properties"'),
+        (("doctor",), "catalogue and disk agree"),
+        (("doctor", "--rebuild", "--yes"), "rebuilt 2 sessions"),
+        (("status",), "CONFLICT 1, ARCHIVED 1"),
+        (("session", "archive", "2", "--dry-run"), "session 2: WOULD_CONFLICT"),
+        (("session", "archive", "1", "2", "--wait", "0"), "session 2: CONFLICT"),
+    ],
+)
+def test_people_read_words(verb: tuple[str, ...], fragment: str, ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """Without --json: text of printable lines; an empty list is said on stderr, so that a pipe stays empty."""
+    ws.catalogue.close()
+
+    answer = prearc(*verb)
+
+    assert answer.code in (0, 3)
+    assert fragment in answer.out
+    assert bool(answer.out) is bool(fragment)
+    assert bool(answer.err) is not bool(fragment)
+    assert all(line.isprintable() for line in answer.out.splitlines())
+
+
 def test_archiving_tells_where_it_went(ws: Workspace, prearc: Prearc) -> None:
     """The result is in the document, the files are in the archive, the exit code is 0."""
     session = ready(ws, visit())
@@ -449,6 +481,10 @@ def test_a_route_is_explained_without_a_root(tmp_path: Path, capsys: pytest.Capt
     assert document["folder"] == "prearchive/7T/<timestamp>/P1/SCANS/1/DICOM"
     assert document["name"].endswith(".dcm")
     assert sorted(tmp_path.iterdir()) == before
+
+    run(["route", "explain", str(file), "--calling", "SCANNER_7T", "--config", str(configuration)], {})
+    assert "prearchive/7T/<timestamp>/P1/SCANS/1/DICOM" in capsys.readouterr().out
+    assert run(["route", "explain", str(file), "--called", "NOBODY", "--config", str(configuration)], {}) == 2
 
 
 @pytest.mark.parametrize(("content", "code"), [(None, 1), (b"not DICOM at all", 1), (b"", 1)])

@@ -299,3 +299,21 @@ def test_the_demo_tells_its_story_and_leaves_nothing(tmp_path: Path) -> None:
     forced = next(step for step in json.loads(done.stdout)["steps"] if "--yes" in step["command"])
     assert forced["output"]["results"][0]["status"] == "ARCHIVED"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_is_a_story_people_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sentences, each command as one would type it, and below it what it really printed."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    code = run(["demo", "--keep"], {})
+
+    told = capsys.readouterr().out
+    (root,) = tmp_path.iterdir()
+    assert code == 0
+    assert f"export PREARC_ROOT={root}" in told
+    assert re.search(r"\$ prearc session archive 2\nsession 2: CONFLICT ", told)
+    assert re.search(r"\$ prearc session archive 2 --override .*--yes\nsession 2: ARCHIVED ", told)
+    assert [holder(root, name) for name in ("node", "archiver")] == [None, None]
+    assert [item["status"] for item in listed(root, capsys)] == ["ARCHIVED", "READY"]
