@@ -31,6 +31,9 @@ SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 END_SECONDS: Final = 9.0
 """After the signal: an archiver that has not ended by then is killed. What it does is journaled."""
 
+ARCHIVER_SECONDS: Final = 8.0
+"""What the archiver gives a running operation after the signal."""
+
 LEAST_SECONDS: Final = 1.0
 
 
@@ -125,7 +128,7 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 
 def _prepare_process(settings: "Settings", options: Options) -> None:
-    """Umask, no core dumps (they would hold patients' data), signals for `_wait_for_end`, log."""
+    """Umask, no core dumps (they would hold patients' data), signals, log."""
     from cli import logs
 
     os.umask(settings.node.umask_bits)
@@ -174,6 +177,8 @@ def _start(node: Any) -> None:
 
 def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_child: bool) -> int:
     """The archiver in this process: the daemon in a thread of its own, the main thread waits for the end."""
+    import structlog
+
     from archive.daemon import Daemon
 
     stop = threading.Event()
@@ -188,13 +193,16 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
                 failure.append(error)
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        thread = threading.Thread(target=work, name="archiver")
+        thread = threading.Thread(target=work, name="archiver", daemon=True)
         thread.start()
         if not is_child:  # the node says `ready` once, for all of it
             render.say(f"ready archiver root={render.escape(root.path)} pid={os.getpid()}")
         signal.sigwait(SIGNALS)
         stop.set()
-        thread.join()
+        thread.join(timeout=ARCHIVER_SECONDS)
+        if thread.is_alive():
+            structlog.get_logger("prearc.archiver").warning("archiver.cut_short", after_seconds=ARCHIVER_SECONDS)
+            os._exit(0)  # in the middle of an operation: the journal finishes or undoes it at the next start
     if failure:
         raise failure[0]
     return 0
@@ -204,8 +212,8 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
 def _recovered(root: "Root", settings: "Settings", policy: "Policy", *, with_archiver: bool) -> Iterator["Workspace"]:
     """The workspace, after everything that a crash left was put right; nothing listens yet.
 
-    Nobody archives meanwhile, unless an archiver of its own runs beside receivers of their own: then the
-    sessions' locks keep both apart, and a broken catalogue is not rebuilt under it.
+    Nobody archives meanwhile, unless ``--only archiver`` runs already beside ``--only scp``: then the locks of
+    the sessions keep both apart.
     """
     import structlog
 

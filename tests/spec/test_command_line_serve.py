@@ -34,22 +34,22 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def serve(*arguments: object) -> "subprocess.Popen[str]":
+def serve(*arguments: object, environment: dict[str, str] | None = None) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         process.command(*(str(each) for each in arguments)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=process.environment(os.environ),
+        env=environment or process.environment(os.environ),
         start_new_session=True,
     )
 
 
 @contextmanager
-def serving(*arguments: object) -> Iterator["subprocess.Popen[str]"]:
+def serving(*arguments: object, environment: dict[str, str] | None = None) -> Iterator["subprocess.Popen[str]"]:
     """A process that said `ready`; killed with all of its group at the end."""
-    child = serve(*arguments)
+    child = serve(*arguments, environment=environment)
     try:
         yield child
     finally:
@@ -219,6 +219,28 @@ def test_receivers_and_archiver_can_be_processes_of_their_own(root: Path, capsys
     assert READY.match(said[1])
     assert (status["node"]["pid"], status["archiver"]["pid"]) == (receivers.pid, archiver.pid)
     assert (receivers.returncode, archiver.returncode) == (0, 0)
+
+
+def test_an_archiver_at_work_ends_in_time(root: Path) -> None:
+    """An operation that takes longer than there is time is cut short; the next start finishes or undoes it."""
+    root.mkdir()
+    (root / "prearc.toml").write_text("[[receiver]]\nidle_seconds = 0.1\n[archiver]\ntick_seconds = 0.1\n")
+    datasets = study(patient_id="P1", patient_name="Doe", patient_comments="Project:PI Subject:S Session:V1 AA:true")
+    environment = {**process.environment(os.environ), "PREARC_FAILPOINTS": "PLACED=sleep:60"}
+    with serving("--root", root, "serve", "--port", 0, environment=environment) as child:
+        ready = READY.match(lines_until_ready(child)[-1])
+        assert ready is not None
+        send("127.0.0.1", int(ready[1]), "PREARC", "SCANNER", datasets)
+        wait_until(lambda: any(root.glob("archive/PI/arc001/V1/SCANS/*/DICOM/*.dcm")), "the archiver in the middle")
+
+        started = time.monotonic()
+        child.terminate()
+        child.communicate(timeout=20)
+        seconds = time.monotonic() - started
+
+    assert child.returncode == 0
+    assert seconds < 10
+    assert holder(root, "archiver") is None
 
 
 def test_an_echo_tells_whether_a_receiver_answers(
