@@ -273,6 +273,15 @@ def _commit(tx: Transaction, review: Review, order: ArchiveOrder) -> None:
             replacements=[
                 archived.Replacement(instance_id=ours.id, stays_id=kept.id, sop_instance_uid=ours.sop_instance_uid)
                 for ours, kept in plan.identical
+            ]
+            + [
+                archived.Replacement(
+                    instance_id=placed.heals.id,
+                    stays_id=placed.instance.id,
+                    sop_instance_uid=placed.instance.sop_instance_uid,
+                )
+                for placed in plan.placements
+                if placed.heals is not None
             ],
         )
     text = f"Archived as {home.project}/{home.label}: {len(plan.placements)} instances"

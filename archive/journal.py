@@ -15,7 +15,7 @@ from dataclasses import asdict
 import structlog
 
 from archive import failpoints
-from archive.errors import Refused, StoreError
+from archive.errors import InDoubt, Refused, StoreError
 from archive.model import SessionStatus
 from archive.rules.states import SessionEvent
 from archive.store import catalog_xml, files, manifest
@@ -65,14 +65,15 @@ def run(ws: Workspace, intent: Intent, items: Sequence[Item], *, on_plan: Apply,
                 raise StoreError("The operation was taken over by recovery.")
             on_commit(tx)
     except (StoreError, Refused, OSError) as error:
-        _take_back(ws, items)
-        with ws.catalogue.write() as tx:
-            journal.set_phase(tx, intent.op, Phase.UNDONE, expected=Phase.PLANNED)
-        if isinstance(error, OSError):
-            raise files.store_error(error, "placing files") from error
-        raise
-    failpoints.hit("COMMITTED")
+        if not (isinstance(error, InDoubt) and _is_committed(ws, intent.op)):
+            _take_back(ws, items)
+            with ws.catalogue.write() as tx:
+                journal.set_phase(tx, intent.op, Phase.UNDONE, expected=Phase.PLANNED)
+            if isinstance(error, OSError):
+                raise files.store_error(error, "placing files") from error
+            raise
     try:
+        failpoints.hit("COMMITTED")
         finish(ws, intent, items)
     except (StoreError, OSError) as error:
         log.warning("operation_not_cleaned", op=intent.op, session=intent.session_id, error=str(error))
@@ -112,7 +113,7 @@ def _resume(ws: Workspace, intent: Intent) -> str:
         items = journal.items(connection, intent.op)
         current = sessions.get(connection, intent.session_id)
     what = f"{intent.kind} of session {intent.session_id}"
-    if intent.phase is Phase.COMMITTED:
+    if intent.phase is Phase.COMMITTED or _is_committed(ws, intent.op):
         finish(ws, intent, items)
         return f"{what} was interrupted after its commit: finished"
     _take_back(ws, items)
@@ -130,6 +131,16 @@ def _resume(ws: Workspace, intent: Intent) -> str:
                 sessions.set_columns(tx, intent.session_id, autoarchive_due=due)
             sessions.add_log(tx, intent.session_id, f"{intent.kind} was interrupted and undone; nothing was lost.")
     return f"{what} was interrupted before its commit: undone"
+
+
+def _is_committed(ws: Workspace, op: str) -> bool:
+    """Whether a commit that was in doubt took place, asked by a write of its own.
+
+    A write settles it: what was left of a failed commit would otherwise come to light at the next start, when the
+    names it speaks of have been taken back.
+    """
+    with ws.catalogue.write() as tx:
+        return not journal.set_phase(tx, op, Phase.PLANNED, expected=Phase.PLANNED)
 
 
 _UNDO = {

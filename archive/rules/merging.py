@@ -18,11 +18,15 @@ class MappedScan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """An incoming instance and where it goes: `scan` and `name` in the target session."""
+    """An incoming instance and where it goes: `scan` and `name` in the target session.
+
+    `heals` is the archived row of the same dataset whose file was lost: the instance takes its name.
+    """
 
     instance: Instance
     scan: str
     name: str
+    heals: Instance | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,8 @@ def plan_merge(
     Notes
     -----
     Missing incoming instances have no file and get no placement. An identical dataset (same UID, same digest)
-    is kept once; other bytes under the same UID get a name of their own, ``~`` and their digest.
+    is kept once, and takes the place of an archived one whose file was lost; other bytes under the same UID get a
+    name of their own, ``~`` and their digest.
     """
     mapped = _map_scans(scans, archived_scans)
     names = {scan.incoming.id: scan.name for scan in mapped}
@@ -73,15 +78,17 @@ def plan_merge(
         if ours.is_missing:
             continue
         others = by_uid.get(ours.sop_instance_uid, [])
-        same = next((t for t in others if t.file.dataset_sha256 == ours.file.dataset_sha256 and not t.is_missing), None)
-        if same is not None:
-            identical.append((ours, same))
+        same = [theirs for theirs in others if theirs.file.dataset_sha256 == ours.file.dataset_sha256]
+        kept = next((theirs for theirs in same if not theirs.is_missing), None)
+        if kept is not None:
+            identical.append((ours, kept))
             continue
-        differing += [(ours, theirs) for theirs in others]
+        differing += [(ours, theirs) for theirs in others if theirs not in same]
         scan = names[ours.scan_id]
-        name = _free_name(ours, used.setdefault(scan, set()))
-        used[scan].add(name)
-        placements.append(Placement(instance=ours, scan=scan, name=name))
+        lost = next((theirs for theirs in same if theirs.scan == scan), None)
+        name = lost.file.name if lost is not None else _free_name(ours, used.setdefault(scan, set()))
+        used.setdefault(scan, set()).add(name)
+        placements.append(Placement(instance=ours, scan=scan, name=name, heals=lost))
     return MergePlan(
         scans=tuple(mapped),
         placements=tuple(placements),
