@@ -293,9 +293,7 @@ def test_a_scan_is_named_by_its_number(series_number: str, series_instance_uid: 
         ("4", "X", {"4"}, "4-OT1"),
     ],
 )
-def test_a_second_series_gets_the_next_free_scan(
-    scan: str, modality: str, taken: set[str], expected: str
-) -> None:
+def test_a_second_series_gets_the_next_free_scan(scan: str, modality: str, taken: set[str], expected: str) -> None:
     """XNAT's ``<n>-<MOD><k>``, counting on from an id that already has the mark."""
     assert renamed_scan(scan, modality, taken) == expected
 
@@ -304,9 +302,7 @@ def test_a_second_series_gets_the_next_free_scan(
 def test_a_name_is_safe_for_every_value(study: str, series: str, number: str, instance: str) -> None:
     """Whatever a sender writes, the name is one short ASCII component, and always the same one."""
     template = NameTemplate.compile("${StudyInstanceUID}-${SeriesNumber}${InstanceNumber}.${SOPInstanceUID}")
-    seen = header(
-        study_instance_uid=study, series_number=series, instance_number=number, sop_instance_uid=instance
-    )
+    seen = header(study_instance_uid=study, series_number=series, instance_number=number, sop_instance_uid=instance)
 
     name = template.name(seen)
 

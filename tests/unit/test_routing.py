@@ -187,10 +187,7 @@ class TestExpressions:
 class TestRulesFile:
     def test_rules_are_read_in_order_with_their_lines(self) -> None:
         """Sections, comments, blank lines, CRLF and a byte order mark."""
-        text = (
-            "\ufeff# comment\r\n\r\n[project]\r\n(0008,1030):(.*)\r\n (0008,0050):(.*) \r\n"
-            "[Session]\nPatientID:(.*)"
-        )
+        text = "\ufeff# comment\r\n\r\n[project]\r\n(0008,1030):(.*)\r\n (0008,0050):(.*) \r\n[Session]\nPatientID:(.*)"
 
         found = parse_rules(text, "routes.rules")
 
@@ -322,9 +319,7 @@ class TestOrder:
 
     def test_the_connection_can_decide(self) -> None:
         """Calling and called AE title and peer are inputs like any attribute."""
-        rules = (
-            "[project]\nCallingAETitle:SCANNER_(\\w+)\n[subject]\nPeer:(.*)\n[session]\nCalledAETitle:(.*)"
-        )
+        rules = "[project]\nCallingAETitle:SCANNER_(\\w+)\n[subject]\nPeer:(.*)\n[session]\nCalledAETitle:(.*)"
         origin = RouteInput(calling_ae_title="SCANNER_7T", called_ae_title="PREARC", peer_host="10.0.0.7")
 
         assert labels(route(header(), origin, rules=rules)) == ("7T", "10_0_0_7", "PREARC")
@@ -366,9 +361,7 @@ class TestAssignments:
             ("Project=P1 Session:X", None, "X"),
         ],
     )
-    def test_an_assignment_is_read_as_xnat_reads_it(
-        self, text: str, project: str | None, session: str
-    ) -> None:
+    def test_an_assignment_is_read_as_xnat_reads_it(self, text: str, project: str | None, session: str) -> None:
         """Any case, any of XNAT's separators, the last of several, nothing half-read."""
         found = route(header(patient_comments=text))
 
@@ -436,8 +429,7 @@ class TestProjects:
 
         assert found.value is None
         assert found.rule == (
-            "no rule named a configured project "
-            "(PatientComments Project: named 'FOO', which is not configured)"
+            "no rule named a configured project (PatientComments Project: named 'FOO', which is not configured)"
         )
 
     def test_the_next_rule_decides_after_an_unlisted_project(self) -> None:
@@ -517,9 +509,7 @@ class TestFallbacks:
             ({}, "unknown", "dicom_upload"),
         ],
     )
-    def test_labels_fall_back_and_are_never_empty(
-        self, values: dict[str, str], subject: str, session: str
-    ) -> None:
+    def test_labels_fall_back_and_are_never_empty(self, values: dict[str, str], subject: str, session: str) -> None:
         """PatientName, PatientID, study UID for the subject; PatientID, study UID for the session."""
         found = route(header(**values))
 
@@ -550,7 +540,5 @@ class TestFallbacks:
             assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", label.value or "")
         assert found.project.value is None or re.fullmatch(r"[A-Za-z0-9_-]{1,64}", found.project.value)
         assert (found.project.value or "").casefold() != "unassigned"
-        assert all(
-            rule.isprintable() for rule in (found.project.rule, found.subject.rule, found.session.rule)
-        )
+        assert all(rule.isprintable() for rule in (found.project.rule, found.subject.rule, found.session.rule))
         assert found == built.route(seen, origin)
