@@ -113,7 +113,7 @@ class NodeSettings(_Section):
         default=None,
         description="Free disk space in bytes from which they are accepted again; left out: twice the low water.",
     )
-    drain_seconds: float = _seconds(8.0, "Time in seconds that associations get to end at SIGTERM.", le=600.0)
+    drain_seconds: float = _seconds(7.0, "Time in seconds that associations get to end at SIGTERM.", le=600.0)
 
     @field_validator("umask")
     @classmethod

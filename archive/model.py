@@ -133,45 +133,6 @@ class InstanceHeader:
     missing: tuple[str, ...] = ()
 
 
-HEADER_TAGS: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        0x00080005: "specific_character_set",
-        0x00080016: "sop_class_uid",
-        0x00080018: "sop_instance_uid",
-        0x00080020: "study_date",
-        0x00080030: "study_time",
-        0x00080050: "accession_number",
-        0x00080060: "modality",
-        0x00080070: "manufacturer",
-        0x00080080: "institution_name",
-        0x00081010: "station_name",
-        0x00081030: "study_description",
-        0x0008103E: "series_description",
-        0x00081090: "manufacturer_model_name",
-        0x00100010: "patient_name",
-        0x00100020: "patient_id",
-        0x00100030: "patient_birth_date",
-        0x00100040: "patient_sex",
-        0x001021B0: "additional_patient_history",
-        0x00104000: "patient_comments",
-        0x00181000: "device_serial_number",
-        0x0020000D: "study_instance_uid",
-        0x0020000E: "series_instance_uid",
-        0x00200010: "study_id",
-        0x00200011: "series_number",
-        0x00200013: "instance_number",
-        0x00324000: "study_comments",
-    }
-)
-"""Tag to field of `InstanceHeader` (DICOM PS3.6)."""
-
-
-def header_value(header: InstanceHeader, tag: int) -> str:
-    """The value of the attribute `tag`, ``""`` when it is absent, empty or was not asked for."""
-    name = HEADER_TAGS.get(tag)
-    return str(getattr(header, name)) if name else header.other.get(tag, "")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelChoice:
     """One label of a route and the rule that decided it."""

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
-
+from archive.attributes import HEADER_TAGS, KEYWORD_TAGS, KEYWORDS
 from archive.errors import HeaderError
-from archive.model import HEADER_TAGS, InstanceHeader
+from archive.model import InstanceHeader
 from archive.rules.header_inflate import UNKNOWN_END, Inflated
 from archive.rules.header_rest import check_rest
 from archive.rules.header_text import encodings_of, value_text
@@ -142,10 +141,11 @@ def _header(
         tag: value_text(tag, vr, data, encodings=encodings, is_little=is_little) for tag, (vr, data) in values.items()
     }
     fields = {name: texts.get(tag, "") for tag, name in HEADER_TAGS.items()}
+    missing = [keyword for tag, keyword in KEYWORDS.items() if not texts.get(tag)]
     return InstanceHeader(
         transfer_syntax_uid=transfer_syntax_uid,
         other=MappingProxyType({tag: texts[tag] for tag in also if tag in texts}),
-        missing=tuple([_KEYWORDS[name] for name, text in fields.items() if not text]),
+        missing=tuple(missing),
         **fields,
     )
 
@@ -288,12 +288,17 @@ def _encode(element: int, vr: bytes, text: str) -> bytes:
 
 def tag_of(keyword: str) -> int | None:
     """The tag of a DICOM keyword (DICOM PS3.6), None when there is no such keyword."""
-    return tag_for_keyword(keyword)
+    if keyword in KEYWORD_TAGS:
+        return KEYWORD_TAGS[keyword]
+    from pydicom.datadict import tag_for_keyword  # the whole dictionary, only for rare attributes
+
+    return tag_for_keyword(keyword) if keyword else None
 
 
 def keyword_of(tag: int) -> str:
     """The DICOM keyword of a tag, ``(gggg,eeee)`` when it has none."""
+    if tag in KEYWORDS:
+        return KEYWORDS[tag]
+    from pydicom.datadict import keyword_for_tag
+
     return keyword_for_tag(tag) or f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
-
-
-_KEYWORDS: Final = {name: keyword_of(tag) for tag, name in HEADER_TAGS.items()}

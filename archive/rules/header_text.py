@@ -1,18 +1,12 @@
-"""The bytes of a value as text: character sets (DICOM PS3.5 6.1.2.5, PS3.3 C.12.1.1.2), padding, numbers."""
+"""The bytes of a value as text: character sets (DICOM PS3.5 6.1.2.5, PS3.3 C.12.1.1.2), padding, numbers.
+
+pydicom's tables are imported where they are needed: loading them takes longer than most commands.
+"""
 
 import re
 from functools import lru_cache
 from struct import Struct
 from typing import Final
-
-from pydicom.charset import (
-    STAND_ALONE_ENCODINGS,
-    convert_encodings,
-    decode_bytes,
-    default_encoding,
-    python_encoding,
-)
-from pydicom.datadict import dictionary_VR
 
 CHARACTER_SET_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """VRs whose text is in the Specific Character Set (DICOM PS3.5 6.1.2.2)."""
@@ -35,6 +29,7 @@ _NUMBERS: Final = {
     "UV": "Q",
 }
 
+_DEFAULT_ENCODING: Final = "iso8859"
 _ESCAPE: Final = b"\x1b"
 _ESCAPES: Final = 256  # a value with more changes of repertoire is not text
 _DELIMITERS: Final = {0x5C, 0x0A, 0x0C, 0x0D, 0x09}  # a delimiter resets the repertoire (PS3.5 6.1.2.5.3)
@@ -45,6 +40,8 @@ _ISO_NAME: Final = re.compile(r"ISO[ _-]*(2022)?[ _-]*IR[ _-]*(\d{1,3})", re.ASC
 @lru_cache(maxsize=256)
 def encodings_of(specific_character_set: str) -> tuple[str, ...]:
     """Python's encodings for a Specific Character Set, misspelt ones as meant, unknown ones as latin-1."""
+    from pydicom.charset import STAND_ALONE_ENCODINGS, convert_encodings
+
     names = [_character_set(name) for name in specific_character_set[:256].split("\\")]
     if names[0] in STAND_ALONE_ENCODINGS:
         names = names[:1]
@@ -53,6 +50,8 @@ def encodings_of(specific_character_set: str) -> tuple[str, ...]:
 
 
 def _character_set(name: str) -> str:
+    from pydicom.charset import python_encoding
+
     name = name.strip()
     if name in python_encoding:
         return name
@@ -75,9 +74,9 @@ def value_text(tag: int, vr: bytes | None, data: bytes, *, encodings: tuple[str,
     if kind not in _TEXT_VRS:
         if not (kind == "UN" and data.isascii()):
             return ""
-        encodings = (default_encoding,)
+        encodings = (_DEFAULT_ENCODING,)
     elif kind not in CHARACTER_SET_VRS:
-        encodings = (default_encoding,)
+        encodings = (_DEFAULT_ENCODING,)
     if data.isascii() and _ESCAPE not in data:  # every repertoire has these characters in these places
         text = data.decode("ascii")
     else:
@@ -89,7 +88,9 @@ def value_text(tag: int, vr: bytes | None, data: bytes, *, encodings: tuple[str,
 @lru_cache(maxsize=2048)
 def _kind(tag: int, vr: bytes | None) -> str:
     """The dictionary's VR when the tag is known and the one sent does not say numbers or text otherwise."""
-    sent = vr.decode(default_encoding) if vr else "UN"
+    from pydicom.datadict import dictionary_VR
+
+    sent = vr.decode(_DEFAULT_ENCODING) if vr else "UN"
     try:
         known = dictionary_VR(tag)
     except KeyError:
@@ -100,10 +101,12 @@ def _kind(tag: int, vr: bytes | None) -> str:
 def _decode(data: bytes, encodings: tuple[str, ...], delimiters: set[int]) -> str:
     try:
         if 0 < data.count(_ESCAPE) <= _ESCAPES:
+            from pydicom.charset import decode_bytes
+
             return decode_bytes(data, list(encodings), delimiters)
         return data.decode(encodings[0], errors="replace")
     except (LookupError, ValueError, Warning):  # a codec this Python lacks, or warnings made errors
-        return data.decode(default_encoding)
+        return data.decode(_DEFAULT_ENCODING)
 
 
 def _numbers(form: str, data: bytes, is_little: bool) -> str:

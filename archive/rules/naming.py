@@ -10,8 +10,9 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final, Self
 
+from archive.attributes import HEADER_TAGS, header_value
 from archive.errors import ConfigurationError
-from archive.model import HEADER_TAGS, InstanceHeader, header_value
+from archive.model import InstanceHeader
 from archive.rules.header import tag_of
 
 DEFAULT_TEMPLATE: Final = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"

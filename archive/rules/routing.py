@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from archive.attributes import HEADER_TAGS, header_value
 from archive.errors import ConfigurationError
 from archive.model import (
-    HEADER_TAGS,
     UNASSIGNED,
     Autoarchive,
     InstanceHeader,
     LabelChoice,
     Route,
-    header_value,
 )
 from archive.rules.expressions import (
     SECTIONS,

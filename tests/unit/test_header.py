@@ -14,8 +14,9 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
+from archive.attributes import HEADER_TAGS, header_value
 from archive.errors import HeaderError, LimitExceeded
-from archive.model import HEADER_TAGS, InstanceHeader, header_value
+from archive.model import InstanceHeader
 from archive.rules.header import (
     EmptyDataset,
     HeaderLimits,

@@ -12,8 +12,9 @@ import pydicom
 import pytest
 from pydicom.multival import MultiValue
 
+from archive.attributes import HEADER_TAGS, header_value
 from archive.errors import HeaderError
-from archive.model import HEADER_TAGS, InstanceHeader, header_value
+from archive.model import InstanceHeader
 from archive.rules.header import FileMeta, ReadAt, TruncatedHeader, file_reader, read_file_header
 
 CORPUS = Path(os.environ.get("PREARC_OPEN_DATA") or Path(__file__).resolve().parents[2].parent / "shared/data/open")
