@@ -38,7 +38,7 @@ class Inspection:
 def inspect(ws: Workspace, connection: Connection, session: Session) -> Inspection:
     """Read the header of every file of the session and compare it with the row; list what has no row.
 
-    Not detected: changed pixel data (`prearc verify` compares digests), attributes that are no part of the
+    Not detected: changed pixel data, attributes that are no part of the
     row.
     """
     rows = instances.of_session(connection, session.id)

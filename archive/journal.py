@@ -101,10 +101,14 @@ def resume_all(ws: Workspace) -> list[str]:
     lines: list[str] = []
     for intent in intents:
         ids = {intent.session_id} | ({intent.target_id} if intent.target_id is not None else set())
-        if any(ws.root.locks.is_held(f"session-{session_id}") for session_id in ids):
+        try:
+            with ws.root.locks.sessions(*ids, holder="recovery"):
+                with ws.catalogue.read() as connection:
+                    current = journal.get(connection, intent.op)  # its worker may have gone on until just now
+                if current.phase in (Phase.PLANNED, Phase.COMMITTED):
+                    lines.append(_resume(ws, current))
+        except Busy:
             continue
-        with ws.root.locks.sessions(*ids, holder="recovery"):
-            lines.append(_resume(ws, intent))
     return lines
 
 

@@ -1,7 +1,7 @@
 """Doctor: the whole disk against the whole catalogue, both ways, one session at a time.
 
 Read-only unless asked to repair (`archive.repair`). Compared are names, sizes, counters, manifests and the chain
-of the audit; not the bytes (`prearc verify --read` reads those). A session that somebody works on, or that an
+of the audit; not the bytes (their digests). A session that somebody works on, or that an
 association is filing into, is skipped and named, so that a living node gives no false finding.
 """
 
@@ -68,7 +68,8 @@ def reconcile(ws: Workspace, *, repair: bool = False) -> Reconciliation:
         broken = events.first_broken_link(connection)
     if broken is not None:
         text = f"The audit does not hold together from event {broken} on."
-        found.append(Discrepancy(kind=DiscrepancyKind.EVENT_CHAIN_BROKEN, message=text, hint="prearc audit verify"))
+        hint = "copy the root as evidence, then prearc doctor --rebuild (begins a new chain)"
+        found.append(Discrepancy(kind=DiscrepancyKind.EVENT_CHAIN_BROKEN, message=text, hint=hint))
     return Reconciliation(
         discrepancies=tuple(found), skipped=tuple(skipped), sessions=len(ids), instances=instance_count
     )
@@ -133,7 +134,7 @@ def _unknown(ws: Workspace, folder: str, skipped: list[str]) -> Iterator[Discrep
         return
     is_bare = all(path == f"{folder}/{manifest.NAME}" for path, _ in files.walk(ws.root.fd, folder))
     text = "A session folder that no session has" + (", and nothing in it." if is_bare else ", with files in it.")
-    hint = REPAIR if is_bare else f"prearc import {folder}   (or prearc doctor --rebuild)"
+    hint = REPAIR if is_bare else "prearc doctor --rebuild   (reads every folder there is)"
     yield Discrepancy(kind=DiscrepancyKind.FOLDER_UNKNOWN, message=text, path=folder, hint=hint)
 
 

@@ -113,6 +113,11 @@ def unfinished(connection: sqlite3.Connection) -> list[Intent]:
     return [_intent(row) for row in connection.execute(sql)]
 
 
+def get(connection: sqlite3.Connection, op: str) -> Intent:
+    """One operation as it is now."""
+    return _intent(connection.execute("SELECT * FROM intent WHERE op = ?", (op,)).fetchone())
+
+
 def has_unfinished(connection: sqlite3.Connection, session_id: int) -> bool:
     """Whether an unfinished operation concerns this session, as source or as target."""
     sql = "SELECT 1 FROM intent WHERE phase NOT IN ('DONE', 'UNDONE') AND (session_id = ? OR target_id = ?) LIMIT 1"
