@@ -15,7 +15,7 @@ from dataclasses import asdict
 import structlog
 
 from archive import failpoints
-from archive.errors import InDoubt, Refused, StoreError
+from archive.errors import Busy, InDoubt, Refused, StoreError
 from archive.model import SessionStatus
 from archive.rules.states import SessionEvent
 from archive.store import catalog_xml, files, manifest
