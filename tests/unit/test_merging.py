@@ -1,0 +1,129 @@
+"""The merge plan: which scan and name each instance gets; the cases that real files hardly ever make."""
+
+from datetime import UTC, datetime
+
+from archive.model import FileRecord, Instance, Scan
+from archive.rules.merging import plan_merge
+from archive.rules.naming import collision_name
+
+NAME = "a.dcm"
+DIGESTS = {letter: letter * 64 for letter in "abc"}
+
+
+def scan(scan_id: int, name: str, *, series: str = "1.2", study: str = "1", modality: str = "MR") -> Scan:
+    return Scan(
+        id=scan_id,
+        session_id=1,
+        scan=name,
+        study_instance_uid=study,
+        series_instance_uid=series,
+        series_number=name,
+        modality=modality,
+        description="",
+        instance_count=1,
+        size_bytes=1,
+    )
+
+
+def instance(
+    instance_id: int, uid: str, digest: str = "a", *, of: Scan, name: str = NAME, is_missing: bool = False
+) -> Instance:
+    return Instance(
+        id=instance_id,
+        session_id=1,
+        scan_id=of.id,
+        scan=of.scan,
+        study_instance_uid=of.study_instance_uid,
+        series_instance_uid=of.series_instance_uid,
+        sop_class_uid="1.2.840",
+        sop_instance_uid=uid,
+        transfer_syntax_uid="1.2.840.10008.1.2",
+        path=f"p/SCANS/{of.scan}/DICOM/{name}",
+        file=FileRecord(name=name, size_bytes=1, dataset_offset=0, dataset_sha256=DIGESTS[digest], prefix_sha256=""),
+        received_at=datetime(2026, 1, 5, tzinfo=UTC),
+        is_missing=is_missing,
+    )
+
+
+def test_an_instance_without_file_goes_nowhere() -> None:
+    """A row whose file is lost has nothing that could be placed; it is still counted among the instances."""
+    ours = scan(1, "1")
+    lost = instance(1, "9.1", of=ours, is_missing=True)
+
+    plan = plan_merge(scans=[ours], instances=[lost])
+
+    assert (plan.placements, plan.identical, plan.differing) == ((), (), ())
+    assert plan.instances == (lost,)
+
+
+def test_names_in_use_are_left_to_their_files() -> None:
+    """Each further name is longer by more of the dataset's digest; the last one has it whole."""
+    ours, theirs = scan(1, "1"), scan(7, "1")
+    new = instance(1, "9.1", "a", of=ours)
+    tried = [NAME, *(collision_name(NAME, DIGESTS["a"], length) for length in (8, 16, 64))]
+
+    got = [
+        plan_merge(scans=[ours], instances=[new], archived_scans=[theirs], taken_names={"1": tried[:taken]})
+        .placements[0]
+        .name
+        for taken in range(4)
+    ]
+
+    assert got == tried
+
+
+def test_two_incoming_instances_never_get_one_name() -> None:
+    """Names given to earlier instances of the same plan are in use as well."""
+    ours = scan(1, "1")
+    plan = plan_merge(scans=[ours], instances=[instance(1, "9.1", "a", of=ours), instance(2, "9.2", "b", of=ours)])
+
+    assert [placed.name for placed in plan.placements] == [NAME, collision_name(NAME, DIGESTS["b"], 8)]
+
+
+def test_a_whole_copy_counts_before_a_lost_one() -> None:
+    """Where the archive has the dataset whole and lost, the incoming one is identical to the whole one."""
+    ours, theirs = scan(1, "1"), scan(7, "1")
+    new = instance(1, "9.1", of=ours)
+    lost = instance(2, "9.1", of=theirs, is_missing=True)
+    whole = instance(3, "9.1", of=theirs, name="b.dcm")
+
+    plan = plan_merge(scans=[ours], instances=[new], archived_scans=[theirs], archived_same_uids=[lost, whole])
+
+    assert (plan.identical, plan.placements, plan.differing) == (((new, whole),), (), ())
+
+
+def test_a_lost_copy_in_another_scan_is_not_healed_from_afar() -> None:
+    """The name of a lost file counts in its own scan only; elsewhere the instance is placed as a new one."""
+    ours, theirs = scan(1, "1", series=""), scan(7, "1", series="")
+    lost = instance(2, "9.1", of=theirs, is_missing=True)
+
+    plan = plan_merge(
+        scans=[ours], instances=[instance(1, "9.1", of=ours)], archived_scans=[theirs], archived_same_uids=[lost]
+    )
+
+    (placed,) = plan.placements
+    assert (placed.scan, placed.heals, plan.differing) == ("1-MR1", None, ())
+
+
+def test_a_series_without_uid_joins_no_archived_scan() -> None:
+    """Two series without a UID are not known to be the same: the second gets a folder of its own."""
+    plan = plan_merge(scans=[scan(1, "1", series="")], instances=[], archived_scans=[scan(7, "1", series="")])
+
+    assert [(mapped.name, mapped.target) for mapped in plan.scans] == [("1-MR1", None)]
+
+
+def test_the_same_series_uid_in_another_study_is_another_series() -> None:
+    """A series is known by study and series UID together."""
+    theirs = scan(7, "1", study="2")
+    plan = plan_merge(scans=[scan(1, "1", study="1")], instances=[], archived_scans=[theirs])
+
+    assert [(mapped.name, mapped.target) for mapped in plan.scans] == [("1-MR1", None)]
+
+
+def test_a_new_name_is_never_one_that_another_incoming_scan_has() -> None:
+    """A renamed scan avoids the archived names and those of all incoming scans, whatever their order."""
+    incoming = [scan(1, "4", series="a"), scan(2, "4-MR1", series="b"), scan(3, "5", series="c")]
+
+    plan = plan_merge(scans=incoming, instances=[], archived_scans=[scan(7, "4", series="x")])
+
+    assert [mapped.name for mapped in plan.scans] == ["4-MR2", "4-MR1", "5"]
