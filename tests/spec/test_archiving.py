@@ -263,6 +263,19 @@ def test_a_missing_file_overridden_in_a_merge_keeps_its_row(tmp_path: Path) -> N
     assert_catalogs(ws, HOME)
 
 
+def test_a_catalog_lists_only_files_that_are_there(tmp_path: Path) -> None:
+    """A file that is missing by decision is in no catalog; its row says missing."""
+    ws = labelled_workspace(tmp_path)
+    session = ready(ws, visit(series=THREE))
+    sorted((ws.root.path / session.path).rglob("*.dcm"))[0].unlink()
+
+    archive_session(ws, session.id, overrides=[FindingKind.FILE_MISSING], reason="the scanner has it no more")
+
+    assert len(files_below(ws, HOME)) == 2
+    assert rows(ws, "SELECT count(*) AS n FROM instance WHERE is_missing = 1") == [{"n": 1}]
+    assert_catalogs(ws, HOME)
+
+
 @pytest.mark.parametrize("is_preview", [False, True])
 def test_what_cannot_be_overridden_is_a_usage_error(tmp_path: Path, is_preview: bool) -> None:
     """An override of a kind that cannot be, or without a reason, changes nothing; a preview asks for no reason."""
@@ -390,6 +403,29 @@ def test_an_archiving_that_was_cut_off_is_finished_or_undone(
     assert not list((ws.root.path / "prearchive").iterdir())
     assert_catalogs(ws, HOME)
     assert_consistent(ws)
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_an_old_name_is_kept_when_the_new_one_does_not_hold_its_file(
+    tmp_path: Path, is_replaced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the commit the archived file was taken away or exchanged: the last name of the bytes is not removed."""
+    ws = labelled_workspace(tmp_path)
+    session = ready(ws, visit())
+    before = files_below(ws, session.path)
+    with killed_at("COMMITTED", monkeypatch):
+        archive_session(ws, session.id)
+    victim = sorted(before)[0]
+    (ws.root.path / HOME / victim).unlink()
+    if is_replaced:
+        (ws.root.path / HOME / victim).write_bytes(b"somebody's")
+
+    resume_all(ws)
+
+    assert files_below(ws, session.path) == {victim: before[victim]}
+    assert {name: files_below(ws, HOME)[name] for name in before if name != victim} == {
+        name: facts for name, facts in before.items() if name != victim
+    }
 
 
 def test_an_operation_somebody_works_on_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
