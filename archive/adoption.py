@@ -178,7 +178,7 @@ def _adopt_row(tx: Transaction, session: Session, each: Examined, association_id
 
 def place_in_scan(tx: Transaction, session_id: int, folder: str, header: InstanceHeader) -> int | str:
     """The scan of the folder that a file is in, made if need be; or why the file cannot belong there."""
-    series = (header.study_instance_uid, intake.series_key(header))
+    series = (header.study_instance_uid, header.series_key)
     scan = recovering.scan_in_folder(tx.connection, session_id, folder)
     if scan is not None:
         return scan[0] if scan[1:] == series else "its series is not the one of the scan whose folder it is in"

@@ -239,5 +239,5 @@ def _place_key(filing: Filing) -> tuple[str, str, str, str]:
         claim.project or "",
         claim.study.study_instance_uid,
         claim.label,
-        intake.series_key(filing.header),
+        filing.header.series_key,
     )

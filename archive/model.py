@@ -94,6 +94,11 @@ class StoreRequest:
     transfer_syntax_uid: str
 
 
+def series_key(series_instance_uid: str, series_number: str) -> str:
+    """What tells one series from another inside a study: its UID, or its number where there is none."""
+    return series_instance_uid or f"#{series_number}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceHeader:
     """The attributes prearc uses, as sent: decoded, stripped of padding, otherwise unchanged.
@@ -131,6 +136,10 @@ class InstanceHeader:
     study_comments: str = ""
     other: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
     missing: tuple[str, ...] = ()
+
+    @property
+    def series_key(self) -> str:
+        return series_key(self.series_instance_uid, self.series_number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +230,10 @@ class Scan:
     description: str
     instance_count: int
     size_bytes: int
+
+    @property
+    def series_key(self) -> str:
+        return series_key(self.series_instance_uid, self.series_number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

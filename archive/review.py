@@ -109,8 +109,8 @@ def _plan(connection: Connection, session: Session, existing: Session | None, in
         return plan_merge(scans=scans, instances=present)
     archived_scans = sessions.scans(connection, existing.id)
     uids = sorted({row.sop_instance_uid for row in present})
-    wanted = {scan.series_instance_uid for scan in scans}
-    joined = [scan for scan in archived_scans if scan.series_instance_uid in wanted]
+    wanted = {scan.series_key for scan in scans}
+    joined = [scan for scan in archived_scans if scan.series_key in wanted]
     return plan_merge(
         scans=scans,
         instances=present,

@@ -62,7 +62,8 @@ DEFLATED: Final = frozenset(
 
 PREAMBLE_BYTES: Final = 128
 META_LIMITS: Final = HeaderLimits(read_bytes=1 << 18, elements=200)
-_META_TAGS: Final = frozenset({0x00020002, 0x00020003, 0x00020010})
+_GROUP_LENGTH: Final = 0x00020000
+_META_TAGS: Final = frozenset({_GROUP_LENGTH, 0x00020002, 0x00020003, 0x00020010})
 _LAST_META_TAG: Final = 0x0002FFFF
 _SPECIFIC_CHARACTER_SET: Final = 0x00080005
 _LAST_WANTED_TAG: Final = 0x7FDFFFFF  # pixel data and what follows it is never read
@@ -170,6 +171,7 @@ def read_file_meta(read_at: ReadAt, size_bytes: int) -> FileMeta:
         values, dataset_offset = collect(
             elements, offset, wanted=_META_TAGS, highest=_LAST_META_TAG, limits=META_LIMITS
         )
+        dataset_offset = _declared_end(elements, offset, values, dataset_offset)
     texts = {
         tag: value_text(tag, vr, data, encodings=("latin-1",), is_little=True) for tag, (vr, data) in values.items()
     }
@@ -180,6 +182,15 @@ def read_file_meta(read_at: ReadAt, size_bytes: int) -> FileMeta:
         media_storage_sop_instance_uid=texts.get(0x00020003, ""),
         dataset_offset=dataset_offset,
     )
+
+
+def _declared_end(elements: Elements, offset: int, values: dict[int, Value], walked_end: int) -> int:
+    """Where group 2 ends by its own length, if the walk ran past that into a dataset that begins below group 2."""
+    length = values.get(_GROUP_LENGTH)
+    if length is None or len(length[1]) != 4:
+        return walked_end
+    end = offset + 12 + int.from_bytes(length[1], "little")
+    return end if end < walked_end and elements.head(end)[0] >> 16 < 2 else walked_end
 
 
 def _guess_transfer_syntax(elements: Elements, offset: int, *, is_certain: bool) -> str:

@@ -99,14 +99,12 @@ def plan_merge(
 
 
 def _map_scans(scans: Sequence[Scan], archived: Sequence[Scan]) -> list[MappedScan]:
-    by_series = {
-        (scan.study_instance_uid, scan.series_instance_uid): scan for scan in archived if scan.series_instance_uid
-    }
+    by_series = {(scan.study_instance_uid, scan.series_key): scan for scan in archived}
     taken = {scan.scan for scan in archived}
     wanted = {scan.scan for scan in scans}
     mapped: list[MappedScan] = []
     for scan in scans:
-        target = by_series.get((scan.study_instance_uid, scan.series_instance_uid))
+        target = by_series.get((scan.study_instance_uid, scan.series_key))
         if target is not None:
             mapped.append(MappedScan(incoming=scan, name=target.scan, target=target))
             continue

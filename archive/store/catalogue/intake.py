@@ -73,11 +73,6 @@ _ACCEPTING: Final = (
 )
 
 
-def series_key(header: InstanceHeader) -> str:
-    """What tells one series from another inside a study."""
-    return header.series_instance_uid or f"#{header.series_number}"
-
-
 def open_association(tx: Transaction, facts: AssociationFacts) -> None:
     """Make the association known; harmless when it is."""
     tx.execute(
@@ -217,7 +212,7 @@ def _hold(tx: Transaction, session_id: int, association_id: int) -> None:
 
 
 def _scan(tx: Transaction, session_id: int, header: InstanceHeader) -> tuple[int, str, bool]:
-    key = series_key(header)
+    key = header.series_key
     row = tx.execute(
         "SELECT id, scan FROM scan WHERE session_id = ? AND study_instance_uid = ? AND series_key = ?",
         (session_id, header.study_instance_uid, key),

@@ -9,7 +9,6 @@ from typing import Any, Final
 from archive.errors import StoreError
 from archive.model import FileRecord, InstanceHeader, SessionStatus, scan_files_path
 from archive.store.catalogue.connection import Catalogue, Transaction
-from archive.store.catalogue.intake import series_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +122,7 @@ def folder_of_series(connection: sqlite3.Connection, session_id: int, header: In
     """The scan folder of a header's series in a session."""
     row = connection.execute(
         "SELECT scan FROM scan WHERE session_id = ? AND study_instance_uid = ? AND series_key = ?",
-        (session_id, header.study_instance_uid, series_key(header)),
+        (session_id, header.study_instance_uid, header.series_key),
     ).fetchone()
     return None if row is None else str(row[0])
 
@@ -138,7 +137,7 @@ def insert_scan(tx: Transaction, session_id: int, folder: str, header: InstanceH
             folder,
             header.study_instance_uid,
             header.series_instance_uid,
-            series_key(header),
+            header.series_key,
             header.series_number,
             header.modality,
             header.series_description,
