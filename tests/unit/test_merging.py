@@ -94,7 +94,7 @@ def test_a_whole_copy_counts_before_a_lost_one() -> None:
 
 def test_a_lost_copy_in_another_scan_is_not_healed_from_afar() -> None:
     """The name of a lost file counts in its own scan only; elsewhere the instance is placed as a new one."""
-    ours, theirs = scan(1, "1", series=""), scan(7, "1", series="")
+    ours, theirs = scan(1, "1", series="1.2"), scan(7, "1", series="1.9")
     lost = instance(2, "9.1", of=theirs, is_missing=True)
 
     plan = plan_merge(
@@ -105,11 +105,11 @@ def test_a_lost_copy_in_another_scan_is_not_healed_from_afar() -> None:
     assert (placed.scan, placed.heals, plan.differing) == ("1-MR1", None, ())
 
 
-def test_a_series_without_uid_joins_no_archived_scan() -> None:
-    """Two series without a UID are not known to be the same: the second gets a folder of its own."""
-    plan = plan_merge(scans=[scan(1, "1", series="")], instances=[], archived_scans=[scan(7, "1", series="")])
+def test_series_without_uid_are_told_apart_by_their_numbers() -> None:
+    """Two series without a UID and with different numbers are two series."""
+    plan = plan_merge(scans=[scan(1, "1", series="")], instances=[], archived_scans=[scan(7, "2", series="")])
 
-    assert [(mapped.name, mapped.target) for mapped in plan.scans] == [("1-MR1", None)]
+    assert [(mapped.name, mapped.target) for mapped in plan.scans] == [("1", None)]
 
 
 def test_the_same_series_uid_in_another_study_is_another_series() -> None:
@@ -127,3 +127,4 @@ def test_a_new_name_is_never_one_that_another_incoming_scan_has() -> None:
     plan = plan_merge(scans=incoming, instances=[], archived_scans=[scan(7, "4", series="x")])
 
     assert [mapped.name for mapped in plan.scans] == ["4-MR2", "4-MR1", "5"]
+apped.name for mapped in plan.scans] == ["4-MR2", "4-MR1", "5"]
