@@ -105,11 +105,12 @@ def test_a_lost_copy_in_another_scan_is_not_healed_from_afar() -> None:
     assert (placed.scan, placed.heals, plan.differing) == ("1-MR1", None, ())
 
 
-def test_series_without_uid_are_told_apart_by_their_numbers() -> None:
-    """Two series without a UID and with different numbers are two series."""
-    plan = plan_merge(scans=[scan(1, "1", series="")], instances=[], archived_scans=[scan(7, "2", series="")])
+def test_a_series_without_uid_is_known_by_its_number() -> None:
+    """Without a UID the number decides, inside one study: the same joins, another is another series."""
+    theirs = scan(7, "1", series="")
+    plan = plan_merge(scans=[scan(1, "1", series=""), scan(2, "2", series="")], instances=[], archived_scans=[theirs])
 
-    assert [(mapped.name, mapped.target) for mapped in plan.scans] == [("1", None)]
+    assert [(mapped.name, mapped.target) for mapped in plan.scans] == [("1", theirs), ("2", None)]
 
 
 def test_the_same_series_uid_in_another_study_is_another_series() -> None:
@@ -127,4 +128,3 @@ def test_a_new_name_is_never_one_that_another_incoming_scan_has() -> None:
     plan = plan_merge(scans=incoming, instances=[], archived_scans=[scan(7, "4", series="x")])
 
     assert [mapped.name for mapped in plan.scans] == ["4-MR2", "4-MR1", "5"]
-apped.name for mapped in plan.scans] == ["4-MR2", "4-MR1", "5"]
