@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from archive.errors import ArchiveError, Busy, Refused, StaleState, UsageError
+from archive.examination.review import ArchiveOrder, Review, destination, existing_session
+from archive.examination.review import review as look
 from archive.findings import FACTS, Finding, FindingKind
 from archive.journal import new_op, plan_digest, run
 from archive.model import Instance, Session, SessionStatus
-from archive.review import ArchiveOrder, Review, destination, existing_session
-from archive.review import review as look
 from archive.rules.checks import outcome
 from archive.rules.merging import MergePlan
 from archive.rules.states import SessionEvent

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, fields
 
 from archive.archiving import preview
+from archive.examination.review import ArchiveOrder, existing_session
 from archive.findings import FACTS, Finding, FindingKind, Severity
 from archive.model import MergeMode, Scan, Session, SessionStatus, Study
-from archive.review import ArchiveOrder, existing_session
 from archive.store.catalogue import findings as stored
 from archive.store.catalogue import sessions
 from archive.store.catalogue.connection import Connection

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import structlog
 
 from archive.archiving import archive
-from archive.building import build
 from archive.errors import ArchiveError, Busy
+from archive.examination.building import build
+from archive.examination.review import ArchiveOrder
 from archive.journal import resume_all
 from archive.model import Session
 from archive.recovery import close_dead_associations, release_abandoned
-from archive.review import ArchiveOrder
 from archive.store.catalogue import intake, sessions
 from archive.workspace import Workspace
 

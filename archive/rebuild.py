@@ -15,12 +15,12 @@ import structlog
 from archive import failpoints
 from archive.clock import Clock
 from archive.config import Settings
-from archive.rebuild_session import Rebuilder
 from archive.rules.policy import Policy
 from archive.store import listing, manifest
 from archive.store.catalogue import events, recovering
 from archive.store.catalogue.connection import Catalogue
 from archive.store.root import CATALOGUE_NAME, Root
+from archive.upkeep.rebuild_session import Rebuilder
 
 log = structlog.get_logger("prearc.rebuild")
 

@@ -9,12 +9,13 @@ from typing import Final
 import structlog
 
 from archive import failpoints
-from archive.admission import Admission
 from archive.clock import Clock
-from archive.committer import Committer, Pending
 from archive.config import ReceiverSettings, Settings
 from archive.errors import Busy, HeaderError, LimitExceeded, StoreError
-from archive.filing import Filer, Filing, Places, study_of
+from archive.intake.admission import Admission
+from archive.intake.committer import Committer, Pending
+from archive.intake.filing import Filer, Filing, Places, study_of
+from archive.intake.quarantine import Quarantine
 from archive.model import (
     InstanceHeader,
     Outcome,
@@ -24,7 +25,6 @@ from archive.model import (
     Source,
     StoreRequest,
 )
-from archive.quarantine import Quarantine
 from archive.rules import header as headers
 from archive.rules.header_walk import EmptyDataset, TruncatedHeader
 from archive.rules.identity import identity_problem, is_uid

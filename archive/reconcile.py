@@ -1,6 +1,6 @@
 """Doctor: the whole disk against the whole catalogue, both ways, one session at a time.
 
-Read-only unless asked to repair (`archive.repair`). Compared are names, sizes, counters, manifests and the chain
+Read-only unless asked to repair (`archive.upkeep.repair`). Compared are names, sizes, counters, manifests and the chain
 of the audit; not the bytes (their digests). A session that somebody works on, or that an
 association is filing into, is skipped and named, so that a living node gives no false finding.
 """
@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from archive import leftovers
-from archive.discrepancies import REPAIR, Discrepancy, DiscrepancyKind, SessionState, look
-from archive.repair import Repair
 from archive.store import files, listing, manifest
 from archive.store.catalogue import events, journal, recovering
+from archive.upkeep import leftovers
+from archive.upkeep.discrepancies import REPAIR, Discrepancy, DiscrepancyKind, SessionState, look
+from archive.upkeep.repair import Repair
 from archive.workspace import Workspace
 
 __all__ = ["Discrepancy", "DiscrepancyKind", "Reconciliation", "reconcile"]

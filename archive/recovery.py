@@ -13,10 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from archive import failpoints, journal, leftovers
-from archive.adoption import adopt
-from archive.comparison import Comparison, compare, is_whole
-from archive.leftovers import close_dead_associations, release_abandoned
+from archive import failpoints, journal
 from archive.model import Session, SessionStatus
 from archive.rebuild import RebuildReport, needs_rebuild, rebuild
 from archive.rules.states import WORKING
@@ -24,6 +21,10 @@ from archive.store import files, listing, manifest
 from archive.store.catalogue import intake, recovering, sessions
 from archive.store.catalogue import journal as journal_rows
 from archive.store.catalogue.connection import Transaction
+from archive.upkeep import leftovers
+from archive.upkeep.adoption import adopt
+from archive.upkeep.comparison import Comparison, compare, is_whole
+from archive.upkeep.leftovers import close_dead_associations, release_abandoned
 from archive.workspace import Workspace
 
 __all__ = ["RecoveryReport", "close_dead_associations", "last_report", "recover", "release_abandoned"]

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from archive.building import build
 from archive.errors import Busy, NotFound, Refused, StaleState, UsageError
+from archive.examination.building import build
 from archive.findings import Finding
 from archive.journal import Apply, new_op, plan_digest, run
 from archive.model import UNASSIGNED, Decision, Event, Scan, Session, SessionKey, SessionStatus, Study

@@ -15,7 +15,7 @@ from cli.selection import All, DryRun, Filters, Project, Result, Sessions, Statu
 
 if TYPE_CHECKING:
     from archive.archiving import ArchiveResult
-    from archive.review import ArchiveOrder
+    from archive.examination.review import ArchiveOrder
 
 FINDINGS_REMAIN: Final = 3
 DONE: Final = frozenset({"ARCHIVED", "WOULD_ARCHIVE"})
@@ -56,7 +56,7 @@ def archive(
     """Archive sessions and wait for the result; exit code 3 when one ends in CONFLICT or ERROR."""
     from archive.archiving import archive as archive_session
     from archive.archiving import preview
-    from archive.review import ArchiveOrder
+    from archive.examination.review import ArchiveOrder
 
     kinds = _kinds(override or [])
     if kinds and not reason.strip():

@@ -35,7 +35,7 @@ def status(context: typer.Context) -> int:
 
 
 def _document(ws: "Workspace", options: Options) -> dict[str, Any]:
-    from archive.admission import water_marks
+    from archive.intake.admission import water_marks
     from archive.recovery import last_report
     from archive.store.catalogue import receipts, sessions
 

@@ -9,10 +9,10 @@ from pydicom.dataset import Dataset
 
 from archive import sessions
 from archive.archiving import ArchiveResult, archive
+from archive.examination.inspection import is_own_file
+from archive.examination.review import ArchiveOrder
 from archive.findings import FindingKind
-from archive.inspection import is_own_file
 from archive.model import MergeMode, Receipt, Session
-from archive.review import ArchiveOrder
 from archive.store.catalogue import instances
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec, study

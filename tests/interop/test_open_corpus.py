@@ -23,9 +23,9 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from archive import sessions
 from archive.archiving import ArchiveResult, archive
+from archive.examination.review import ArchiveOrder
 from archive.findings import FindingKind, Severity
 from archive.model import MergeMode, Outcome, Session
-from archive.review import ArchiveOrder
 from archive.workspace import Workspace
 from tests.interop.corpus import CorpusFile, corpus
 from tests.interop.peers import Peered, Stored, listening, stored

@@ -14,10 +14,10 @@ from archive import failpoints, journal, sessions
 from archive.archiving import archive, preview
 from archive.daemon import Daemon
 from archive.errors import ArchiveError, Busy, InDoubt, Refused, StoreError, UsageError
+from archive.examination.review import ArchiveOrder
 from archive.findings import FindingKind
 from archive.journal import resume_all
 from archive.model import MergeMode, Session, SessionStatus
-from archive.review import ArchiveOrder
 from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec

@@ -424,7 +424,7 @@ def test_an_abandoned_instance_leaves_nothing(tmp_path: Path) -> None:
 def test_a_session_of_hostile_labels_can_be_built_and_archived(tmp_path: Path) -> None:
     """What came in under hostile words goes on like any other session, to the archive and into its catalog."""
     from archive.archiving import archive
-    from archive.review import ArchiveOrder
+    from archive.examination.review import ArchiveOrder
 
     ws = make_workspace(tmp_path, receiver=[{"ae_title": "PREARC", "project": "PI"}])
     data = raw_dataset(

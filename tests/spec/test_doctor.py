@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from archive.building import build
 from archive.clock import Clock
-from archive.leftovers import LOST_AND_FOUND
+from archive.examination.building import build
 from archive.model import Outcome
 from archive.rebuild import RebuildReport, rebuild
 from archive.reconcile import DiscrepancyKind, Reconciliation, reconcile
 from archive.store.catalogue import events, sessions
 from archive.store.manifest import NAME
+from archive.upkeep.leftovers import LOST_AND_FOUND
 from archive.workspace import Workspace
 from scp import synthetic
 from tests.workbench import Sender, change, dump, event_kinds, make_workspace, rows, tree

@@ -11,9 +11,9 @@ from pydicom.dataset import Dataset
 from archive import sessions
 from archive.archiving import ArchiveResult, archive, preview
 from archive.errors import Busy, UsageError
+from archive.examination.review import ArchiveOrder
 from archive.findings import FACTS, Finding, FindingKind, Severity
 from archive.model import MergeMode, Session, SessionStatus
-from archive.review import ArchiveOrder
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
 from tests.story import (

@@ -12,13 +12,13 @@ import pytest
 
 from archive import sessions
 from archive.archiving import archive
-from archive.building import build
 from archive.daemon import Daemon
 from archive.errors import Busy, NotFound, Refused, StaleState, UsageError
-from archive.filing import Filer, Filing
-from archive.inspection import Inspection
+from archive.examination.building import build
+from archive.examination.inspection import Inspection
+from archive.examination.review import ArchiveOrder
+from archive.intake.filing import Filer, Filing
 from archive.model import MergeMode, Outcome, Receipt, SessionStatus
-from archive.review import ArchiveOrder
 from archive.rules.states import SessionEvent
 from archive.store.catalogue import instances, intake
 from archive.store.catalogue import sessions as rows_of_sessions
@@ -442,7 +442,7 @@ def test_a_late_instance_makes_a_build_in_flight_void(tmp_path: Path, monkeypatc
     ws = labelled_workspace(tmp_path)
     datasets = visit(series=TWO_SERIES)
     session_id = send(ws, datasets[:1])[0].session_id or 0
-    from archive import building
+    from archive.examination import building
 
     read_files = building.inspect
 

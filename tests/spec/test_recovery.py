@@ -11,11 +11,11 @@ from pydicom.dataset import Dataset
 
 from archive import failpoints
 from archive.errors import RootError, StoreError
-from archive.leftovers import LOST_AND_FOUND
 from archive.model import Outcome, SessionStatus
 from archive.rebuild import ensure_catalogue
 from archive.recovery import RecoveryReport, close_dead_associations, last_report, recover, release_abandoned
 from archive.store.catalogue import events, intake, sessions
+from archive.upkeep.leftovers import LOST_AND_FOUND
 from archive.workspace import Workspace
 from scp import synthetic
 from tests.workbench import Sender, SteppedClock, change, dump, event_kinds, make_workspace, rows, tree

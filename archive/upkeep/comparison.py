@@ -4,12 +4,12 @@ import os
 import stat
 from dataclasses import dataclass
 
-from archive.adoption import hash_file
-from archive.inspection import is_own_file
+from archive.examination.inspection import is_own_file
 from archive.model import Session
 from archive.store import files, listing
 from archive.store.catalogue import intake, recovering
 from archive.store.catalogue.recovering import FileRow
+from archive.upkeep.adoption import hash_file
 from archive.workspace import Workspace
 
 

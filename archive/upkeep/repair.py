@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from archive import leftovers
-from archive.adoption import Examined, adopt, examine
-from archive.comparison import is_whole
-from archive.discrepancies import Discrepancy, DiscrepancyKind, SessionState, look
-from archive.leftovers import mark_missing
 from archive.model import Session, SessionStatus
 from archive.rules.states import OPEN, SessionEvent
 from archive.store import catalog_xml, files, manifest
 from archive.store.catalogue import recovering, sessions
+from archive.upkeep import leftovers
+from archive.upkeep.adoption import Examined, adopt, examine
+from archive.upkeep.comparison import is_whole
+from archive.upkeep.discrepancies import Discrepancy, DiscrepancyKind, SessionState, look
+from archive.upkeep.leftovers import mark_missing
 from archive.workspace import Workspace
 
 _WHO: Final = "doctor"

@@ -5,11 +5,10 @@ import stat
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
-from archive.adoption import Examined, examine, facts_of, place_in_scan
 from archive.clock import folder_timestamp, from_iso, iso
 from archive.config import Settings
-from archive.filing import study_of
-from archive.inspection import is_own_file
+from archive.examination.inspection import is_own_file
+from archive.intake.filing import study_of
 from archive.model import UNASSIGNED, Autoarchive, FileRecord, SessionStatus, scan_files_path
 from archive.rules.policy import Policy
 from archive.rules.routing import RouteInput
@@ -19,6 +18,7 @@ from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.store.catalogue.recovering import InstanceFacts
 from archive.store.manifest_reader import ManifestContent, ManifestError
 from archive.store.root import Root
+from archive.upkeep.adoption import Examined, examine, facts_of, place_in_scan
 
 _STATUS: Final = {
     "prearchive": SessionStatus.RECEIVING,

@@ -5,9 +5,9 @@ from typing import Final
 
 from archive import failpoints
 from archive.clock import Clock
-from archive.committer import Committer, Pending
 from archive.errors import InDoubt, StoreError
 from archive.findings import FindingKind, make
+from archive.intake.committer import Committer, Pending
 from archive.model import FileRecord, InstanceHeader, Outcome, Receipt, Study, scan_files_path
 from archive.rules.naming import NameTemplate, collision_name
 from archive.store import files, manifest

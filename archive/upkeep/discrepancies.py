@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from archive.adoption import Examined, examine
-from archive.comparison import Comparison, compare
 from archive.model import Session, SessionStatus
 from archive.store import files, listing, manifest
 from archive.store.catalogue import journal, recovering, sessions
+from archive.upkeep.adoption import Examined, examine
+from archive.upkeep.comparison import Comparison, compare
 from archive.workspace import Workspace
 
 REPAIR: Final = "prearc doctor --repair"

@@ -6,9 +6,9 @@ Preview, `conflict explain` and the real run share it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from archive.building import file_faults
+from archive.examination.building import file_faults
+from archive.examination.inspection import Inspection, inspect
 from archive.findings import Finding, FindingKind
-from archive.inspection import Inspection, inspect
 from archive.model import MergeMode, Session, SessionStatus, archive_path, scan_files_path
 from archive.rules.checks import Facts, blocking, check
 from archive.rules.merging import MergePlan, plan_merge

@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 
 from archive import failpoints
 from archive.errors import HeaderError
-from archive.filing import study_of
 from archive.findings import FindingKind, make
+from archive.intake.filing import study_of
 from archive.model import FileRecord, InstanceHeader, Outcome, Session, SessionStatus, Source
 from archive.rules.header import FileMeta, file_reader, read_file_header
 from archive.rules.identity import is_uid

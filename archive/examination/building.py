@@ -1,8 +1,8 @@
 """BUILDING: a complete session is read from its files, compared with its rows, and gets its manifest."""
 
 from archive.errors import Busy
+from archive.examination.inspection import Inspection, inspect
 from archive.findings import FindingKind
-from archive.inspection import Inspection, inspect
 from archive.model import Autoarchive, MergeMode, Session, SessionStatus
 from archive.rules.checks import FileFaults, blocking, differing_instances, file_findings
 from archive.rules.states import SessionEvent

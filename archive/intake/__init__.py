@@ -1,0 +1,1 @@
+"""Taking instances in: admission, filing, group commit, quarantine."""

@@ -1,0 +1,1 @@
+"""What recovery, doctor and rebuild are made of."""
