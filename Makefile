@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 SECONDS_BUDGET ?= 600
+TESTS := -m 'not campaign' -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: setup run demo test check bench campaign clean
 .DEFAULT_GOAL := help
@@ -32,7 +33,7 @@ demo: setup
 	$(BIN)/prearc demo
 
 test: setup
-	$(BIN)/python -m pytest -m 'not campaign'
+	$(BIN)/python -m pytest $(TESTS)
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -40,7 +41,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m 'not campaign'
+	$(BIN)/coverage run -m pytest $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
