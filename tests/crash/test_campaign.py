@@ -1,10 +1,6 @@
 """The long run: as many kills and power cuts as PREARC_CAMPAIGN_SECONDS allows, with its counts printed.
 
 PREARC_CAMPAIGN_SEED repeats the instances and the drawn moments of an earlier campaign, which printed it.
-Two thirds of the time go to kills (a quarter of them while archiving), one third to power cuts. Each root
-lives for a number of cycles and is then replaced, so that no cycle has to judge all that the ones before stored.
-
-PREARC_CAMPAIGN_SEED repeats the instances and the drawn moments of an earlier campaign, which printed it.
 Half of the time goes to kills (a third of it while archiving), half to power cuts. Each root lives for a
 number of cycles and is then replaced, so that no cycle has to judge all that the ones before stored.
 """
