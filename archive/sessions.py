@@ -16,7 +16,7 @@ from archive.examination.building import build
 from archive.findings import Finding
 from archive.journal import Apply, new_op, plan_digest, run
 from archive.model import UNASSIGNED, Decision, Event, Scan, Session, SessionKey, SessionStatus, Study
-from archive.rules.naming import safe_label
+from archive.rules.labels import check_label, known_project
 from archive.rules.states import SessionEvent
 from archive.store import files, manifest
 from archive.store.catalogue import events, findings, intake, sessions
@@ -129,7 +129,7 @@ def relabel(
         The session is archived, in the trash, or being worked on.
     """
     for name, value in (("subject", subject), ("label", label)):
-        _check_label(name, value)
+        check_label(name, value)
     if subject is None and label is None:
         raise UsageError("Nothing to relabel.", hint="--subject S, --label L, or both")
     with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("relabelling")):
@@ -160,7 +160,7 @@ def move(ws: Workspace, session_id: int, *, project: str, wait_seconds: float = 
     StaleState
         The session is still being received, archived, or being worked on.
     """
-    wanted = known_project(ws, project)
+    wanted = known_project(ws.settings.project, project)
     with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("moving")):
         with ws.catalogue.read() as connection:
             session = sessions.get(connection, session_id)
@@ -250,29 +250,6 @@ def restore(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECOND
         return build(ws, session_id, event=SessionEvent.REBUILD)
 
 
-def known_project(ws: Workspace, project: str) -> str | None:
-    """The id of a project named by id or alias; None for Unassigned.
-
-    Raises
-    ------
-    Refused
-        Projects are configured and this is none of them.
-    UsageError
-        The name is not a safe label.
-    """
-    if project.casefold() == UNASSIGNED.casefold():
-        return None
-    _check_label("project", project)
-    known = ws.settings.project
-    for entry in known:
-        if entry.id == project or project.casefold() in {name.casefold() for name in (entry.id, *entry.aliases)}:
-            return entry.id
-    if known:
-        names = ", ".join(entry.id for entry in known)
-        raise Refused(f"Project {project} is not configured; known: {names}.", hint="prearc config show")
-    return project
-
-
 def _await_association_end(ws: Workspace, session_id: int) -> None:
     """A sender hears its release answered a moment before the association is closed in the catalogue."""
     deadline = time.monotonic() + ENDING_SECONDS
@@ -281,15 +258,6 @@ def _await_association_end(ws: Workspace, session_id: int) -> None:
             if not intake.has_open_association(connection, session_id):
                 return
         time.sleep(0.02)
-
-
-def _check_label(name: str, value: str | None) -> None:
-    if value is None:
-        return
-    safe = safe_label(value)
-    if not value or safe != value:
-        hint = f"try {safe}" if safe else "letters, digits, _ and -"
-        raise UsageError(f"A {name} is made of letters, digits, _ and -, 64 at most.", hint=hint)
 
 
 def _expect(tx: Transaction, session_id: int, allowed: tuple[SessionStatus, ...], done: str) -> Session:

@@ -13,10 +13,8 @@ from typing import Final, Self
 from archive.attributes import HEADER_TAGS, header_value
 from archive.errors import ConfigurationError
 from archive.model import InstanceHeader
+from archive.rules import identity
 from archive.rules.header import tag_of
-
-DEFAULT_TEMPLATE: Final = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
-"""XNAT's `dicomFileNameTemplate`; ``.dcm`` is added to it."""
 
 MAX_NAME_BYTES: Final = 200  # leaves room for a collision mark and a temporary suffix below NAME_MAX (255)
 MAX_SUFFIX_CHARS: Final = 16
@@ -26,7 +24,6 @@ KEPT_CHARS: Final = 40  # what stays readable of a value that is replaced by its
 _VARIABLE: Final = re.compile(r"\$\{([^${}]*)\}")
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._-]*")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z0-9]+")
-_UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _HASH_PREFIX: Final = "Hash"
 _HASH_DELIMITER: Final = "With"
 _HASH_PROBLEM: Final = (
@@ -232,7 +229,7 @@ def _safe_value(value: str, is_uid: bool) -> str:
     A leading zero in a UID component violates DICOM PS3.5 9.1 but is seen in the field and harms no name.
     """
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", value).lstrip(".") or "_"
-    if len(value) > MAX_VALUE_CHARS or (is_uid and not _UID.fullmatch(value)):
+    if len(value) > MAX_VALUE_CHARS or (is_uid and not identity.is_uid(value)):
         return f"{safe[:KEPT_CHARS]}~{_digest(value, 16)}"
     return safe
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self, TypeVar
 
-from archive.config import LimitSettings, ReceiverSettings, Settings
+from archive.config import DEFAULT_TEMPLATE, LimitSettings, ReceiverSettings, Settings
 from archive.errors import ConfigurationError
 from archive.model import MergeMode
 from archive.rules.expressions import RuleSet, parse_rules, rules_from_lists
 from archive.rules.header_walk import HeaderLimits
-from archive.rules.naming import DEFAULT_TEMPLATE, NameTemplate
+from archive.rules.naming import NameTemplate
 from archive.rules.routing import Project, ProjectList, ReceiverRouting, Router
 
 T = TypeVar("T")

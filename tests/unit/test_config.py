@@ -11,7 +11,6 @@ from archive.config import ReceiverSettings, Settings
 from archive.config_file import BUILT_IN, Loaded, effective_items, load_settings, settings_schema
 from archive.errors import ConfigurationError
 from archive.model import Autoarchive, MergeMode
-from archive.rules.naming import DEFAULT_TEMPLATE
 
 
 def _load(folder: Path, text: str, *, root: Path | None = None) -> Loaded:
@@ -474,8 +473,10 @@ def test_a_project_states_its_mode(tmp_path: Path) -> None:
 
 
 def test_the_default_template_is_xnats() -> None:
-    """The settings and the naming rules mean the same template."""
-    assert Settings().naming.template == DEFAULT_TEMPLATE
+    """An archive that nobody configured has the names that XNAT gives (`dicomFileNameTemplate`)."""
+    xnats = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
+
+    assert Settings().naming.template == xnats
 
 
 # --- what is shown of them

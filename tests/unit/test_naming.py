@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archive.config import DEFAULT_TEMPLATE
 from archive.errors import ConfigurationError
 from archive.model import InstanceHeader
 from archive.rules.naming import (
-    DEFAULT_TEMPLATE,
     NameTemplate,
     collision_name,
     java_hash,
