@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from archive.errors import ArchiveError, Busy, Refused, StaleState, UsageError
+from archive.examination.building import mark_found
+from archive.examination.inspection import dataset_sha256
 from archive.examination.review import ArchiveOrder, Review, destination, existing_session
 from archive.examination.review import review as look
 from archive.findings import FACTS, Finding, FindingKind
 from archive.journal import new_op, plan_digest, run
-from archive.model import Instance, Session, SessionStatus
+from archive.model import Session, SessionStatus
 from archive.rules.checks import outcome
 from archive.rules.merging import MergePlan
 from archive.rules.states import SessionEvent
-from archive.store import files
 from archive.store.catalogue import archived, events, findings, instances, sessions
 from archive.store.catalogue.connection import Connection, Transaction
 from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
@@ -174,6 +175,7 @@ def _failed(ws: Workspace, session_id: int, error: Exception, order: ArchiveOrde
 
 def _carry_out(ws: Workspace, review: Review, order: ArchiveOrder) -> ArchiveResult:
     session, existing, plan = review.session, review.existing, review.plan
+    _verify_all_have_a_place(plan)
     _verify_kept_copies(ws, plan)
     items = _items(review)
     intent = Intent(
@@ -199,30 +201,21 @@ def _carry_out(ws: Workspace, review: Review, order: ArchiveOrder) -> ArchiveRes
     )
 
 
+def _verify_all_have_a_place(plan: MergePlan) -> None:
+    """No row may be left behind by an archiving that says it is done."""
+    placed = [each.instance.id for each in (*plan.placements, *plan.lost)] + [ours.id for ours, _ in plan.identical]
+    if sorted(placed) != sorted(instance.id for instance in plan.instances):
+        raise Refused("Not every instance of the session has a place in the archive.", hint="prearc doctor")
+
+
 def _verify_kept_copies(ws: Workspace, plan: MergePlan) -> None:
     """An incoming copy is only dropped for an archived one whose bytes were read and found right just now."""
     for _, kept in plan.identical:
-        if _dataset_sha256(ws, kept) != kept.file.dataset_sha256:
+        if dataset_sha256(ws, kept) != kept.file.dataset_sha256:
             raise Refused(
                 f"The archived copy of an instance no longer has its bytes ({kept.path}); the incoming one is kept.",
                 hint="prearc doctor",
             )
-
-
-def _dataset_sha256(ws: Workspace, instance: Instance) -> str | None:
-    try:
-        fd = files.open_file(ws.root.fd, instance.path)
-    except OSError:
-        return None
-    digest = hashlib.sha256()
-    offset = instance.file.dataset_offset
-    try:
-        while piece := os.pread(fd, 1 << 20, offset):
-            digest.update(piece)
-            offset += len(piece)
-    finally:
-        os.close(fd)
-    return digest.hexdigest()
 
 
 def _items(review: Review) -> list[Item]:
@@ -250,9 +243,9 @@ def _commit(tx: Transaction, review: Review, order: ArchiveOrder) -> None:
     session, existing, plan = review.session, review.existing, review.plan
     home = existing or session
     findings.replace(tx, session.id, [])
-    for row in review.inspection.instances:
-        if row.id not in review.inspection.stats:
-            instances.set_missing(tx, row.id, is_missing=True)
+    mark_found(tx, session.id, review.inspection)
+    for placed in plan.lost:
+        instances.set_missing(tx, placed.instance.id, is_missing=True)
     if existing is None:
         archived.become_archived(tx, session.id, path=review.target_path)
     else:
@@ -268,7 +261,7 @@ def _commit(tx: Transaction, review: Review, order: ArchiveOrder) -> None:
                     scan=placed.scan,
                     file_name=placed.name,
                 )
-                for placed in plan.placements
+                for placed in (*plan.placements, *plan.lost)
             ],
             replacements=[
                 archived.Replacement(instance_id=ours.id, stays_id=kept.id, sop_instance_uid=ours.sop_instance_uid)

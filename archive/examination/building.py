@@ -7,7 +7,8 @@ from archive.model import Autoarchive, MergeMode, Session, SessionStatus
 from archive.rules.checks import FileFaults, blocking, differing_instances, file_findings
 from archive.rules.states import SessionEvent
 from archive.store import manifest
-from archive.store.catalogue import findings, intake, sessions
+from archive.store.catalogue import events, findings, instances, intake, sessions
+from archive.store.catalogue.connection import Transaction
 from archive.workspace import Workspace
 
 
@@ -20,6 +21,14 @@ def file_faults(inspection: Inspection) -> FileFaults:
         unlisted=inspection.unlisted,
         study_instance_uids=inspection.study_instance_uids,
     )
+
+
+def mark_found(tx: Transaction, session_id: int, inspection: Inspection) -> None:
+    """What was held for missing and is there with its bytes is missing no more."""
+    for row in inspection.found_again:
+        instances.set_missing(tx, row.id, is_missing=False)
+        events.append(tx, "INSTANCE_FOUND", session_id, {"instance": row.id})
+        sessions.add_log(tx, session_id, f"{row.path} is there again.")
 
 
 def build(ws: Workspace, session_id: int, *, event: SessionEvent = SessionEvent.COMPLETE) -> Session:
@@ -55,6 +64,7 @@ def build(ws: Workspace, session_id: int, *, event: SessionEvent = SessionEvent.
             tx, session_id, outcome, expected=[SessionStatus.BUILDING], detail={"instances": len(inspection.instances)}
         )
         findings.replace(tx, session_id, found)
+        mark_found(tx, session_id, inspection)
         sessions.recount(tx, session_id)
         due = event is SessionEvent.COMPLETE and status is SessionStatus.READY
         wants = due and session.autoarchive is Autoarchive.AUTO and session.project is not None

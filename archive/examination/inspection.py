@@ -1,7 +1,8 @@
 """Inspection: every file of a session against its row, disk against header against catalogue."""
 
+import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from archive.errors import HeaderError
 from archive.model import Instance, Session
@@ -24,10 +25,12 @@ class FileFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What was found on the disk."""
+    """What was found on the disk. `stats` has the instances whose file is there, by row id; `found_again` those of
+    them that the catalogue held for missing."""
 
     instances: tuple[Instance, ...]
     stats: dict[int, os.stat_result]
+    found_again: tuple[Instance, ...]
     study_instance_uids: frozenset[str]
     missing: tuple[FileFault, ...]
     unreadable: tuple[FileFault, ...]
@@ -41,17 +44,29 @@ def inspect(ws: Workspace, connection: Connection, session: Session) -> Inspecti
     Not detected: changed pixel data, attributes that are no part of the
     row.
     """
-    rows = instances.of_session(connection, session.id)
     found = dict(files.walk(ws.root.fd, session.path))
+    rows, found_again = list[Instance](), list[Instance]()
     stats: dict[int, os.stat_result] = {}
     missing, unreadable, mismatched = list[FileFault](), list[FileFault](), list[FileFault]()
     studies: set[str] = set()
-    for row in rows:
-        status = found.pop(row.path, None)
+    for listed in instances.of_session(connection, session.id):
+        row = listed
+        status = found.pop(row.path, None) or files.status(ws.root.fd, row.path)
         if status is None:
+            rows.append(row)
             missing.append(FileFault(path=row.path, sop_instance_uid=row.sop_instance_uid))
             continue
+        if row.is_missing and dataset_sha256(ws, row) == row.file.dataset_sha256:
+            row = replace(row, is_missing=False)
+            found_again.append(row)
+        rows.append(row)
         stats[row.id] = status
+        if row.is_missing:
+            detail: dict[str, object] = {
+                "dataset_sha256": [row.file.dataset_sha256, "other bytes, where a file was lost"]
+            }
+            mismatched.append(FileFault(path=row.path, sop_instance_uid=row.sop_instance_uid, detail=detail))
+            continue
         try:
             differences = _compare(ws, row, studies)
         except (HeaderError, OSError) as error:
@@ -64,12 +79,32 @@ def inspect(ws: Workspace, connection: Connection, session: Session) -> Inspecti
     return Inspection(
         instances=tuple(rows),
         stats=stats,
+        found_again=tuple(found_again),
         study_instance_uids=frozenset(studies),
         missing=tuple(missing),
         unreadable=tuple(unreadable),
         mismatched=tuple(mismatched),
         unlisted=tuple(sorted(path for path in found if not is_own_file(path))),
     )
+
+
+def dataset_sha256(ws: Workspace, instance: Instance) -> str | None:
+    """The digest of an instance's dataset as it is on the disk now; None when it cannot be read."""
+    try:
+        fd = files.open_file(ws.root.fd, instance.path)
+    except OSError:
+        return None
+    digest = hashlib.sha256()
+    offset = instance.file.dataset_offset
+    try:
+        while piece := os.pread(fd, 1 << 20, offset):
+            digest.update(piece)
+            offset += len(piece)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return digest.hexdigest()
 
 
 def is_own_file(path: str) -> bool:

@@ -104,9 +104,10 @@ def review(ws: Workspace, connection: Connection, session: Session, order: Archi
 
 def _plan(connection: Connection, session: Session, existing: Session | None, inspection: Inspection) -> MergePlan:
     present = [row for row in inspection.instances if row.id in inspection.stats]
+    lost = [row for row in inspection.instances if row.id not in inspection.stats]
     scans = sessions.scans(connection, session.id)
     if existing is None:
-        return plan_merge(scans=scans, instances=present)
+        return plan_merge(scans=scans, instances=present, lost=lost)
     archived_scans = sessions.scans(connection, existing.id)
     uids = sorted({row.sop_instance_uid for row in present})
     wanted = {scan.series_key for scan in scans}
@@ -116,6 +117,7 @@ def _plan(connection: Connection, session: Session, existing: Session | None, in
         instances=present,
         archived_scans=archived_scans,
         archived_same_uids=instances.of_session_with_uids(connection, existing.id, uids),
+        lost=lost,
         taken_names={scan.scan: instances.file_names(connection, scan.id) for scan in joined},
     )
 

@@ -38,6 +38,7 @@ class MergePlan:
     identical: tuple[tuple[Instance, Instance], ...]
     differing: tuple[tuple[Instance, Instance], ...]
     instances: tuple[Instance, ...]
+    lost: tuple[Placement, ...] = ()
 
 
 def plan_merge(
@@ -47,6 +48,7 @@ def plan_merge(
     archived_scans: Sequence[Scan] = (),
     archived_same_uids: Sequence[Instance] = (),
     taken_names: Mapping[str, Iterable[str]] | None = None,
+    lost: Sequence[Instance] = (),
 ) -> MergePlan:
     """Plan a merge; without archived scans, the plan of a new session.
 
@@ -56,10 +58,12 @@ def plan_merge(
         The archived session's instances whose SOP Instance UID is also incoming.
     taken_names
         File names in use, by archived scan; needed only for scans that incoming ones join.
+    lost
+        Incoming instances without file: their rows go along, so that nobody forgets them.
 
     Notes
     -----
-    Missing incoming instances have no file and get no placement. An identical dataset (same UID, same digest)
+    An identical dataset (same UID, same digest)
     is kept once, and takes the place of an archived one whose file was lost; other bytes under the same UID get a
     name of their own, ``~`` and their digest.
     """
@@ -75,8 +79,6 @@ def plan_merge(
         list[tuple[Instance, Instance]](),
     )
     for ours in instances:
-        if ours.is_missing:
-            continue
         others = by_uid.get(ours.sop_instance_uid, [])
         same = [theirs for theirs in others if theirs.file.dataset_sha256 == ours.file.dataset_sha256]
         kept = next((theirs for theirs in same if not theirs.is_missing), None)
@@ -85,16 +87,23 @@ def plan_merge(
             continue
         differing += [(ours, theirs) for theirs in others if theirs not in same]
         scan = names[ours.scan_id]
-        lost = next((theirs for theirs in same if theirs.scan == scan), None)
-        name = lost.file.name if lost is not None else _free_name(ours, used.setdefault(scan, set()))
+        gone = next((theirs for theirs in same if theirs.scan == scan), None)
+        name = gone.file.name if gone is not None else _free_name(ours, used.setdefault(scan, set()))
         used.setdefault(scan, set()).add(name)
-        placements.append(Placement(instance=ours, scan=scan, name=name, heals=lost))
+        placements.append(Placement(instance=ours, scan=scan, name=name, heals=gone))
+    rows = list[Placement]()
+    for ours in lost:
+        taken = used.setdefault(names[ours.scan_id], set())
+        name = _free_name(ours, taken)
+        taken.add(name)
+        rows.append(Placement(instance=ours, scan=names[ours.scan_id], name=name))
     return MergePlan(
         scans=tuple(mapped),
         placements=tuple(placements),
         identical=tuple(identical),
         differing=tuple(differing),
-        instances=tuple(instances),
+        instances=(*instances, *lost),
+        lost=tuple(rows),
     )
 
 

@@ -244,10 +244,10 @@ def test_a_lost_archived_file_is_healed_by_archiving_the_instance_again(tmp_path
 
 
 def test_a_missing_file_overridden_in_a_merge_keeps_its_row(tmp_path: Path) -> None:
-    """The rest is appended; the row of what is lost stays with its session, marked missing."""
+    """The rest is appended; the row of what is lost goes along, marked missing, so that doctor goes on naming it."""
     ws = labelled_workspace(tmp_path)
     datasets = visit(series=THREE)
-    archive_session(ws, ready(ws, datasets[:1]).id)
+    first = archive_session(ws, ready(ws, datasets[:1]).id)
     second = ready(ws, datasets[1:])
     lost = sorted((ws.root.path / second.path).rglob("*.dcm"))[0]
     lost.unlink()
@@ -259,7 +259,7 @@ def test_a_missing_file_overridden_in_a_merge_keeps_its_row(tmp_path: Path) -> N
     assert result.status == "ARCHIVED"
     assert len(files_below(ws, HOME)) == 2
     missing = rows(ws, "SELECT session_id, file_name FROM instance WHERE is_missing = 1")
-    assert missing == [{"session_id": second.id, "file_name": lost.name}]
+    assert missing == [{"session_id": first.session_id, "file_name": lost.name}]
     assert_catalogs(ws, HOME)
 
 

@@ -45,14 +45,15 @@ def instance(
     )
 
 
-def test_an_instance_without_file_goes_nowhere() -> None:
-    """A row whose file is lost has nothing that could be placed; it is still counted among the instances."""
-    ours = scan(1, "1")
+def test_a_row_without_file_goes_along() -> None:
+    """A row whose file is lost has nothing that could be linked, but it keeps its scan and name in the target."""
+    ours, theirs = scan(1, "1"), scan(7, "1")
     lost = instance(1, "9.1", of=ours, is_missing=True)
 
-    plan = plan_merge(scans=[ours], instances=[lost])
+    plan = plan_merge(scans=[ours], instances=[], lost=[lost], archived_scans=[theirs], taken_names={"1": [NAME]})
 
     assert (plan.placements, plan.identical, plan.differing) == ((), (), ())
+    assert [(row.scan, row.name) for row in plan.lost] == [("1", collision_name(NAME, DIGESTS["a"]))]
     assert plan.instances == (lost,)
 
 
