@@ -8,29 +8,27 @@ second name of a file that has its first).
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import structlog
 
 from archive import failpoints, journal
-from archive.model import Session, SessionStatus
+from archive.model import SessionStatus
 from archive.rebuild import RebuildReport, needs_rebuild, rebuild
 from archive.rules.states import WORKING
 from archive.store import files, listing, manifest
-from archive.store.catalogue import intake, recovering, sessions
+from archive.store.catalogue import intake, recovering
 from archive.store.catalogue import journal as journal_rows
 from archive.store.catalogue.connection import Transaction
 from archive.upkeep import leftovers
-from archive.upkeep.adoption import adopt
-from archive.upkeep.comparison import Comparison, compare, is_whole
 from archive.upkeep.leftovers import close_dead_associations, release_abandoned
+from archive.upkeep.settling import Notes, settle_receiving, settle_touched
 from archive.workspace import Workspace
 
 __all__ = ["RecoveryReport", "close_dead_associations", "last_report", "recover", "release_abandoned"]
 
 log = structlog.get_logger("prearc.recovery")
-_WHO: Final = "recovery"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,28 +57,6 @@ class RecoveryReport:
         return {**asdict(self), "is_clean": self.is_clean}
 
 
-@dataclass(slots=True)
-class _Notes:
-    """The report while it grows, and what the steps tell each other."""
-
-    lines: list[str] = field(default_factory=list)
-    adopted: list[str] = field(default_factory=list)
-    lost_parts: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unlisted: list[str] = field(default_factory=list)
-    resumed: list[str] = field(default_factory=list)
-    alarms: list[str] = field(default_factory=list)
-    journalled: list[int] = field(default_factory=list)
-
-    def alarm(self, text: str) -> None:
-        self.alarms.append(text)
-        log.error("recovery_alarm", what=text)
-
-    def report(self) -> RecoveryReport:
-        parts = {name: tuple(dict.fromkeys(getattr(self, name))) for name in RecoveryReport.__dataclass_fields__}
-        return RecoveryReport(**parts)
-
-
 def recover(ws: Workspace, *, rebuilt: RebuildReport | None = None) -> RecoveryReport:
     """Put everything right that a crash can have left, before listening; the caller holds the ``node`` lock.
 
@@ -94,17 +70,22 @@ def recover(ws: Workspace, *, rebuilt: RebuildReport | None = None) -> RecoveryR
     StoreError, OSError
         The disk or the catalogue failed: nothing may be received. Another run takes up where this one ended.
     """
-    notes = _Notes()
+    notes = Notes()
     _note_rebuild(notes, rebuilt)
     for name, step in _STEPS:
         failpoints.hit(name)
         step(ws, notes)
-    report = notes.report()
+    report = _report(notes)
     failpoints.hit("R_REPORT")
     with ws.catalogue.write() as tx:
         recovering.store_report(tx, report.to_json())
     log.info("recovered", clean=report.is_clean, adopted=len(report.adopted), missing=len(report.missing))
     return report
+
+
+def _report(notes: Notes) -> RecoveryReport:
+    parts = {name: tuple(dict.fromkeys(getattr(notes, name))) for name in RecoveryReport.__dataclass_fields__}
+    return RecoveryReport(**parts)
 
 
 def last_report(ws: Workspace) -> dict[str, Any] | None:
@@ -113,7 +94,7 @@ def last_report(ws: Workspace) -> dict[str, Any] | None:
         return recovering.last_report(connection)
 
 
-def _note_rebuild(notes: _Notes, rebuilt: RebuildReport | None) -> None:
+def _note_rebuild(notes: Notes, rebuilt: RebuildReport | None) -> None:
     if rebuilt is None:
         return
     notes.lines += rebuilt.lines
@@ -125,7 +106,7 @@ def _note_rebuild(notes: _Notes, rebuilt: RebuildReport | None) -> None:
         notes.alarm(f"{path} is not what its manifest says")
 
 
-def _catalogue(ws: Workspace, notes: _Notes) -> None:
+def _catalogue(ws: Workspace, notes: Notes) -> None:
     reason = needs_rebuild(ws.root, ws.catalogue)
     if reason:
         recovering.forget_connections(ws.catalogue)
@@ -140,14 +121,14 @@ def _catalogue(ws: Workspace, notes: _Notes) -> None:
         _note_rebuild(notes, rebuilt)
 
 
-def _associations(ws: Workspace, notes: _Notes) -> None:
+def _associations(ws: Workspace, notes: Notes) -> None:
     notes.lines += close_dead_associations(ws)
     leftovers.remove_dead_locks(ws)
     with ws.catalogue.write() as tx:
         intake.restart_clocks(tx)
 
 
-def _spool(ws: Workspace, notes: _Notes) -> None:
+def _spool(ws: Workspace, notes: Notes) -> None:
     parts = leftovers.dead_parts(ws)
     leftovers.clear_parts(ws, parts)
     notes.lines += [f"{path} was filed under its other name" for path in parts.filed]
@@ -159,88 +140,19 @@ def _spool(ws: Workspace, notes: _Notes) -> None:
     notes.lines += [f"{path} was never finished: removed" for path in temporaries]
 
 
-def _builds(ws: Workspace, notes: _Notes) -> None:
+def _builds(ws: Workspace, notes: Notes) -> None:
     """Sessions whose build died are received into again, so that their files can be adopted below."""
     notes.lines += release_abandoned(ws, SessionStatus.BUILDING)
 
 
-def _receiving(ws: Workspace, notes: _Notes) -> None:
+def _receiving(ws: Workspace, notes: Notes) -> None:
     with ws.catalogue.read() as connection:
         ids = recovering.session_ids(connection, SessionStatus.RECEIVING)
     for session_id in ids:
-        with ws.catalogue.read() as connection:
-            session = sessions.get(connection, session_id)
-        comparison = compare(ws, session)
-        if comparison is None:
-            notes.lines.append(f"session {session_id} is being received into: left alone")
-            continue
-        _settle_rows(ws, session, comparison, notes)
-        if comparison.unlisted:
-            _adopt(ws, session, comparison.unlisted, notes)
-        _clear_bare(ws, session, comparison, notes)
+        settle_receiving(ws, session_id, notes)
 
 
-def _settle_rows(ws: Workspace, session: Session, comparison: Comparison, notes: _Notes) -> None:
-    """Mark what is gone and what is back; take away what was never finished."""
-    leftovers.remove_temporaries(ws, comparison.temporaries)
-    back = [row for row in comparison.found if is_whole(ws, row)]
-    newly = [row for row in comparison.missing if not row.is_missing]
-    leftovers.mark_missing(ws, session, gone=newly, back=back)
-    notes.lines += [f"session {session.id}: {row.path} is there again" for row in back]
-    for row in comparison.missing:
-        notes.missing.append(row.path)
-        log.error("file_missing", session=session.id, instance=row.id)
-    for row in comparison.found:
-        if row not in back:
-            notes.alarm(f"session {session.id}: {row.path} was missing, and what is there now are other bytes")
-    for row, size in comparison.resized:
-        notes.alarm(f"session {session.id}: {row.path} has {size} bytes, the catalogue says {row.size_bytes}")
-
-
-def _adopt(ws: Workspace, session: Session, paths: tuple[str, ...], notes: _Notes) -> None:
-    result = adopt(ws, session, paths, source=_WHO)
-    notes.adopted += result.adopted
-    notes.lines += [f"session {session.id}: {path} had no row: adopted" for path in result.adopted]
-    for path, why in result.declined:
-        notes.unlisted.append(path)
-        notes.lines.append(f"session {session.id}: {path} has no row and stays where it is: {why}")
-
-
-def _clear_bare(ws: Workspace, session: Session, comparison: Comparison, notes: _Notes) -> None:
-    """Scans that never got an instance, and sessions that never did."""
-    with ws.catalogue.read() as connection:
-        bare = recovering.empty_scans(connection, session.id)
-        current = sessions.get(connection, session.id)
-    if not current.instance_count:
-        if not comparison.unlisted and leftovers.abandon_empty(ws, session):
-            notes.lines.append(f"session {session.id} never got an instance: closed")
-        return
-    folders = [f"{session.path}/SCANS/{scan}" for _, scan in bare]
-    folders = [folder for folder in folders if not any(path.startswith(f"{folder}/") for path in comparison.unlisted)]
-    if bare:
-        with ws.catalogue.write() as tx:
-            sessions.recount(tx, session.id)
-            for folder in folders:
-                listing.remove_if_empty(ws.root.fd, folder)
-        notes.lines.append(f"session {session.id}: {len(bare)} scans never got an instance: removed")
-    _clear_scan_folders(ws, session, notes)
-
-
-def _clear_scan_folders(ws: Workspace, session: Session, notes: _Notes) -> None:
-    """Scan folders that were made for a row that was never committed; the write lock keeps receivers out."""
-    names = listing.subfolders(ws.root.fd, f"{session.path}/SCANS")
-    if len(names) == session.scan_count:
-        return
-    with ws.catalogue.write() as tx:
-        for name in names:
-            folder = f"{session.path}/SCANS/{name}"
-            if recovering.scan_in_folder(tx.connection, session.id, name) is None and listing.remove_if_empty(
-                ws.root.fd, folder
-            ):
-                notes.lines.append(f"{folder} was made for nothing: removed")
-
-
-def _folders(ws: Workspace, notes: _Notes) -> None:
+def _folders(ws: Workspace, notes: Notes) -> None:
     """Session folders of the prearchive that no row knows: the crash came before the commit."""
     with ws.catalogue.read() as connection:
         known = recovering.session_paths(connection)
@@ -268,7 +180,7 @@ def _is_planned(tx: Transaction, folder: str) -> bool:
     return False
 
 
-def _journal(ws: Workspace, notes: _Notes) -> None:
+def _journal(ws: Workspace, notes: Notes) -> None:
     with ws.catalogue.read() as connection:
         touched = {
             number
@@ -281,7 +193,7 @@ def _journal(ws: Workspace, notes: _Notes) -> None:
     notes.journalled = sorted(touched)
 
 
-def _working(ws: Workspace, notes: _Notes) -> None:
+def _working(ws: Workspace, notes: Notes) -> None:
     lines = release_abandoned(ws, *sorted(WORKING))
     notes.lines += lines
     for line in lines:
@@ -289,20 +201,13 @@ def _working(ws: Workspace, notes: _Notes) -> None:
             notes.alarm(line)
 
 
-def _touched(ws: Workspace, notes: _Notes) -> None:
+def _touched(ws: Workspace, notes: Notes) -> None:
     """Whatever the journal touched: its rows against its files, once more."""
     for session_id in notes.journalled:
-        if ws.root.locks.is_held(f"session-{session_id}"):
-            continue
-        with ws.catalogue.read() as connection:
-            session = sessions.get(connection, session_id)
-        comparison = compare(ws, session)
-        if comparison is not None:
-            _settle_rows(ws, session, comparison, notes)
-            notes.unlisted += comparison.unlisted
+        settle_touched(ws, session_id, notes)
 
 
-def _probe(ws: Workspace, notes: _Notes) -> None:
+def _probe(ws: Workspace, notes: Notes) -> None:
     """Write, sync, read and remove a file in every store."""
     for folder in leftovers.PROBED:
         token = uuid.uuid4().bytes
@@ -320,7 +225,7 @@ def _probe(ws: Workspace, notes: _Notes) -> None:
             notes.alarm(f"{folder}/ cannot be written: {error.strerror}")
 
 
-_STEPS: Final[tuple[tuple[str, Callable[[Workspace, _Notes], None]], ...]] = (
+_STEPS: Final[tuple[tuple[str, Callable[[Workspace, Notes], None]], ...]] = (
     ("R_CATALOGUE", _catalogue),
     ("R_ASSOCIATIONS", _associations),
     ("R_SPOOL", _spool),

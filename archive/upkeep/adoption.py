@@ -145,7 +145,8 @@ def _adopt_rows(tx: Transaction, session: Session, examined: list[Examined], sou
 def _adopt_row(tx: Transaction, session: Session, each: Examined, association_id: int, source: str) -> str:
     """Insert row, receipt and event of one file; why not, or ``""``."""
     uid, digest = each.header.sop_instance_uid, each.file.dataset_sha256
-    if sessions.get(tx.connection, session.id).status is not session.status:
+    now = sessions.get(tx.connection, session.id)
+    if (now.status, now.path) != (session.status, session.path):
         return "the session changed meanwhile"
     known = intake.same_instance(tx.connection, session.id, uid, digest)
     if known is not None and not known["is_missing"]:

@@ -10,6 +10,7 @@ from archive.model import Session, SessionStatus
 from archive.rules.states import WORKING, SessionEvent
 from archive.store import files, listing
 from archive.store.catalogue import events, instances, intake, journal, recovering, sessions
+from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.recovering import FileRow
 from archive.store.manifest import NAME as MANIFEST
 from archive.store.parts import PART_SUFFIX
@@ -18,6 +19,8 @@ from archive.workspace import Workspace
 LOST_AND_FOUND: Final = "spool/lost+found"
 PROBED: Final = ("spool", "prearchive", "archive", "trash", "quarantine", "backup")
 _PROCESS: Final = "process-"
+_MOVING: Final = frozenset({SessionStatus.ARCHIVING, SessionStatus.MOVING, SessionStatus.DELETING})
+"""Statuses in which a session's files are about to be somewhere else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +164,7 @@ def _release(ws: Workspace, session_id: int) -> str:
 def abandon_empty(ws: Workspace, session: Session) -> bool:
     """Close a session that never got an instance: DELETED, and its folder goes. False when it has files."""
     with ws.catalogue.write() as tx:
-        if sessions.get(tx.connection, session.id).instance_count:
+        if sessions.get(tx.connection, session.id).instance_count or not is_unmoved(tx, session):
             return False
         manifest_path = f"{session.path}/{MANIFEST}"
         if any(path != manifest_path for path, _ in files.walk(ws.root.fd, session.path)):
@@ -192,13 +195,25 @@ def remove_bare_folder(ws: Workspace, path: str) -> bool:
     return True
 
 
-def mark_missing(ws: Workspace, session: Session, *, gone: list[FileRow], back: list[FileRow]) -> None:
-    """Say of rows that their file is gone or there again, with event and log line; never remove one."""
+def is_unmoved(tx: Transaction, session: Session) -> bool:
+    """Whether the session is still where it was when `session` was read, and nobody is about to move it."""
+    now = sessions.get(tx.connection, session.id)
+    return now.path == session.path and now.status not in _MOVING
+
+
+def mark_missing(ws: Workspace, session: Session, *, gone: list[FileRow], back: list[FileRow]) -> bool:
+    """Say of rows that their file is gone or there again, with event and log line; never remove one.
+
+    False, and nothing is said, when the session is no longer where its files were sought.
+    """
     if not (gone or back):
-        return
+        return True
     with ws.catalogue.write() as tx:
+        if not is_unmoved(tx, session):
+            return False
         for row, is_missing in [(row, True) for row in gone] + [(row, False) for row in back]:
             instances.set_missing(tx, row.id, is_missing=is_missing)
             kind, text = ("INSTANCE_MISSING", "is missing") if is_missing else ("INSTANCE_FOUND", "is there again")
             events.append(tx, kind, session.id, {"instance": row.id, "path": row.path})
             sessions.add_log(tx, session.id, f"{row.path} {text}.")
+    return True

@@ -14,7 +14,8 @@ from archive.errors import RootError, StoreError
 from archive.model import Outcome, SessionStatus
 from archive.rebuild import ensure_catalogue
 from archive.recovery import RecoveryReport, close_dead_associations, last_report, recover, release_abandoned
-from archive.store.catalogue import events, intake, sessions
+from archive.store.catalogue import events, intake, recovering, sessions
+from archive.upkeep import leftovers
 from archive.upkeep.leftovers import LOST_AND_FOUND
 from archive.workspace import Workspace
 from scp import synthetic
@@ -435,6 +436,45 @@ def test_a_session_that_somebody_works_on_is_not_released(ws: Workspace) -> None
 
     assert len(release_abandoned(ws)) == 1
     assert release_abandoned(ws) == []
+
+
+def test_a_session_that_somebody_works_on_is_left_alone(ws: Workspace) -> None:
+    """An administrator's command works beside a starting node: what it moves just now is not called missing."""
+    first, _ = stored(ws, study())
+    change(ws, "DELETE FROM instance WHERE file_name = ?", first.name)
+    folder = first.parents[3]
+    with ws.root.locks.sessions(1, holder="deleting, pid 1"):
+        folder.rename(folder.with_name("moving"))
+        report = recover(ws)
+        folder.with_name("moving").rename(folder)
+
+    assert any("session 1" in line and "left alone" in line for line in report.lines)
+    assert (report.missing, report.adopted) == ((), ())
+    assert rows(ws, "SELECT sum(is_missing) AS n FROM instance") == [{"n": 0}]
+    assert "INSTANCE_MISSING" not in event_kinds(ws, 1)
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        "UPDATE session SET path = 'trash/1/P1', status = 'DELETED'",
+        "UPDATE session SET status = 'DELETING'",
+        "UPDATE session SET status = 'MOVING'",
+    ],
+)
+def test_what_was_seen_before_a_session_moved_marks_nothing(ws: Workspace, since: str) -> None:
+    """Marking looks once more, in its own transaction: files sought where the session no longer is are not missing."""
+    first, _ = stored(ws, study())
+    first.unlink()
+    with ws.catalogue.read() as connection:
+        session = sessions.get(connection, 1)
+        seen = list(recovering.file_rows(connection, 1).values())
+    change(ws, since)
+
+    assert not leftovers.mark_missing(ws, session, gone=seen, back=[])
+
+    assert rows(ws, "SELECT sum(is_missing) AS n FROM instance") == [{"n": 0}]
+    assert "INSTANCE_MISSING" not in event_kinds(ws, 1)
 
 
 def test_a_build_that_died_has_its_files_adopted_too(ws: Workspace) -> None:
