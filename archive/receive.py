@@ -11,9 +11,10 @@ import structlog
 from archive import failpoints
 from archive.clock import Clock
 from archive.config import ReceiverSettings, Settings
-from archive.errors import Busy, HeaderError, LimitExceeded, StoreError
+from archive.errors import Busy, HeaderError, InDoubt, LimitExceeded, StoreError
 from archive.intake.admission import Admission
 from archive.intake.committer import Committer, Pending
+from archive.intake.endings import Endings
 from archive.intake.filing import Filer, Filing, Places, study_of
 from archive.intake.quarantine import Quarantine
 from archive.model import (
@@ -32,6 +33,7 @@ from archive.rules.policy import Policy
 from archive.rules.routing import RouteInput
 from archive.store.catalogue import intake, receipts
 from archive.store.catalogue.connection import Catalogue, Transaction
+from archive.store.catalogue.endings import Ending
 from archive.store.catalogue.intake import AssociationFacts, Claim
 from archive.store.parts import Part
 from archive.store.root import Root
@@ -68,10 +70,12 @@ class Intake:
         self._admission = Admission(root, settings.node, clock)
         self.committer = Committer(root.fd, catalogue, batch=settings.limits.commit_batch)
         self.filer = Filer(root, catalogue, self.committer, template=policy.template, clock=clock)
+        self.endings = Endings(catalogue)
         self.quarantine = Quarantine(root, limit_bytes=settings.limits.quarantine_bytes, clock=clock)
 
     def admission(self) -> str | None:
         """Why no association can be taken now (low water, a failing store); None when all is well."""
+        self.endings.settle()
         return self._admission.reason()
 
     def degrade(self, error: StoreError) -> None:
@@ -100,6 +104,7 @@ class Intake:
 
     def close(self) -> None:
         """Nothing is queued once every association is closed; let the process's lock go."""
+        self.endings.close()
         self._alive.release()
 
 
@@ -177,9 +182,10 @@ class AssociationIntake:
             )
 
         try:
-            self._is_known = True
             self._intake.committer.submit(Pending(record))
+            self._is_known = True
         except StoreError as error:
+            self._is_known |= isinstance(error, InDoubt)
             log.error("refusal_not_traced", association=self._facts.id, refusal=refusal, error=error.message)
         if part is not None:
             self._forget(part)
@@ -209,13 +215,8 @@ class AssociationIntake:
         self._is_closed = True
         for part in list(self._parts):
             self._forget(part)
-        if not (self._places or self._is_known):
-            return
-        try:
-            with self._intake.catalogue.write() as tx:
-                intake.close_association(tx, self._facts.id)
-        except StoreError as error:
-            log.error("association_not_closed", association=self._facts.id, error=error.message)
+        if self._places or self._is_known:
+            self._intake.endings.add(Ending(association_id=self._facts.id))
 
     def _understand(self, request: StoreRequest, part: Part) -> InstanceHeader | tuple[Refusal, str]:
         """P2: the bounded header, and whether it is what the request announced."""
@@ -262,6 +263,7 @@ class AssociationIntake:
         try:
             receipt = self._intake.filer.file(part, filing, self._places)
         except StoreError as error:
+            self._is_known |= isinstance(error, InDoubt)
             self._intake.degrade(error)
             return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
         failpoints.hit("P8")

@@ -64,11 +64,10 @@ class Filer:
             Nothing may be acknowledged. After `InDoubt` the file stays where it is: its row may come to light.
         """
         for attempt in range(_ATTEMPTS):
-            place = self._place(filing, places, make_folder=attempt > 0)
+            place = self._place(filing, places, is_again=attempt > 0)
             receipt = self._file_at(place, part, filing)
             if receipt is not None:
                 return receipt
-            places.pop(_place_key(filing), None)
         raise StoreError("The session kept changing while an instance was filed.", hint="prearc status")
 
     def _file_at(self, place: Place, part: Part, filing: Filing) -> Receipt | None:
@@ -98,16 +97,17 @@ class Filer:
             self._take_back(place, linked)
         return filed
 
-    def _place(self, filing: Filing, places: Places, *, make_folder: bool) -> Place:
+    def _place(self, filing: Filing, places: Places, *, is_again: bool) -> Place:
+        """P4. What is in `places` stays there until it is replaced: the association holds a session then."""
         key = _place_key(filing)
         place = places.get(key)
-        if place is not None:
+        if place is not None and not is_again:
             return place
         try:
             failpoints.hit("P4")
             with self._catalogue.write() as tx:
                 place = intake.allocate(tx, filing.claim, filing.header, filing.association)
-                if place.is_new_session or place.is_new_scan or make_folder:
+                if place.is_new_session or place.is_new_scan or is_again:
                     files.make_folder(self._root.fd, scan_files_path(place.session_path, place.scan))
                 if place.is_new_session:
                     manifest.write(self._root.fd, tx.connection, place.session_id)

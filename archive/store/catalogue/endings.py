@@ -1,0 +1,43 @@
+"""The end of an association: it holds no session any more, and what it was refused is counted."""
+
+from dataclasses import dataclass
+
+from archive.model import Outcome
+from archive.store.catalogue import intake, receipts
+from archive.store.catalogue.connection import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Untold:
+    """Refusals for want of resources that got no receipt of their own: how many, and the last one's UID and status."""
+
+    count: int
+    sop_instance_uid: str
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """An association that is over."""
+
+    association_id: int
+    untold: Untold | None = None
+
+
+def write(tx: Transaction, ending: Ending) -> None:
+    """Close the association; a second time changes nothing."""
+    sql = "SELECT is_open FROM association WHERE id = ?"
+    row = tx.execute(sql, (ending.association_id,)).fetchone()
+    if row is None or not row[0]:
+        return
+    if (more := ending.untold) is not None:
+        receipts.insert(
+            tx,
+            association_id=ending.association_id,
+            sop_instance_uid=more.sop_instance_uid,
+            outcome=Outcome.REFUSED,
+            status=more.status,
+            message=f"{more.reason} ({more.count} more of this association, of which this is the last)",
+        )
+    intake.close_association(tx, ending.association_id)
