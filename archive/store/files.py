@@ -205,7 +205,15 @@ def walk(root_fd: int, relative: str) -> Iterator[tuple[str, os.stat_result]]:
                     name = f"{folder}/{entry.name}"
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(name)
-                    else:
-                        yield name, entry.stat(follow_symlinks=False)
+                    elif (status := _entry_status(entry)) is not None:
+                        yield name, status
         except (FileNotFoundError, NotADirectoryError):
             continue
+
+
+def _entry_status(entry: "os.DirEntry[str]") -> os.stat_result | None:
+    """lstat of an entry; None when it was renamed or removed since it was listed."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None

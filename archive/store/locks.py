@@ -25,13 +25,28 @@ class FileLock:
         self._path = path
         self._fd: int | None = None
 
+    def acquire_shared(self) -> bool:
+        """Take the lock together with others that share it; False when one holder has it alone."""
+        return self._acquire(fcntl.LOCK_SH, wait_seconds=0.0)
+
     def acquire(self, *, wait_seconds: float = 0.0, holder: str = "") -> bool:
-        """Take the lock; False when another holder keeps it for longer than `wait_seconds`."""
+        """Take the lock alone; False when another holder keeps it for longer than `wait_seconds`."""
+        if not self._acquire(fcntl.LOCK_EX, wait_seconds=wait_seconds):
+            return False
+        if holder and self._fd is not None:
+            try:
+                os.truncate(self._fd, 0)
+                os.pwrite(self._fd, holder.encode(), 0)
+            except OSError:
+                pass  # for messages only; the lock itself is held
+        return True
+
+    def _acquire(self, mode: int, *, wait_seconds: float) -> bool:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         deadline = time.monotonic() + wait_seconds
         while True:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, mode | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
                     os.close(fd)
@@ -42,9 +57,6 @@ class FileLock:
                 time.sleep(_POLL_SECONDS)
             else:
                 break
-        if holder:
-            os.truncate(fd, 0)
-            os.pwrite(fd, holder.encode(), 0)
         self._fd = fd
         return True
 

@@ -21,7 +21,7 @@ from tests.story import (
     send,
     visit,
 )
-from tests.workbench import tree
+from tests.workbench import change, tree
 
 
 def test_a_new_session_is_archived_in_xnats_layout(tmp_path: Path) -> None:
@@ -187,3 +187,17 @@ def test_a_late_instance_of_a_relabelled_session_follows_it(tmp_path: Path) -> N
 
     assert {receipt.session_id for receipt in late} == {session.id}
     assert sessions.resolve(ws, str(session.id)).status is SessionStatus.RECEIVING
+
+
+def test_a_study_uid_is_never_taken_apart(tmp_path: Path) -> None:
+    """A hostile UID with a blank in it is one UID: it does not pass for a part of what is archived."""
+    ws = labelled_workspace(tmp_path)
+    archive_session(ws, ready(ws, visit(STUDY_1)).id)
+    second = ready(ws, visit(STUDY_2))
+    hostile = f"{STUDY_1} {STUDY_1}"
+    change(ws, "UPDATE session_study SET study_instance_uid = ? WHERE session_id = ?", hostile, second.id)
+
+    result = archive_session(ws, second.id, mode=MergeMode.APPEND)
+
+    assert result.status == "CONFLICT"
+    assert FindingKind.STUDY_UID_DIFFERS in kinds(result)

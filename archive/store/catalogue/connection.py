@@ -19,8 +19,9 @@ from typing import Final
 from sqlite_utils import Database
 
 from archive.clock import Clock, iso
-from archive.errors import InDoubt, OutOfSpace, RootError, StoreError
+from archive.errors import Busy, InDoubt, OutOfSpace, RootError, StoreError
 from archive.store import files
+from archive.store.locks import FileLock
 from archive.store.schema import migrations
 
 _PRAGMAS: Final = (
@@ -31,6 +32,9 @@ _PRAGMAS: Final = (
     "PRAGMA temp_store = MEMORY",
 )
 
+
+IN_USE_LOCK: Final = "catalogue-open"
+"""Lock file that every open catalogue shares and a rebuild takes alone."""
 
 Connection = sqlite3.Connection
 """What a reader gets; named here so that no other room imports sqlite3."""
@@ -59,12 +63,19 @@ class _Handle:
 
     def __init__(self, path: Path, lock_path: Path) -> None:
         self.lock_fd = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
-        connection = sqlite3.connect(str(path), check_same_thread=False, timeout=10.0)
-        connection.row_factory = sqlite3.Row
-        self.database = Database(connection, execute_plugins=False)
-        with self.write_lock():
-            for pragma in _PRAGMAS:
-                connection.execute(pragma)
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = sqlite3.connect(str(path), check_same_thread=False, timeout=10.0)
+            connection.row_factory = sqlite3.Row
+            self.database = Database(connection, execute_plugins=False)
+            with self.write_lock():
+                for pragma in _PRAGMAS:
+                    connection.execute(pragma)
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            os.close(self.lock_fd)
+            raise
 
     @contextmanager
     def write_lock(self) -> Iterator[None]:
@@ -90,6 +101,10 @@ class Catalogue:
         self._idle: list[_Handle] = []
         self._guard = threading.Lock()
         self._closed = False
+        # Held for life: whoever replaces the file (a rebuild) must be the only one who has it open.
+        self._in_use = FileLock(lock_path.parent / IN_USE_LOCK)
+        if not self._in_use.acquire_shared():
+            raise Busy("The catalogue is being rebuilt by another process.", hint="prearc status")
 
     def migrate(self) -> None:
         """Create or update the tables.
@@ -181,6 +196,7 @@ class Catalogue:
             handles, self._idle = self._idle, []
         for handle in handles:
             handle.close()
+        self._in_use.release()
 
     def _take(self) -> _Handle:
         with self._guard:

@@ -31,7 +31,7 @@ def session(row: sqlite3.Row) -> Session:
         timestamp=row["timestamp"],
         folder=row["folder"],
         path=row["path"],
-        study_instance_uids=tuple(sorted((row["studies"] or "").split(" "))) if row["studies"] else (),
+        study_instance_uids=tuple(sorted(filter(None, json.loads(row["studies"])))),
         scan_count=row["scan_count"],
         instance_count=row["instance_count"],
         size_bytes=row["size_bytes"],

@@ -12,7 +12,7 @@ from archive.store.catalogue.connection import Transaction
 
 SELECT: Final = """
     SELECT s.*,
-        (SELECT group_concat(study_instance_uid, ' ') FROM session_study WHERE session_id = s.id) AS studies,
+        (SELECT json_group_array(study_instance_uid) FROM session_study WHERE session_id = s.id) AS studies,
         (SELECT replace(group_concat(DISTINCT kind), ',', ' ') FROM finding WHERE session_id = s.id) AS kinds
     FROM session s"""
 

@@ -1,0 +1,90 @@
+"""Locks, folders and connections when the disk does not play along."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from archive.clock import Clock
+from archive.errors import Busy, StoreError
+from archive.store import files
+from archive.store.catalogue.connection import IN_USE_LOCK, Catalogue
+from archive.store.locks import FileLock, Locks
+from tests.workbench import make_workspace
+
+
+def test_a_lock_whose_holder_cannot_be_written_is_held_and_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text is for messages: a full disk must not make a lock that nobody can release."""
+
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = FileLock(tmp_path / "session-1")
+
+    assert lock.acquire(holder="pid 1")
+    assert Locks(tmp_path).is_held("session-1")
+    lock.release()
+    assert not Locks(tmp_path).is_held("session-1")
+
+
+def test_sessions_are_locked_all_or_none(tmp_path: Path) -> None:
+    """When the second is busy, the first is let go."""
+    locks = Locks(tmp_path)
+    other = locks.named("session-2")
+    other.acquire()
+
+    with pytest.raises(Busy), locks.sessions(2, 1):
+        pass
+
+    assert not locks.is_held("session-1")
+
+
+def test_a_catalogue_that_cannot_be_opened_leaves_no_descriptor(tmp_path: Path) -> None:
+    """A failing disk must not turn into too many open files."""
+    (tmp_path / "catalogue").mkdir()
+    catalogue = Catalogue(tmp_path / "catalogue", lock_path=tmp_path / "lock", actor="test", clock=Clock())
+    before = len(os.listdir("/proc/self/fd"))
+
+    for _ in range(5):
+        with pytest.raises(StoreError), catalogue.read():
+            pass
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_open_catalogue_cannot_be_replaced(tmp_path: Path) -> None:
+    """A rebuild takes the lock alone that every open catalogue shares; and none opens meanwhile."""
+    ws = make_workspace(tmp_path)
+    rebuilding = FileLock(ws.root.path / "locks" / IN_USE_LOCK)
+
+    assert not rebuilding.acquire()
+    ws.catalogue.close()
+    assert rebuilding.acquire()
+    with pytest.raises(Busy):
+        Catalogue(ws.root.catalogue_path, lock_path=ws.root.path / "locks/catalogue", actor="t", clock=Clock())
+    rebuilding.release()
+
+
+def test_a_walk_goes_on_past_a_file_that_vanishes(tmp_path: Path) -> None:
+    """One file that is renamed meanwhile hides no other."""
+    for number in range(5):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "file").write_bytes(b"x")
+    folder = tmp_path / "all"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"file-{number}").write_bytes(b"x")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    found = files.walk(fd, "all")
+
+    first, _ = next(found)
+    gone = next(name for name in sorted(os.listdir(folder)) if f"all/{name}" != first)
+    (folder / gone).unlink()
+    rest = [name for name, _ in found]
+    os.close(fd)
+
+    assert len({first, *rest}) == 19
