@@ -3,6 +3,7 @@ others left behind. It keeps nothing in memory that another process would need."
 
 import threading
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -17,6 +18,7 @@ from archive.store.catalogue import intake, sessions
 from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.archiver")
+_PAUSE_SECONDS: Final = 60.0
 
 
 class Daemon:
@@ -79,8 +81,11 @@ class Daemon:
         except Busy as error:
             log.info("session_busy", session=session.id, why=error.message)
         except (ArchiveError, OSError) as error:
-            self._retry_at[session.id] = now + 60.0
+            self._retry_at[session.id] = now + _PAUSE_SECONDS
             log.error("session_failed", session=session.id, error=str(error))
+        except Exception:  # nothing that goes wrong with one session stops the others
+            self._retry_at[session.id] = now + _PAUSE_SECONDS
+            log.exception("session_failed", session=session.id)
 
     def _guarded(self, doing: str, work: Callable[[], object]) -> None:
         try:

@@ -20,6 +20,7 @@ from archive.store import listing, manifest
 from archive.store.catalogue import events, recovering
 from archive.store.catalogue.connection import Catalogue
 from archive.store.root import CATALOGUE_NAME, Root
+from archive.upkeep.printing import printable
 from archive.upkeep.rebuild_session import Rebuilder
 
 log = structlog.get_logger("prearc.rebuild")
@@ -139,11 +140,11 @@ def rebuild(
         set_aside=set_aside,
         sessions=tally.sessions,
         instances=tally.instances,
-        lines=tuple(tally.lines),
-        adopted=tuple(tally.adopted),
-        missing=tuple(tally.missing),
-        unlisted=tuple(tally.unlisted),
-        damaged=tuple(tally.damaged),
+        lines=tuple(map(printable, tally.lines)),
+        adopted=tuple(map(printable, tally.adopted)),
+        missing=tuple(map(printable, tally.missing)),
+        unlisted=tuple(map(printable, tally.unlisted)),
+        damaged=tuple(map(printable, tally.damaged)),
     )
 
 

@@ -7,13 +7,14 @@ association is filing into, is skipped and named, so that a living node gives no
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from archive.store import files, listing, manifest
 from archive.store.catalogue import events, journal, recovering
 from archive.upkeep import leftovers
 from archive.upkeep.discrepancies import REPAIR, Discrepancy, DiscrepancyKind, SessionState, look
+from archive.upkeep.printing import printable
 from archive.upkeep.repair import Repair
 from archive.workspace import Workspace
 
@@ -71,8 +72,15 @@ def reconcile(ws: Workspace, *, repair: bool = False) -> Reconciliation:
         hint = "copy the root as evidence, then prearc doctor --rebuild (begins a new chain)"
         found.append(Discrepancy(kind=DiscrepancyKind.EVENT_CHAIN_BROKEN, message=text, hint=hint))
     return Reconciliation(
-        discrepancies=tuple(found), skipped=tuple(skipped), sessions=len(ids), instances=instance_count
+        discrepancies=tuple(map(_printable, found)),
+        skipped=tuple(map(printable, skipped)),
+        sessions=len(ids),
+        instances=instance_count,
     )
+
+
+def _printable(each: Discrepancy) -> Discrepancy:
+    return replace(each, path=printable(each.path), message=printable(each.message))
 
 
 def _as_it_is(state: SessionState) -> Sequence[Discrepancy]:

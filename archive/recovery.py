@@ -23,6 +23,7 @@ from archive.store.catalogue import journal as journal_rows
 from archive.store.catalogue.connection import Transaction
 from archive.upkeep import leftovers
 from archive.upkeep.leftovers import close_dead_associations, release_abandoned
+from archive.upkeep.printing import printable
 from archive.upkeep.settling import Notes, settle_receiving, settle_touched
 from archive.workspace import Workspace
 
@@ -84,8 +85,8 @@ def recover(ws: Workspace, *, rebuilt: RebuildReport | None = None) -> RecoveryR
 
 
 def _report(notes: Notes) -> RecoveryReport:
-    parts = {name: tuple(dict.fromkeys(getattr(notes, name))) for name in RecoveryReport.__dataclass_fields__}
-    return RecoveryReport(**parts)
+    names = RecoveryReport.__dataclass_fields__
+    return RecoveryReport(**{name: tuple(dict.fromkeys(map(printable, getattr(notes, name)))) for name in names})
 
 
 def last_report(ws: Workspace) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from archive.store.catalogue import events, findings, intake, receipts, recoveri
 from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.intake import AssociationFacts, NewInstance, Place
 from archive.store.catalogue.recovering import InstanceFacts
+from archive.upkeep.printing import is_utf8
 from archive.workspace import Workspace
 
 BATCH: Final = 512  # instances adopted in one transaction: nobody waits for an answer, so fewer syncs are better
@@ -56,6 +57,8 @@ def examine(root_fd: int, session_path: str, path: str, policy: Policy) -> Exami
     parts = path.removeprefix(f"{session_path}/").split("/")
     if len(parts) != 4 or parts[0] != "SCANS" or parts[2] != "DICOM":
         return "it is not in the DICOM folder of a scan"
+    if not is_utf8(path):
+        return "its name is not UTF-8"
     try:
         fd = files.open_file(root_fd, path)
     except OSError as error:

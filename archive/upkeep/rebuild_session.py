@@ -19,6 +19,7 @@ from archive.store.catalogue.recovering import InstanceFacts
 from archive.store.manifest_reader import ManifestContent, ManifestError
 from archive.store.root import Root
 from archive.upkeep.adoption import Examined, examine, facts_of, place_in_scan
+from archive.upkeep.printing import is_utf8
 
 _STATUS: Final = {
     "prearchive": SessionStatus.RECEIVING,
@@ -54,6 +55,10 @@ class Rebuilder:
 
     def add(self, place: str, folder: str) -> None:
         """Add the session of a folder, or say why there is none."""
+        if not is_utf8(folder):
+            self._tally.unlisted += [path for path, _ in files.walk(self._root.fd, folder)]
+            self._tally.lines.append(f"{folder} is no session: its name is not UTF-8")
+            return
         content = self._manifest(folder)
         on_disk = {path: status for path, status in files.walk(self._root.fd, folder) if not is_own_file(path)}
         listed = self._listed(folder, content)

@@ -18,6 +18,7 @@ from archive.store.catalogue import recovering, sessions
 from archive.upkeep import leftovers
 from archive.upkeep.adoption import adopt
 from archive.upkeep.comparison import Comparison, compare, is_whole
+from archive.upkeep.printing import printable
 from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.recovery")
@@ -39,7 +40,7 @@ class Notes:
 
     def alarm(self, text: str) -> None:
         self.alarms.append(text)
-        log.error("recovery_alarm", what=text)
+        log.error("recovery_alarm", what=printable(text))
 
 
 def settle_receiving(ws: Workspace, session_id: int, notes: Notes) -> None:

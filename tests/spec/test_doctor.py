@@ -117,6 +117,20 @@ def test_what_is_no_instance_is_set_aside_not_deleted(ws: Workspace) -> None:
     assert rows(ws, "SELECT status FROM session") == [{"status": "READY"}]
 
 
+def test_a_stranger_whose_name_is_not_utf8_is_set_aside(ws: Workspace) -> None:
+    """Its bytes and its name are kept; the report shows the bytes of the name that are no text."""
+    first, _ = built(ws, study())
+    stranger = os.fsencode(first.parent) + b"/caf\xe9.txt"
+    with open(stranger, "wb") as file:
+        file.write(b"do not lose me")
+    assert reconcile(ws).discrepancies[0].path.endswith(r"/caf\xe9.txt")
+
+    repaired(ws, Kind.FILE_UNLISTED)
+
+    root = os.fsencode(ws.root.path)
+    assert os.path.exists(root + b"/quarantine/unlisted-20260105/" + os.path.relpath(stranger, root))
+
+
 def test_two_strangers_of_one_name_are_both_kept(ws: Workspace) -> None:
     """Setting aside never replaces what was set aside before."""
     first, _ = built(ws, study())
@@ -390,6 +404,22 @@ def test_what_is_no_session_is_named(ws: Workspace) -> None:
     assert report.unlisted == (relative(ws, stray),)
     assert stray.exists()
     assert len(rows(new, "SELECT id FROM session")) == 1
+
+
+def test_names_that_are_not_utf8_do_not_stop_a_rebuild(ws: Workspace) -> None:
+    """No row can hold such a name: its file stays unlisted, and so does everything in a session folder of that kind."""
+    first, second = built(ws, study())
+    with open(os.fsencode(first.parent) + b"/caf\xe9.dcm", "wb") as file:
+        file.write(first.read_bytes())
+    other = built(ws, study(patient_id="P2"))[0]
+    os.rename(other.parents[3], os.fsencode(other.parents[3]) + b"\xe9")
+
+    report, new = rebuild_of(ws)
+
+    assert len(report.unlisted) == 4  # two instances, one manifest, and the file
+    assert all(r"\xe9" in path for path in report.unlisted)
+    assert second.exists()
+    assert rows(new, "SELECT id, instance_count FROM session") == [{"id": 1, "instance_count": 2}]
 
 
 def test_the_place_tells_the_status(ws: Workspace) -> None:

@@ -1,20 +1,24 @@
 """Recovery at start: what a crash leaves is adopted, finished, undone or named; a second run changes nothing."""
 
 import hashlib
+import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
 
-from archive import failpoints
+from archive import daemon, failpoints
+from archive.daemon import Daemon
 from archive.errors import RootError, StoreError
-from archive.model import Outcome, SessionStatus
+from archive.examination.building import build
+from archive.model import Outcome, Session, SessionStatus
 from archive.rebuild import ensure_catalogue
 from archive.recovery import RecoveryReport, close_dead_associations, last_report, recover, release_abandoned
-from archive.store.catalogue import events, intake, recovering, sessions
+from archive.store.catalogue import events, findings, intake, recovering, sessions
 from archive.upkeep import leftovers
 from archive.upkeep.leftovers import LOST_AND_FOUND
 from archive.workspace import Workspace
@@ -631,6 +635,89 @@ def test_a_catalogue_that_is_no_database_is_rebuilt_before_it_is_opened(tmp_path
     assert rows(ws, "SELECT instance_count FROM session") == [{"instance_count": 2}]
     ws.close()
     assert ensure_catalogue(root, **facts) is None  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_not_utf8_does_not_stop_the_start(ws: Workspace) -> None:
+    """Whoever drops such a file, or folder, into a session has it reported, not the node's start prevented."""
+    first, second = stored(ws, study())
+    forget_row(ws, second)
+    second.rename(os.fsdecode(os.fsencode(second) + b"\xe9"))
+    name = os.fsencode(first.parent) + b"/caf\xe9.txt"
+    folder = os.fsencode(first.parents[5]) + b"/PI/20260101_000000000/S\xe9/SCANS"
+    os.makedirs(folder)
+    for path in (name, folder + b"/x"):
+        with open(path, "wb") as file:
+            file.write(b"x")
+
+    report = recover_twice(ws)
+
+    assert sorted(Path(path).name for path in report.unlisted) == [f"{second.name}\\xe9", r"caf\xe9.txt", "x"]
+    assert any(r"caf\xe9.txt" in line for line in report.lines)
+    assert any("not UTF-8" in line for line in report.lines)
+    assert os.path.exists(name)
+    found = last_report(ws)
+    assert found is not None
+    assert found["unlisted"] == list(report.unlisted)
+
+
+def test_a_session_that_cannot_be_built_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong with one session, the next is built in the same tick; the one is tried again in a minute."""
+    clock = SteppedClock()
+    ws = make_workspace(tmp_path, clock=clock)
+    for patient_id in ("P1", "P2"):
+        stored(ws, study(patient_id=patient_id))
+    tried: list[int] = []
+
+    def fails_for_one(ws: Workspace, session_id: int) -> Session:
+        tried.append(session_id)
+        if session_id == 1:
+            raise ValueError("nobody thought of this")
+        return build(ws, session_id)
+
+    monkeypatch.setattr(daemon, "build", fails_for_one)
+    archiver = Daemon(ws, stop=threading.Event())
+    clock.advance(301)
+    archiver.tick()
+    assert (status_of_session(ws, 1), status_of_session(ws, 2)) == ("RECEIVING", "READY")
+    clock.advance(59)
+    archiver.tick()
+    assert tried == [1, 2]
+    clock.advance(2)
+    archiver.tick()
+    assert tried == [1, 2, 1]
+
+
+def test_a_session_with_a_name_that_is_not_utf8_is_built(tmp_path: Path) -> None:
+    """It is ERROR with FILE_UNLISTED, as with any other file nobody sent, and the audit still holds."""
+    clock = SteppedClock()
+    ws = make_workspace(tmp_path, clock=clock)
+    first, _ = stored(ws, study())
+    with open(os.fsencode(first.parent) + b"/caf\xe9.txt", "wb") as file:
+        file.write(b"x")
+    clock.advance(301)
+
+    Daemon(ws, stop=threading.Event()).tick()
+
+    assert status_of_session(ws) == "ERROR"
+    with ws.catalogue.read() as connection:
+        [finding] = findings.of_session(connection, 1)
+        assert events.first_broken_link(connection) is None
+    assert finding.kind == "FILE_UNLISTED"
+
+
+def test_the_audit_holds_whatever_its_details_say(ws: Workspace) -> None:
+    """Letters beyond ASCII, and bytes that are no text, are hashed as they are stored and come back as they went in."""
+    detail = {"path": "Größe/caf\udce9", "note": "患者"}
+    with ws.catalogue.write() as tx:
+        events.append(tx, "TESTED", None, detail)
+        events.append(tx, "TESTED", None, {})
+
+    with ws.catalogue.read() as connection:
+        assert events.first_broken_link(connection) is None
+        [text] = connection.execute("SELECT detail FROM event ORDER BY id LIMIT 1").fetchone()
+    assert json.loads(text) == detail
 
 
 def test_the_audit_holds_together_after_recovery(ws: Workspace) -> None:

@@ -15,7 +15,7 @@ def append(tx: Transaction, kind: str, session_id: int | None, detail: Mapping[s
     """Record that something happened, in the transaction that makes it happen."""
     last = tx.execute("SELECT hash FROM event ORDER BY id DESC LIMIT 1").fetchone()
     previous = last[0] if last else ""
-    text = json.dumps(dict(detail or {}), ensure_ascii=False, sort_keys=True, default=str)
+    text = json.dumps(dict(detail or {}), sort_keys=True, default=str)  # ASCII: a path may hold what is no UTF-8
     digest = _digest(previous, tx.now_text, tx.actor, kind, session_id, text)
     tx.execute(
         "INSERT INTO event(happened_at, actor, kind, session_id, detail, previous_hash, hash)"

@@ -68,4 +68,5 @@ def _insert(tx: Transaction, session_id: int, finding: Finding) -> None:
 
 
 def _text(detail: Mapping[str, Any]) -> str:
-    return json.dumps(dict(detail), ensure_ascii=False, sort_keys=True, default=str)
+    """JSON in ASCII: a detail may name files, and a file's name need not be UTF-8."""
+    return json.dumps(dict(detail), sort_keys=True, default=str)

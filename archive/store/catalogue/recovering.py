@@ -79,7 +79,10 @@ def session_ids(connection: sqlite3.Connection, *statuses: SessionStatus) -> lis
 
 def id_at(connection: sqlite3.Connection, path: str) -> int | None:
     """The session whose folder this is. Scans the table: for single questions."""
-    row = connection.execute("SELECT id FROM session WHERE path = ? AND merged_into_id IS NULL", (path,)).fetchone()
+    try:
+        row = connection.execute("SELECT id FROM session WHERE path = ? AND merged_into_id IS NULL", (path,)).fetchone()
+    except UnicodeEncodeError:  # a name on the disk that is not UTF-8 is in no row
+        return None
     return None if row is None else int(row[0])
 
 
@@ -261,7 +264,7 @@ def missing_paths(connection: sqlite3.Connection, session_id: int) -> list[str]:
 
 def store_report(tx: Transaction, detail: Mapping[str, Any]) -> None:
     """Keep a recovery report."""
-    text = json.dumps(dict(detail), ensure_ascii=False, sort_keys=True)
+    text = json.dumps(dict(detail), sort_keys=True)
     tx.execute("INSERT INTO recovery_report(at, detail) VALUES (?, ?)", (tx.now_text, text))
 
 
