@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -705,6 +706,42 @@ def test_a_session_with_a_name_that_is_not_utf8_is_built(tmp_path: Path) -> None
         [finding] = findings.of_session(connection, 1)
         assert events.first_broken_link(connection) is None
     assert finding.kind == "FILE_UNLISTED"
+
+
+def test_a_locked_catalogue_is_not_a_broken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup or another program has it: the start is refused with the reason, and the catalogue is left alone."""
+    ws = make_workspace(tmp_path)
+    stored(ws, study())
+    ws.close()
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, **{**more, "timeout": 0.0}))
+    other = connect(ws.root.path / "catalogue.sqlite3")
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(StoreError, match="locked") as refused:
+        ensure_catalogue(ws.root.path, settings=ws.settings, policy=ws.policy, actor="tester", clock=ws.clock)
+
+    assert refused.value.hint
+    other.close()
+    assert not list(ws.root.path.glob("*broken*"))
+    assert recover(make_workspace(tmp_path)).is_clean
+
+
+def test_a_catalogue_that_cannot_be_opened_is_not_a_broken_one(tmp_path: Path) -> None:
+    """What the operating system does not let us open may be sound: nothing is rebuilt over it."""
+    ws = make_workspace(tmp_path)
+    stored(ws, study())
+    ws.close()
+    catalogue = ws.root.path / "catalogue.sqlite3"
+    catalogue.rename(tmp_path / "kept")
+    catalogue.mkdir()
+
+    with pytest.raises(StoreError, match="unable to open"):
+        ensure_catalogue(ws.root.path, settings=ws.settings, policy=ws.policy, actor="tester", clock=ws.clock)
+
+    assert catalogue.is_dir()
+    assert not list(ws.root.path.glob("*broken*"))
 
 
 def test_the_audit_holds_whatever_its_details_say(ws: Workspace) -> None:

@@ -46,19 +46,37 @@ def forget_connections(catalogue: Catalogue) -> None:
             pass  # its checkpoint failed: that file is what is being set aside
 
 
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
 def damage(catalogue: Catalogue) -> str:
     """What is wrong with the database file, ``""`` when nothing is.
 
     A complaint of the quick check is confirmed by the full one before anybody acts on it: SQLite 3.40.0 to 3.41.0
     calls NOT NULL columns of a WITHOUT ROWID table NULL when its key has another order than its columns.
+
+    Raises
+    ------
+    StoreError
+        The file could not be looked at: locked, unreadable, a failing disk. That says nothing of what is in it.
     """
-    if catalogue.quick_check() == "ok":
-        return ""
+    said = _check(catalogue, "PRAGMA quick_check(5)")
+    return said and _check(catalogue, "PRAGMA integrity_check(5)")
+
+
+def _check(catalogue: Catalogue, pragma: str) -> str:
+    """What a check complains of; SQLite's refusal is a complaint only where it says that the file is damaged."""
     try:
         with catalogue.read() as connection:
-            said = str(connection.execute("PRAGMA integrity_check(5)").fetchone()[0])
-    except (StoreError, sqlite3.DatabaseError) as error:
-        said = str(error)
+            said = str(connection.execute(pragma).fetchone()[0])
+    except (StoreError, sqlite3.Error) as error:
+        cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:  # without the extended bits
+            return str(error)
+        raise StoreError(
+            f"The catalogue cannot be checked: {cause or error}.",
+            hint="see who holds it (fuser -v catalogue.sqlite3) and its owner and mode, then again",
+        ) from error
     return "" if said == "ok" else said
 
 
