@@ -8,10 +8,12 @@ from archive.clock import Clock
 from archive.errors import InDoubt, StoreError
 from archive.findings import FindingKind, make
 from archive.intake.committer import Committer, Pending
+from archive.intake.known import KnownFiles
 from archive.model import FileRecord, InstanceHeader, Outcome, Receipt, Study, scan_files_path
 from archive.rules.naming import NameTemplate, collision_name
 from archive.store import files, manifest
 from archive.store.catalogue import findings, intake, receipts
+from archive.store.catalogue import known as known_rows
 from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.store.catalogue.intake import AssociationFacts, Claim, NewInstance, Place
 from archive.store.parts import Part
@@ -50,7 +52,8 @@ class Filer:
         self, root: Root, catalogue: Catalogue, committer: Committer, *, template: NameTemplate, clock: Clock
     ) -> None:
         self._root, self._catalogue, self._committer = root, catalogue, committer
-        self._template, self._clock = template, clock
+        self._template = template
+        self._known_files = KnownFiles(root, catalogue, clock)
 
     def file(self, part: Part, filing: Filing, places: Places) -> Receipt:
         """Link the part into its scan folder, commit its row, and say what became of it.
@@ -71,15 +74,18 @@ class Filer:
         raise StoreError("The session kept changing while an instance was filed.", hint="prearc status")
 
     def _file_at(self, place: Place, part: Part, filing: Filing) -> Receipt | None:
+        """None when it is to be tried again: the session moved on, or the file of a known instance was lost."""
         uid, digest = filing.header.sop_instance_uid, part.dataset_sha256
         name = self._template.name(filing.header)
         with self._catalogue.read() as connection:
-            known = intake.same_instance(connection, place.session_id, uid, digest)
+            known = known_rows.find(connection, place.session_id, uid, digest)
             is_taken = intake.is_listed(connection, place.scan_id, name)
-        if known is not None and not known["is_missing"]:
-            return self._acknowledge_known(known["id"], place, part, filing)
-        if known is not None and known["scan_id"] == place.scan_id:
-            name, is_taken = known["file_name"], False  # its file was lost: this one takes its name
+        if known is not None and not known.is_missing:
+            if not self._known_files.confirm(known, part):
+                return None
+            return self._acknowledge_known(known.id, place, part, filing)
+        if known is not None and known.scan_id == place.scan_id:
+            name, is_taken = known.file.name, False  # its file was lost: this one takes its name
         linked = self._link(place, part, name, is_taken=is_taken)
         if linked is None:
             return None

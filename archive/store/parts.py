@@ -130,15 +130,40 @@ class Part:
             if os.fstat(fd).st_size != self.size_bytes:
                 return None
             prefix = os.pread(fd, self.dataset_offset, 0)
-            offset = self.dataset_offset
-            while piece := os.pread(fd, 1 << 20, offset):
-                if piece != os.pread(self.fd, len(piece), offset):
-                    return None
-                offset += len(piece)
-            is_same = offset == self.size_bytes
+            is_same = self._is_dataset_at(fd, self.dataset_offset)
         finally:
             os.close(fd)
         return replace(self.record(name), prefix_sha256=hashlib.sha256(prefix).hexdigest()) if is_same else None
+
+    def is_in(self, relative: str, file: FileRecord) -> bool:
+        """Whether the file at `relative` holds this dataset, byte for byte, behind the prefix its record says.
+
+        Its prefix may be another one than the part's: the same instance sent by another application.
+
+        Raises
+        ------
+        OSError
+            It cannot be opened or read, or is no regular file.
+        """
+        fd = files.open_file(self._root_fd, relative)
+        try:
+            if file.size_bytes - file.dataset_offset != self.dataset_bytes or os.fstat(fd).st_size != file.size_bytes:
+                return False
+            prefix = os.pread(fd, file.dataset_offset, 0)
+            if hashlib.sha256(prefix).hexdigest() != file.prefix_sha256:
+                return False
+            return self._is_dataset_at(fd, file.dataset_offset)
+        finally:
+            os.close(fd)
+
+    def _is_dataset_at(self, fd: int, offset: int) -> bool:
+        """Whether `fd` holds, from `offset` to its end, exactly this part's dataset."""
+        compared = 0
+        while piece := os.pread(fd, 1 << 20, offset + compared):
+            if piece != os.pread(self.fd, len(piece), self.dataset_offset + compared):
+                return False
+            compared += len(piece)
+        return compared == self.dataset_bytes
 
     def _create(self) -> int:
         folder, name = files.split(self.path)

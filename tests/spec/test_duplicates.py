@@ -13,14 +13,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from archive import sessions
+from archive import failpoints, sessions
 from archive.findings import FACTS, FindingKind
 from archive.model import Outcome, Receipt, SessionStatus
 from archive.rules.naming import NameTemplate
 from archive.store.catalogue import receipts as receipt_rows
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
-from tests.story import STUDY_1, STUDY_2, assert_consistent, event_kinds, labelled_workspace, send, visit
+from tests.story import (
+    STUDY_1,
+    STUDY_2,
+    archive_session,
+    assert_consistent,
+    event_kinds,
+    labelled_workspace,
+    send,
+    visit,
+)
 from tests.workbench import Sender, change, encoded, rows, tree
 
 ONE = [SeriesSpec(number=1, instances=1)]
@@ -187,6 +196,151 @@ def test_two_instances_that_ask_for_one_name_are_both_kept(tmp_path: Path) -> No
     assert [path.name for path in on_disk(ws)] == ["same.dcm", f"same~{digest[:8]}.dcm"]
     assert sessions.close(ws, 1).status is SessionStatus.READY
     assert sessions.details(ws, 1).findings == ()
+    assert_consistent(ws)
+
+
+@pytest.mark.parametrize("is_one_association", [True, False])
+@pytest.mark.parametrize("is_folder_gone", [True, False])
+def test_a_resend_replaces_a_file_whose_loss_nobody_noticed(
+    tmp_path: Path, is_one_association: bool, is_folder_gone: bool
+) -> None:
+    """The row says it is there and it is not: the resend is STORED under its name, and the loss is on record."""
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+    if is_one_association:
+        sender.__enter__()
+    first = sender.store(image())
+    assert first.path is not None
+    path = ws.root.path / first.path
+    path.unlink()
+    if is_folder_gone:
+        path.parent.rmdir()
+
+    again = sender.store(image())
+    sender.release()
+
+    assert (again.outcome, again.status, again.path) == (Outcome.STORED, 0, first.path)
+    assert path.read_bytes().endswith(encoded(image()))
+    assert rows(ws, "SELECT is_missing FROM instance") == [{"is_missing": 0}]
+    assert "INSTANCE_MISSING" in event_kinds(ws, 1)
+    assert any("is missing" in line for _, line in sessions.details(ws, 1).log)
+    assert sessions.close(ws, 1).status is SessionStatus.READY
+    assert sessions.details(ws, 1).findings == ()
+    assert_consistent(ws)
+
+
+def damaged(path: Path, how: str) -> bytes:
+    """Damage an instance's file in place; the bytes it holds now."""
+    good = path.read_bytes()
+    match how:
+        case "truncated":
+            bad = good[: len(good) // 2]
+        case "longer":
+            bad = good + b"more"
+        case "a flipped bit":
+            bad = good[:-1] + bytes([good[-1] ^ 1])
+        case "another prefix":
+            bad = b"x" + good[1:]
+        case "empty":
+            bad = b""
+        case _:
+            raise AssertionError(how)
+    path.write_bytes(bad)
+    return bad
+
+
+@pytest.mark.parametrize("calling", ["SCANNER", "ANOTHER_SCANNER"])
+@pytest.mark.parametrize("how", ["truncated", "longer", "a flipped bit", "another prefix", "empty"])
+def test_a_resend_replaces_a_damaged_file_and_loses_no_byte_of_it(tmp_path: Path, how: str, calling: str) -> None:
+    """What the row names holds other bytes: they go to the quarantine, the resend is STORED under the name."""
+    ws = labelled_workspace(tmp_path)
+    first = send(ws, [image()])[0]
+    assert first.path is not None
+    bad = damaged(ws.root.path / first.path, how)
+
+    again = Sender(ws).store(image(), calling=calling)
+
+    assert (again.outcome, again.status, again.path) == (Outcome.STORED, 0, first.path)
+    assert (ws.root.path / first.path).read_bytes().endswith(encoded(image()))
+    (kept,) = (ws.root.path / "quarantine").glob("damaged-*/*.dcm")
+    assert kept.read_bytes() == bad
+    assert kept.stat().st_nlink == 1
+    (event,) = [event for event in sessions.details(ws, 1).events if event.kind == "INSTANCE_DAMAGED"]
+    assert event.detail["path"] == first.path
+    assert ws.root.path / event.detail["kept_as"] == kept
+    assert any(first.path in line and event.detail["kept_as"] in line for _, line in sessions.details(ws, 1).log)
+    assert_prefix_is_listed(ws)
+    assert sessions.close(ws, 1).status is SessionStatus.READY
+    assert sessions.details(ws, 1).findings == ()
+    assert_consistent(ws)
+
+
+def test_a_resend_after_the_repair_is_stored_once(tmp_path: Path) -> None:
+    """Once the good bytes are there again, the same instance is ALREADY_STORED as ever."""
+    ws = labelled_workspace(tmp_path)
+    first = send(ws, [image()])[0]
+    assert first.path is not None
+    damaged(ws.root.path / first.path, "truncated")
+
+    told = [str(receipt.outcome) for receipt in send(ws, [image(), image()])]
+
+    assert told == ["STORED", "ALREADY_STORED"]
+    assert len(list((ws.root.path / "quarantine").rglob("*.dcm"))) == 1
+    assert_consistent(ws)
+
+
+def test_a_resend_by_another_application_is_compared_by_its_dataset(tmp_path: Path) -> None:
+    """Its prefix is another one, of another length: still the same dataset, ALREADY_STORED, and nothing is damaged."""
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+    sender.store(image())
+    before = tree(ws)
+
+    again = sender.store(image(), calling="ANOTHER_SCANNER")
+
+    assert again.outcome is Outcome.ALREADY_STORED
+    assert tree(ws) == before
+    assert_consistent(ws)
+
+
+def test_damaged_bytes_that_cannot_be_kept_are_not_touched(tmp_path: Path) -> None:
+    """No space for the quarantine: A700, the damaged file stays where it is; the next resend repairs it."""
+    ws = labelled_workspace(tmp_path)
+    first = send(ws, [image()])[0]
+    assert first.path is not None
+    bad = damaged(ws.root.path / first.path, "truncated")
+    sender = Sender(ws)
+
+    failpoints.arm("DAMAGED=errno:ENOSPC@1")
+    try:
+        refused = sender.store(image())
+    finally:
+        failpoints.arm("")
+
+    assert (refused.outcome, refused.status) == (Outcome.REFUSED, 0xA700)
+    assert (ws.root.path / first.path).read_bytes() == bad
+    assert "INSTANCE_DAMAGED" not in event_kinds(ws, 1)
+    assert sender.store(image()).outcome is Outcome.STORED
+    assert_consistent(ws)
+
+
+def test_a_resend_to_a_session_that_was_archived_meanwhile(tmp_path: Path) -> None:
+    """The association knows a place its session has left: files are looked for where they are, not called lost."""
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+    with sender:
+        first = sender.store(image())
+        change(ws, "DELETE FROM association_session")
+        sessions.close(ws, 1)
+        archived = archive_session(ws, 1)
+        assert archived.status == "ARCHIVED"
+
+        again = sender.store(image())
+
+    assert (again.outcome, again.status) == (Outcome.ALREADY_STORED, 0)
+    assert "INSTANCE_MISSING" not in event_kinds(ws, 1)
+    assert rows(ws, "SELECT is_missing FROM instance") == [{"is_missing": 0}]
+    assert first.path is not None
     assert_consistent(ws)
 
 

@@ -22,10 +22,8 @@ IDLE_SECONDS = 4 * 3600.0
 @contextmanager
 def no_association_closes(ws: Workspace) -> Iterator[None]:
     """The database fails whenever an association is to be closed."""
-    change(
-        ws,
-        "CREATE TRIGGER fails BEFORE UPDATE OF is_open ON association BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
-    )
+    failure = "SELECT RAISE(ABORT, 'the disk is full')"
+    change(ws, f"CREATE TRIGGER fails BEFORE UPDATE OF is_open ON association BEGIN {failure}; END")
     try:
         yield
     finally:
