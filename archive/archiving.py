@@ -299,7 +299,8 @@ def _decide(tx: Transaction, review: Review, order: ArchiveOrder, home_id: int) 
         "findings": [{"kind": f.kind, "message": f.message, "detail": dict(f.detail)} for f in overridden],
     }
     kinds = sorted({finding.kind for finding in overridden})
-    findings.decide(tx, home_id, kinds=kinds, reason=order.reason, detail=detail)
+    for session_id in {home_id, review.session.id}:
+        findings.decide(tx, session_id, kinds=kinds, reason=order.reason, detail=detail)
     events.append(tx, "DECISION", home_id, {"kinds": kinds, "reason": order.reason, "incoming": review.session.id})
     sessions.add_log(tx, home_id, f"Decision by {tx.actor}: {', '.join(kinds)} overridden. Reason: {order.reason}")
 

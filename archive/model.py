@@ -215,6 +215,13 @@ class Study:
     device_serial_number: str = ""
     institution_name: str = ""
 
+    @property
+    def key(self) -> str:
+        """What tells studies apart: the UID; where there is none, patient, date and accession, so that instances of
+        two patients never pass for one study."""
+        facts = (self.patient_id, self.patient_name, self.study_date, self.study_time, self.accession_number)
+        return self.study_instance_uid or "?" + "|".join(facts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:

@@ -17,6 +17,14 @@ app = typer.Typer(
 )
 
 
+def _version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"prearc {version('prearc')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -27,6 +35,9 @@ def options(
     ] = None,
     is_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     is_verbose: Annotated[bool, typer.Option("--verbose", help="Say more; show where an error came from.")] = False,
+    is_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Lay the stated options over the environment's."""
     context.obj = replace(

@@ -79,6 +79,13 @@ def _process(root: Path, name: str) -> dict[str, Any]:
 
 def _needs(document: dict[str, Any], sessions: list["Session"]) -> list[dict[str, Any]]:
     needs: list[dict[str, Any]] = []
+    if not document["node"]["is_running"]:
+        needs.append(
+            {"what": "the node is not running: nothing is received", "session": None, "command": "prearc serve"}
+        )
+    if document["today"].get("REFUSED"):
+        what = f"{render.count(document['today']['REFUSED'], 'instance')} refused today"
+        needs.append({"what": what, "session": None, "command": "prearc trace --refused"})
     if document["disk"]["is_below_low_water"]:
         what = "the disk is below low water: instances are refused"
         needs.append({"what": what, "session": None, "command": "prearc session list --status DELETED"})

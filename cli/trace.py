@@ -1,10 +1,11 @@
 """``prearc trace``: where is my scan?"""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from archive.errors import NotFound
+from archive.errors import NotFound, UsageError
 from archive.model import Receipt
 from cli import render, shapes
 from cli.opening import reading
@@ -12,14 +13,23 @@ from cli.opening import reading
 
 def trace(
     context: typer.Context,
-    uid: Annotated[str, typer.Argument(metavar="UID", help="SOP Instance, Series Instance or Study Instance UID.")],
+    uid: Annotated[
+        str | None, typer.Argument(metavar="[UID]", help="SOP Instance, Series Instance or Study Instance UID.")
+    ] = None,
+    is_refused: Annotated[bool, typer.Option("--refused", help="What was refused, whatever its UID.")] = False,
+    since: Annotated[str, typer.Option(help="With --refused: since this day (YYYY-MM-DD); today by default.")] = "",
 ) -> int:
-    """What became of every C-STORE of an instance, a series or a study, oldest first."""
+    """What became of every C-STORE of an instance, a series or a study, oldest first; or all that was refused."""
     from archive.store.catalogue import receipts
 
+    if (uid is None) != is_refused:
+        raise UsageError("Trace either a UID or --refused.", hint="prearc trace UID, or prearc trace --refused")
     with reading(context.obj) as connection:
-        found = receipts.trace(connection, uid.strip())
-    if not found:
+        if uid is None:
+            found = receipts.refused(connection, since=since or f"{datetime.now(UTC):%Y-%m-%d}")
+        else:
+            found = receipts.trace(connection, uid.strip())
+    if not found and uid is not None:
         raise NotFound(
             f"{uid} never arrived here: no C-STORE of an instance, series or study with this UID is known.",
             hint="prearc receiver list   (is it sent to the right address and AE title?)",
@@ -28,7 +38,14 @@ def trace(
         render.emit_json([shapes.receipt(each) for each in found])
         return 0
     headers = ("RECEIVED (UTC)", "OUTCOME", "STATUS", "CALLING", "CALLED", "PEER", "SESSION", "PATH")
+    if not found:
+        render.emit("nothing was refused")
+        return 0
     render.emit(render.table(headers, map(_row, found)))
+    if is_refused:
+        lines = [(render.time(each.received_at), each.sop_instance_uid, each.message) for each in found]
+        render.emit("\n" + render.table(("RECEIVED (UTC)", "SOP INSTANCE UID", "WHY"), lines))
+        return 0
     for text in dict.fromkeys(each.rule for each in found if each.rule):
         render.emit(f"routed by  {render.escape(text)}")
     for text in dict.fromkeys(each.message for each in found if each.message):

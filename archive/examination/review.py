@@ -90,6 +90,7 @@ def review(ws: Workspace, connection: Connection, session: Session, order: Archi
         plan=plan,
         faults=file_faults(inspection),
         target_unlisted=_target_unlisted(ws, connection, session, existing, plan),
+        unnamed_studies=_unnamed_studies(connection, session, existing),
     )
     found = check(facts)
     return Review(
@@ -100,6 +101,15 @@ def review(ws: Workspace, connection: Connection, session: Session, order: Archi
         findings=tuple(found),
         blockers=tuple(blocking(found, order.merge_mode, order.overrides)),
     )
+
+
+def _unnamed_studies(connection: Connection, session: Session, existing: Session | None) -> int:
+    """How many incoming studies have no UID and are not among the existing session's either."""
+    if existing is None:
+        return 0
+    known = {study.key for study in sessions.studies(connection, existing.id)}
+    incoming = sessions.studies(connection, session.id)
+    return sum(not study.study_instance_uid and study.key not in known for study in incoming)
 
 
 def _plan(connection: Connection, session: Session, existing: Session | None, inspection: Inspection) -> MergePlan:

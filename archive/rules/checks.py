@@ -38,6 +38,8 @@ class Facts:
     plan: MergePlan
     faults: FileFaults
     target_unlisted: Sequence[str] = ()
+    unnamed_studies: int = 0
+    """Incoming studies without Study Instance UID that are none of the existing session's, by patient and date."""
 
 
 def check(facts: Facts) -> list[Finding]:
@@ -161,6 +163,13 @@ def _study_uids(facts: Facts) -> Iterable[Finding]:
         say = (
             f"Incoming session {incoming.id} carries {', '.join(sorted(ours))}; archived session {existing.id}"
             f" ({existing.project}/{existing.label}) owns {', '.join(sorted(theirs))}."
+        )
+        yield make(FindingKind.STUDY_UID_DIFFERS, incoming.id, detail, say=say)
+    elif facts.unnamed_studies:
+        detail = {"incoming": sorted(ours), "archived": sorted(theirs), "without_uid": facts.unnamed_studies}
+        say = (
+            f"Incoming session {incoming.id} has instances without Study Instance UID, whose patient, date or accession"
+            f" number archived session {existing.id} ({existing.project}/{existing.label}) does not have."
         )
         yield make(FindingKind.STUDY_UID_DIFFERS, incoming.id, detail, say=say)
 

@@ -43,7 +43,7 @@ class Policy:
         site = _attempt(lambda: _site_rules(settings), RuleSet(), problems)
         projects = _attempt(lambda: _projects(settings), ProjectList(), problems)
         template = _attempt(
-            lambda: NameTemplate.compile(settings.naming.template),
+            lambda: _template(settings.naming.template),
             NameTemplate.compile(DEFAULT_TEMPLATE),
             problems,
         )
@@ -85,6 +85,13 @@ def _attempt(make: Callable[[], T], otherwise: T, problems: list[str]) -> T:
     except ConfigurationError as error:
         problems.extend(error.problems)
         return otherwise
+
+
+def _template(text: str) -> NameTemplate:
+    try:
+        return NameTemplate.compile(text)
+    except ConfigurationError as error:
+        raise ConfigurationError([f"naming.template: {problem}" for problem in error.problems]) from None
 
 
 def _site_rules(settings: Settings) -> RuleSet:

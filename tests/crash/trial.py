@@ -43,7 +43,7 @@ class Tally:
     cuts: int = 0
     second_recoveries: int = 0
     acknowledged: int = 0
-    lost: int = 0
+    answers_lost: int = 0
     refused: int = 0
     instances_judged: int = 0
 
@@ -184,7 +184,7 @@ class Trial:
         is_allowed = self.is_archiving if may_repeat is None else may_repeat
         verdict = assert_kept(self.root, ledger, may_repeat=is_allowed)
         self.tally.acknowledged = verdict.acknowledged
-        self.tally.lost = ledger.lost
+        self.tally.answers_lost = ledger.lost
         self.tally.refused = ledger.statuses.total()
         self.tally.instances_judged += verdict.instances
         return verdict

@@ -559,6 +559,8 @@ def test_a_lost_catalogue_is_rebuilt(ws: Workspace, prearc: Prearc) -> None:
 def test_status_is_3_when_a_person_is_needed(ws: Workspace, prearc: Prearc) -> None:
     """What needs a person is named with the command to type; otherwise 0."""
     archive_session(ws, ready(ws, visit(STUDY_1)).id)
+    node = ws.root.locks.named("node")
+    node.acquire(holder="pid 1 node")
     calm = prearc("status", "--json")
     second = ready(ws, visit(STUDY_2))
     archive_session(ws, second.id)
@@ -566,10 +568,50 @@ def test_status_is_3_when_a_person_is_needed(ws: Workspace, prearc: Prearc) -> N
     needy = prearc("status", "--json")
 
     assert (calm.code, calm.json["needs"], calm.json["sessions"]["ARCHIVED"]) == (0, [], 1)
-    assert (calm.json["node"]["is_running"], calm.json["receivers"][0]["is_listening"]) == (False, False)
+    assert (calm.json["node"]["is_running"], calm.json["receivers"][0]["is_listening"]) == (True, False)
     assert needy.code == 3
     assert [each["command"] for each in needy.json["needs"]] == [f"prearc conflict explain {second.id}"]
     assert f"prearc conflict explain {second.id}" in prearc("status").out
+
+
+def test_a_node_that_does_not_run_needs_a_person(ws: Workspace, prearc: Prearc) -> None:
+    """Whoever watches the exit code hears of a dead node: nothing is received."""
+    status = prearc("status", "--json")
+
+    assert (status.code, [each["command"] for each in status.json["needs"]]) == (3, ["prearc serve"])
+
+
+def test_what_was_refused_is_listed(ws: Workspace, prearc: Prearc) -> None:
+    """The number in `status` leads to the instances, and to why each was refused."""
+    nothing = prearc("trace", "--refused")
+    dataset = visit()[0]
+    dataset.SOPInstanceUID = "not.a.uid"
+    send(ws, [dataset])
+
+    refused = prearc("trace", "--refused", "--since", "2020-01-01", "--json")
+
+    assert (nothing.code, nothing.out.strip()) == (0, "nothing was refused")
+    assert [(each["sop_instance_uid"], each["outcome"]) for each in refused.json] == [("not.a.uid", "REFUSED")]
+    assert "SOP Instance UID" in prearc("trace", "--refused", "--since", "2020-01-01").out
+
+
+def test_an_instance_whose_file_is_lost_says_so(ws: Workspace, prearc: Prearc) -> None:
+    """Where is my scan? Not where the path says: send it again."""
+    receipt = send(ws, visit())[0]
+    change(ws, "UPDATE instance SET is_missing = 1")
+
+    assert "missing from the disk" in prearc("trace", receipt.sop_instance_uid).out
+
+
+def test_an_instance_without_receipt_is_known_by_its_file(ws: Workspace, prearc: Prearc) -> None:
+    """After a rebuild the receipts are gone, but what is here is not said to have never arrived."""
+    receipt = send(ws, visit())[0]
+    change(ws, "DELETE FROM receipt")
+
+    for uid in (receipt.sop_instance_uid, STUDY_1):
+        traced = prearc("trace", uid, "--json")
+        assert traced.code == 0
+        assert receipt.path in [each["path"] for each in traced.json]
 
 
 def test_a_session_without_project_needs_one(ws: Workspace, prearc: Prearc) -> None:
@@ -579,7 +621,8 @@ def test_a_session_without_project_needs_one(ws: Workspace, prearc: Prearc) -> N
 
     status, archived = prearc("status", "--json"), prearc("session", "archive", session.id, "--json")
 
-    assert [each["command"] for each in status.json["needs"]] == [f"prearc session move {session.id} --project PROJECT"]
+    needs = [each["command"] for each in status.json["needs"]]
+    assert needs == ["prearc serve", f"prearc session move {session.id} --project PROJECT"]
     assert (archived.code, archived.json["results"][0]["status"]) == (3, "ERROR")
 
 

@@ -8,7 +8,7 @@ from archive import conflicts, sessions
 from archive.errors import UsageError
 from archive.findings import FindingKind
 from archive.model import MergeMode, SessionStatus
-from scp.synthetic import SeriesSpec
+from scp.synthetic import SeriesSpec, study
 from tests.story import (
     STUDY_1,
     STUDY_2,
@@ -198,6 +198,33 @@ def test_a_study_uid_is_never_taken_apart(tmp_path: Path) -> None:
     change(ws, "UPDATE session_study SET study_instance_uid = ? WHERE session_id = ?", hostile, second.id)
 
     result = archive_session(ws, second.id, mode=MergeMode.APPEND)
+
+    assert result.status == "CONFLICT"
+    assert FindingKind.STUDY_UID_DIFFERS in kinds(result)
+
+
+def test_two_patients_without_study_uid_are_two_sessions(tmp_path: Path) -> None:
+    """Where the Study Instance UID is missing, patient and date tell studies apart: nothing is mixed silently."""
+    ws = labelled_workspace(tmp_path)
+    one = study(patient_id="P1", patient_name="Doe^Jane", study_date="20260105")
+    other = study(patient_id="P2", patient_name="Roe^Richard", study_date="20200301", seed=7)
+    for dataset in (*one, *other):
+        dataset.StudyInstanceUID = ""
+
+    first, second = send(ws, one)[0], send(ws, other)[0]
+
+    assert first.session_id != second.session_id
+
+
+def test_an_archived_session_takes_no_stranger_without_study_uid(tmp_path: Path) -> None:
+    """A part without Study Instance UID joins an archived session only as the same patient and date."""
+    ws = labelled_workspace(tmp_path)
+    archive_session(ws, ready(ws, visit(STUDY_1)).id)
+    stranger = study(patient_id="STRANGER", patient_name="Other^Patient", series=[SeriesSpec(number=7)], seed=7)
+    for dataset in stranger:
+        dataset.StudyInstanceUID = ""
+
+    result = archive_session(ws, ready(ws, stranger).id, mode=MergeMode.APPEND)
 
     assert result.status == "CONFLICT"
     assert FindingKind.STUDY_UID_DIFFERS in kinds(result)

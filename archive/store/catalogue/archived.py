@@ -79,7 +79,8 @@ def merge_into(
     )
     sessions.recount(tx, session_id)
     sessions.recount(tx, target_id)
-    sessions.set_columns(tx, session_id, merged_into_id=target_id, accepts=0, autoarchive_due=0)
+    home = sessions.get(tx.connection, target_id)
+    sessions.set_columns(tx, session_id, merged_into_id=target_id, path=home.path, accepts=0, autoarchive_due=0)
     sessions.apply(tx, session_id, SessionEvent.ARCHIVE_DONE, detail={"merged_into": target_id})
     events.append(tx, "MERGED", target_id, {"from": session_id, "instances": added})
 

@@ -9,7 +9,7 @@ from archive.store.catalogue.connection import Transaction
 
 SELECT: Final = """
     SELECT r.*, a.calling_ae_title, a.called_ae_title, a.peer_host, t.text AS rule,
-        i.file_name, i.session_id AS instance_session_id, c.scan, s.path AS session_path
+        i.file_name, i.is_missing, i.session_id AS instance_session_id, c.scan, s.path AS session_path
     FROM receipt r
     JOIN association a ON a.id = r.association_id
     LEFT JOIN rule_text t ON t.id = r.rule_id
@@ -67,7 +67,24 @@ def trace(connection: sqlite3.Connection, uid: str, *, limit: int = 10_000) -> l
                 ORDER BY r.id LIMIT ?""",
             (uid, uid, limit),
         ).fetchall()
-    return [rows.receipt(row) for row in found]
+    return [rows.receipt(row) for row in found] or _without_receipt(connection, uid, limit)
+
+
+def refused(connection: sqlite3.Connection, *, since: str, limit: int = 10_000) -> list[Receipt]:
+    """What was refused since a time, oldest first."""
+    sql = f"{SELECT} WHERE r.received_at >= ? AND r.outcome = 'REFUSED' ORDER BY r.id LIMIT ?"
+    return [rows.receipt(row) for row in connection.execute(sql, (since, limit))]
+
+
+def _without_receipt(connection: sqlite3.Connection, uid: str, limit: int) -> list[Receipt]:
+    """Instances that are known from their files alone, because the catalogue was rebuilt."""
+    sql = """
+        SELECT i.*, c.scan, s.path AS session_path FROM instance i JOIN scan c ON c.id = i.scan_id
+        JOIN session s ON s.id = i.session_id WHERE i.sop_instance_uid = ? OR i.scan_id IN
+            (SELECT c.id FROM session_study y JOIN scan c USING (session_id, study_instance_uid)
+             WHERE y.study_instance_uid = ? UNION SELECT id FROM scan WHERE series_instance_uid = ?)
+        ORDER BY i.id LIMIT ?"""
+    return [rows.receipt_of_file(row) for row in connection.execute(sql, (uid, uid, uid, limit))]
 
 
 def counts_since(connection: sqlite3.Connection, since: str) -> dict[str, int]:

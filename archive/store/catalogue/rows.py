@@ -18,6 +18,8 @@ from archive.model import (
     scan_files_path,
 )
 
+FILE_IS_MISSING = "its file is missing from the disk: send it again"
+
 
 def session(row: sqlite3.Row) -> Session:
     """A row of `sessions.SELECT`."""
@@ -104,7 +106,25 @@ def receipt(row: sqlite3.Row) -> Receipt:
         path=path,
         dataset_sha256=row["dataset_sha256"],
         rule=row["rule"] or "",
-        message=row["message"],
+        message="; ".join(filter(None, (row["message"], FILE_IS_MISSING if row["is_missing"] else ""))),
+    )
+
+
+def receipt_of_file(row: sqlite3.Row) -> Receipt:
+    """An instance whose receipt is lost, as far as its file tells."""
+    missing = f"; {FILE_IS_MISSING}" if row["is_missing"] else ""
+    return Receipt(
+        sop_instance_uid=row["sop_instance_uid"],
+        outcome=Outcome.STORED,
+        status=0,
+        calling_ae_title="",
+        called_ae_title="",
+        peer="",
+        received_at=from_iso(row["received_at"]),
+        session_id=row["session_id"],
+        path=f"{scan_files_path(row['session_path'], row['scan'])}/{row['file_name']}",
+        dataset_sha256=row["dataset_sha256"],
+        message=f"known from its file: the receipt was lost when the catalogue was rebuilt{missing}",
     )
 
 
