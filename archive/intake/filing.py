@@ -243,7 +243,7 @@ def _place_key(filing: Filing) -> tuple[str, str, str, str]:
     claim = filing.claim
     return (
         claim.project or "",
-        claim.study.study_instance_uid,
+        claim.study.key,
         claim.label,
         filing.header.series_key,
     )

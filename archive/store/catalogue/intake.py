@@ -140,7 +140,7 @@ def allocate(tx: Transaction, claim: Claim, header: InstanceHeader, association:
 
 
 def _session(tx: Transaction, claim: Claim) -> tuple[int, str, bool]:
-    key = (claim.project or "", claim.study.study_instance_uid, claim.label)
+    key = (claim.project or "", claim.study.key, claim.label)
     row = tx.execute(_ACCEPTING, key).fetchone()
     if row is not None and SessionStatus(row["status"]) in OPEN:
         if row["status"] != SessionStatus.RECEIVING:
