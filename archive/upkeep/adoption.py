@@ -28,6 +28,10 @@ from archive.store.catalogue.recovering import InstanceFacts
 from archive.upkeep.printing import is_utf8
 from archive.workspace import Workspace
 
+CHANGED: Final = "the session changed meanwhile"
+CLOSED: Final = "the session takes no instances now"
+"""Why a file was declined for the moment only; every other reason is one of the file itself."""
+
 BATCH: Final = 512  # instances adopted in one transaction: nobody waits for an answer, so fewer syncs are better
 _PIECE_BYTES: Final = 1 << 20
 T = TypeVar("T")
@@ -150,7 +154,7 @@ def _adopt_row(tx: Transaction, session: Session, each: Examined, association_id
     uid, digest = each.header.sop_instance_uid, each.file.dataset_sha256
     now = sessions.get(tx.connection, session.id)
     if (now.status, now.path) != (session.status, session.path):
-        return "the session changed meanwhile"
+        return CHANGED
     known = intake.same_instance(tx.connection, session.id, uid, digest)
     if known is not None and not known["is_missing"]:
         return f"the same dataset is listed in this session as {known['file_name']}"
@@ -159,7 +163,7 @@ def _adopt_row(tx: Transaction, session: Session, each: Examined, association_id
         return scan_id
     inserted = _insert(tx, session, each, scan_id)
     if inserted is None:
-        return "the session takes no instances now"
+        return CLOSED
     outcome, instance_id = inserted
     recovering.insert_study(tx, session.id, each.header.study_instance_uid, rows.study_text(study_of(each.header)))
     if outcome is Outcome.HELD:

@@ -113,7 +113,7 @@ def _beside_rows(ws: Workspace, state: SessionState) -> Iterator[Discrepancy]:
 
     kinds = DiscrepancyKind
     for path in comparison.unlisted:
-        yield wrong(kinds.FILE_UNLISTED, f"A file without a row: {what_it_is(ws, session, path)}.", path)
+        yield wrong(kinds.FILE_UNLISTED, f"A file without a row: {what_it_is(ws, session, path).rstrip('.')}.", path)
     for path in comparison.temporaries:
         if not listing.is_being_written(path):
             yield wrong(kinds.STRAY_TEMPORARY, "A derived file that was never finished.", path)

@@ -13,7 +13,7 @@ from archive.rules.states import OPEN, SessionEvent
 from archive.store import catalog_xml, files, manifest
 from archive.store.catalogue import recovering, sessions
 from archive.upkeep import leftovers
-from archive.upkeep.adoption import Examined, adopt, examine
+from archive.upkeep.adoption import CHANGED, CLOSED, Examined, adopt, examine
 from archive.upkeep.comparison import is_whole
 from archive.upkeep.discrepancies import Discrepancy, DiscrepancyKind, SessionState, look
 from archive.upkeep.leftovers import mark_missing
@@ -28,6 +28,7 @@ class Repair:
 
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
+        self._kept: dict[str, str] = {}  # what was set aside: path -> where it is now
         self._aside = f"quarantine/unlisted-{ws.clock.now():%Y%m%d}"
 
     def session(self, state: SessionState) -> Sequence[Discrepancy]:
@@ -39,17 +40,15 @@ class Repair:
         newly = [row for row in comparison.missing if not row.is_missing]
         back = [row for row in comparison.found if is_whole(self._ws, row)]
         mark_missing(self._ws, session, gone=newly, back=back)
-        unknown = self._sort_out(session, comparison.unlisted)
-        if unknown:
-            self._adopt(session, unknown)
+        is_adopted = self._unlisted(session, comparison.unlisted)
         if state.wrong_counters:
             with self._ws.catalogue.write() as tx:
                 sessions.recount(tx, session.id)
         if state.has_folder:
-            self._derive(session, has_new=bool(unknown))
+            self._derive(session, has_new=is_adopted)
         after = look(self._ws, session.id)
         left = {(each.kind, each.path) for each in after.broken} if isinstance(after, SessionState) else set()
-        return [replace(each, repaired=(each.kind, each.path) not in left) for each in state.broken]
+        return [self._told(each, repaired=(each.kind, each.path) not in left) for each in state.broken]
 
     def stray(self, discrepancy: Discrepancy) -> Discrepancy:
         """Repair what belongs to no session."""
@@ -67,30 +66,40 @@ class Repair:
                         leftovers.remove_bare_folder(ws, path)
         is_gone = files.status(ws.root.fd, path) is None and bool(path)
         may_repair = discrepancy.kind is not DiscrepancyKind.FILE_MISSING
-        return replace(discrepancy, repaired=is_gone and may_repair)
+        return self._told(discrepancy, repaired=is_gone and may_repair)
 
-    def _sort_out(self, session: Session, paths: Sequence[str]) -> list[str]:
-        """Those unlisted files that are instances; the others are set aside."""
-        instances: list[str] = []
-        for path in paths:
-            if isinstance(examine(self._ws.root.fd, session.path, path, self._ws.policy), Examined):
-                instances.append(path)
-            else:
-                self._set_aside(path)
-        return instances
+    def _told(self, discrepancy: Discrepancy, *, repaired: bool) -> Discrepancy:
+        """A discrepancy as it was, and what became of its file."""
+        aside = self._kept.get(discrepancy.path)
+        if aside is None or discrepancy.kind is not DiscrepancyKind.FILE_UNLISTED:
+            return replace(discrepancy, repaired=repaired)
+        return replace(discrepancy, message=f"{discrepancy.message} It was set aside: {aside}", repaired=repaired)
 
-    def _adopt(self, session: Session, paths: Sequence[str]) -> None:
-        """Give instances their rows. A prearchive session is built again, which checks them."""
-        if session.status in OPEN:
-            with self._ws.catalogue.write() as tx:
-                if session.status is not SessionStatus.RECEIVING:
-                    detail = {"reason": "unlisted instances adopted"}
-                    sessions.apply(tx, session.id, SessionEvent.INSTANCE, expected=[session.status], detail=detail)
-                sessions.set_columns(
-                    tx, session.id, close_requested=1, clock_since=tx.clock.monotonic(), boot_id=tx.clock.boot_id
-                )
-                session = sessions.get(tx.connection, session.id)
-        adopt(self._ws, session, paths, source=_WHO)
+    def _unlisted(self, session: Session, paths: Sequence[str]) -> bool:
+        """Adopt instances, set everything else aside; whether a row was added.
+
+        A prearchive session that got a row, or failed for a file that is no longer there, is built again.
+        """
+        fd, policy = self._ws.root.fd, self._ws.policy
+        found = [path for path in paths if isinstance(examine(fd, session.path, path, policy), Examined)]
+        if session.status in OPEN and (found or (paths and session.status is SessionStatus.ERROR)):
+            session = self._reopened(session)
+        result = adopt(self._ws, session, found, source=_WHO)
+        refused = [path for path, why in result.declined if why not in (CHANGED, CLOSED)]
+        for path in (*(path for path in paths if path not in found), *refused):
+            self._set_aside(path)
+        return bool(result.adopted)
+
+    def _reopened(self, session: Session) -> Session:
+        """The session in RECEIVING, to be built as soon as may be."""
+        with self._ws.catalogue.write() as tx:
+            if session.status is not SessionStatus.RECEIVING:
+                detail = {"reason": "unlisted files adopted or set aside"}
+                sessions.apply(tx, session.id, SessionEvent.INSTANCE, expected=[session.status], detail=detail)
+            sessions.set_columns(
+                tx, session.id, close_requested=1, clock_since=tx.clock.monotonic(), boot_id=tx.clock.boot_id
+            )
+            return sessions.get(tx.connection, session.id)
 
     def _derive(self, session: Session, *, has_new: bool) -> None:
         """The files that are derived from rows, anew."""
@@ -117,6 +126,7 @@ class Repair:
         files.sync_folder(self._ws.root.fd, folder)
         files.unlink(self._ws.root.fd, path)
         files.sync_folder(self._ws.root.fd, files.split(path)[0])
+        self._kept[path] = name
 
     def _is_same_file(self, path: str, name: str) -> bool:
         one, other = files.status(self._ws.root.fd, path), files.status(self._ws.root.fd, name)

@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from archive.clock import Clock
@@ -129,6 +130,53 @@ def test_a_stranger_whose_name_is_not_utf8_is_set_aside(ws: Workspace) -> None:
 
     root = os.fsencode(ws.root.path)
     assert os.path.exists(root + b"/quarantine/unlisted-20260105/" + os.path.relpath(stranger, root))
+
+
+def copy_of(path: Path) -> Path:
+    """What a crash leaves when two applications sent one dataset at once: the same instance, filed twice."""
+    return Path(shutil.copyfile(path, path.with_stem(f"{path.stem}~0badcafe")))
+
+
+def of_another_series(path: Path) -> Path:
+    """An instance in the folder of a scan that is not its series'."""
+    dataset = dcmread(path)
+    dataset.SeriesInstanceUID, dataset.SOPInstanceUID = "1.2.3.4", "1.2.3.5"
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.5"
+    stray = path.with_name("stray.dcm")
+    dataset.save_as(stray)
+    return stray
+
+
+def no_instance(path: Path) -> Path:
+    path.with_name("notes.txt").write_bytes(b"x")
+    return path.with_name("notes.txt")
+
+
+@pytest.mark.parametrize("put", [copy_of, of_another_series, no_instance])
+def test_what_cannot_be_adopted_is_set_aside_and_the_session_is_built(
+    ws: Workspace, put: Callable[[Path], Path]
+) -> None:
+    """The command that the finding names helps: after it the session is no longer ERROR, and the file is kept."""
+    first, _ = built(ws, study())
+    unlisted = put(first)
+    content = unlisted.read_bytes()
+    change(ws, "UPDATE session SET status = 'RECEIVING'")
+    with ws.root.locks.sessions(1):
+        assert build(ws, 1).finding_kinds == ("FILE_UNLISTED",)
+
+    [mended] = reconcile(ws, repair=True).discrepancies
+
+    aside = f"quarantine/unlisted-20260105/{relative(ws, unlisted)}"
+    assert mended.repaired
+    assert aside in mended.message
+    assert (ws.root.path / aside).read_bytes() == content
+    assert not unlisted.exists()
+    assert reconcile(ws).is_clean
+    assert rows(ws, "SELECT status, close_requested, instance_count FROM session") == [
+        {"status": "RECEIVING", "close_requested": 1, "instance_count": 2}
+    ]
+    with ws.root.locks.sessions(1):
+        assert (str(build(ws, 1).status), first.exists()) == ("READY", True)
 
 
 def test_two_strangers_of_one_name_are_both_kept(ws: Workspace) -> None:
