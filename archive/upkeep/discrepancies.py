@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from archive.model import Session, SessionStatus
+from archive.rules.states import TRANSITIONS, SessionEvent
 from archive.store import files, listing, manifest
 from archive.store.catalogue import journal, recovering, sessions
 from archive.upkeep.adoption import Examined, examine
@@ -90,8 +91,11 @@ def _discrepancies(ws: Workspace, state: SessionState) -> Iterator[Discrepancy]:
 
     kinds = DiscrepancyKind
     if not state.has_folder and comparison.listed:
+        is_marked = all(row.is_missing for row in comparison.missing)
+        if is_marked and session.status is SessionStatus.DELETED:
+            return  # somebody emptied the trash, and its rows say so
         text = f"Session {session.id} has {comparison.listed} instances and no folder."
-        yield wrong(kinds.SESSION_FOLDER_MISSING, text, session.path)
+        yield wrong(kinds.SESSION_FOLDER_MISSING, text, session.path, _way_out(session) if is_marked else REPAIR)
         return
     for row in comparison.missing:
         known = " (known since an earlier look)" if row.is_missing else ""
@@ -102,6 +106,13 @@ def _discrepancies(ws: Workspace, state: SessionState) -> Iterator[Discrepancy]:
         text = f"The file has {size} bytes, the catalogue says {row.size_bytes}."
         yield wrong(kinds.SIZE_DIFFERS, text, row.path, show)
     yield from _beside_rows(ws, state)
+
+
+def _way_out(session: Session) -> str:
+    """What is left to do for a session whose folder is gone and whose rows say so."""
+    if (session.status, SessionEvent.CLAIM_DELETE) in TRANSITIONS:
+        return f"prearc session delete {session.id}   (or bring its folder back, then {REPAIR})"
+    return f"prearc session show {session.id}   (bring its folder back, then {REPAIR})"
 
 
 def _beside_rows(ws: Workspace, state: SessionState) -> Iterator[Discrepancy]:

@@ -47,8 +47,14 @@ class Repair:
         if state.has_folder:
             self._derive(session, has_new=is_adopted)
         after = look(self._ws, session.id)
-        left = {(each.kind, each.path) for each in after.broken} if isinstance(after, SessionState) else set()
-        return [self._told(each, repaired=(each.kind, each.path) not in left) for each in state.broken]
+        if not isinstance(after, SessionState):  # a reason why it cannot be judged now, or nothing left to judge
+            return [self._told(each, repaired=not after) for each in state.broken]
+        left = {(each.kind, each.path): each.hint for each in after.broken}
+        return [
+            replace(self._told(each, repaired=key not in left), hint=left.get(key, each.hint))
+            for each in state.broken
+            for key in [(each.kind, each.path)]
+        ]
 
     def stray(self, discrepancy: Discrepancy) -> Discrepancy:
         """Repair what belongs to no session."""

@@ -232,6 +232,44 @@ def test_a_missing_session_folder_is_one_finding(ws: Workspace) -> None:
     assert rows(ws, "SELECT sum(is_missing) AS n FROM instance") == [{"n": 2}]
 
 
+def test_a_session_whose_folder_is_gone_has_a_way_out(ws: Workspace) -> None:
+    """First its rows are marked, with an event each; then the next command is to delete it, and that is the end."""
+    first, _ = built(ws, study())
+    shutil.rmtree(first.parents[3])
+    assert reconcile(ws).discrepancies[0].hint == "prearc doctor --repair"
+
+    [found] = reconcile(ws, repair=True).discrepancies
+
+    assert not found.repaired
+    assert found.hint.split("   ")[0] == "prearc session delete 1"
+    assert event_kinds(ws, 1).count("INSTANCE_MISSING") == 2
+    assert reconcile(ws).discrepancies[0].hint == found.hint
+
+    change(ws, "UPDATE session SET status = 'DELETED', path = 'trash/1/P1', accepts = 0")
+    assert reconcile(ws).is_clean
+
+
+def test_an_archived_session_whose_folder_is_gone_stays_a_finding(ws: Workspace) -> None:
+    """What was archived is not deleted: its folder is to be brought back, and the rows say what was in it."""
+    first, _ = built(ws, study())
+    shutil.rmtree(first.parents[3])
+    change(ws, "UPDATE session SET status = 'ARCHIVED', is_archived = 1, accepts = 0")
+
+    [found] = reconcile(ws, repair=True).discrepancies
+
+    assert (found.kind, found.repaired) == (Kind.SESSION_FOLDER_MISSING, False)
+    assert found.hint.split("   ")[0] == "prearc session show 1"
+
+
+def test_the_trash_may_be_emptied(ws: Workspace) -> None:
+    """Whoever removes a deleted session's folder is asked about it once, not for ever."""
+    first, _ = built(ws, study())
+    shutil.rmtree(first.parents[3])
+    change(ws, "UPDATE session SET status = 'DELETED', path = 'trash/1/P1', accepts = 0")
+
+    repaired(ws, Kind.SESSION_FOLDER_MISSING)
+
+
 def test_an_unknown_folder_with_files_is_named_and_left(ws: Workspace) -> None:
     """A session folder that no session has is not touched; an empty one is removed by a repair."""
     full = ws.root.path / "archive/PI/arc001/Foreign/SCANS/1/DICOM/x.dcm"
