@@ -14,14 +14,15 @@ from typing import Final
 from archive.errors import Busy, NotFound, Refused, StaleState, UsageError
 from archive.examination.building import build
 from archive.findings import Finding
-from archive.journal import Apply, new_op, plan_digest, run
-from archive.model import UNASSIGNED, Decision, Event, Scan, Session, SessionKey, SessionStatus, Study
+from archive.journal import settle
+from archive.model import UNASSIGNED, Decision, Event, Scan, Session, SessionStatus, Study
 from archive.rules.labels import check_label, known_project
-from archive.rules.states import SessionEvent
+from archive.rules.states import WORKING, SessionEvent
+from archive.session_folders import delete_without_files, free_key, is_another, moved_on, rename
 from archive.store import files, manifest
 from archive.store.catalogue import events, findings, intake, sessions
 from archive.store.catalogue.connection import Transaction
-from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
+from archive.store.catalogue.journal import OperationKind
 from archive.workspace import Workspace
 
 WAIT_SECONDS: Final = 30.0
@@ -96,7 +97,7 @@ def close(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECONDS)
     is just ending is waited for. Sessions that are past RECEIVING are left as they are.
     """
     _await_association_end(ws, session_id)
-    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("closing")):
+    with _held(ws, session_id, "closing", wait_seconds):
         with ws.catalogue.write() as tx:
             session = sessions.get(tx.connection, session_id)
             if session.status is not SessionStatus.RECEIVING:
@@ -132,7 +133,7 @@ def relabel(
         check_label(name, value)
     if subject is None and label is None:
         raise UsageError("Nothing to relabel.", hint="--subject S, --label L, or both")
-    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("relabelling")):
+    with _held(ws, session_id, "relabelling", wait_seconds):
         with ws.catalogue.write() as tx:
             session = _expect(tx, session_id, _LABELLED, "relabelled")
             new_subject, new_label = subject or session.subject, label or session.label
@@ -153,6 +154,8 @@ def relabel(
 def move(ws: Workspace, session_id: int, *, project: str, wait_seconds: float = WAIT_SECONDS) -> Session:
     """Assign a session to another project; its folder moves there. ``Unassigned`` takes it out of any.
 
+    Where the project has this timestamp and folder already, the session gets the next free timestamp.
+
     Raises
     ------
     Refused
@@ -161,32 +164,34 @@ def move(ws: Workspace, session_id: int, *, project: str, wait_seconds: float = 
         The session is still being received, archived, or being worked on.
     """
     wanted = known_project(ws.settings.project, project)
-    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("moving")):
-        with ws.catalogue.read() as connection:
-            session = sessions.get(connection, session_id)
+    with _held(ws, session_id, "moving", wait_seconds):
+        session = _get(ws, session_id)
         if session.project == wanted and session.status in _MOVABLE:
             return session
-        key = SessionKey(project=wanted, timestamp=session.timestamp, folder=session.folder)
+        key = free_key(ws, session, wanted)
 
         def begin(tx: Transaction) -> None:
             _expect(tx, session_id, _MOVABLE, "moved")
             sessions.apply(tx, session_id, SessionEvent.CLAIM_MOVE, claimed_by=tx.actor)
 
         def commit(tx: Transaction) -> None:
-            sessions.set_columns(tx, session_id, project=wanted, path=key.path)
+            if is_another(tx.connection, session_id, key):
+                raise moved_on(session_id)
+            sessions.set_columns(tx, session_id, project=wanted, timestamp=key.timestamp, path=key.path)
             sessions.apply(tx, session_id, SessionEvent.MOVE_DONE, detail={"from": session.project, "to": wanted})
             findings.replace(tx, session_id, [])
             sessions.add_log(
                 tx, session_id, f"Moved from {session.project or UNASSIGNED} to {wanted or UNASSIGNED} by {tx.actor}."
             )
 
-        with _put_right(ws, session_id, SessionStatus.MOVING, SessionEvent.MOVE_DONE):
-            _rename(ws, session, OperationKind.MOVE, key.path, begin, commit)
+        rename(ws, session, OperationKind.MOVE, key.path, begin, commit)
         return _get(ws, session_id)
 
 
 def delete(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: float = WAIT_SECONDS) -> Session:
     """Put a prearchive session into the trash; `restore` brings it back.
+
+    A session whose folder somebody took away is DELETED as well: its rows stay, marked missing.
 
     Raises
     ------
@@ -195,13 +200,14 @@ def delete(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: fl
     StaleState
         It is archived, or being worked on.
     """
-    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("deleting")):
+    with _held(ws, session_id, "deleting", wait_seconds):
         session = _get(ws, session_id)
         if session.status is SessionStatus.DELETED:
             return session
 
         def begin(tx: Transaction) -> None:
-            _expect(tx, session_id, _LABELLED, "deleted")
+            if _expect(tx, session_id, _LABELLED, "deleted").status is not session.status:
+                raise moved_on(session_id)
             if intake.has_open_association(tx.connection, session_id):
                 raise Busy(
                     f"Session {session_id} is being received over an open association.",
@@ -222,18 +228,34 @@ def delete(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: fl
             sessions.apply(tx, session_id, SessionEvent.DELETE_DONE, detail={"reason": reason})
             sessions.add_log(tx, session_id, f"Deleted to the trash by {tx.actor}. {reason}".rstrip())
 
-        with _put_right(ws, session_id, SessionStatus.DELETING, SessionEvent.DELETE_UNDONE):
-            _rename(ws, session, OperationKind.DELETE, _trash_path(session), begin, commit)
+        if files.status(ws.root.fd, session.path) is None:
+            delete_without_files(ws, session, begin, commit)
+        else:
+            rename(ws, session, OperationKind.DELETE, _trash_path(session), begin, commit)
         return _get(ws, session_id)
 
 
 def restore(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECONDS) -> Session:
-    """Bring a deleted session back from the trash and check its files anew."""
-    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=_holder("restoring")):
+    """Bring a deleted session back from the trash and check its files anew.
+
+    Raises
+    ------
+    Refused
+        It has no files in the trash, or something else is where they were.
+    StaleState
+        It is not in the trash.
+    """
+    with _held(ws, session_id, "restoring", wait_seconds):
         session = _get(ws, session_id)
         if session.status is not SessionStatus.DELETED:
             raise StaleState(
                 f"Session {session_id} is {session.status}, not in the trash.",
+                hint=f"prearc session show {session_id}",
+            )
+        if files.status(ws.root.fd, session.path) is None:
+            raise Refused(
+                f"There are no files of session {session_id} in the trash: they were gone when it was deleted, or were"
+                " removed since. Sent again, they make a new session.",
                 hint=f"prearc session show {session_id}",
             )
 
@@ -246,7 +268,7 @@ def restore(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECOND
             findings.replace(tx, session_id, [])
             sessions.add_log(tx, session_id, f"Restored from the trash by {tx.actor}.")
 
-        _rename(ws, session, OperationKind.RESTORE, session.key.path, lambda tx: None, commit)
+        rename(ws, session, OperationKind.RESTORE, session.key.path, lambda tx: None, commit)
         return build(ws, session_id, event=SessionEvent.REBUILD)
 
 
@@ -260,6 +282,14 @@ def _await_association_end(ws: Workspace, session_id: int) -> None:
         time.sleep(0.02)
 
 
+@contextmanager
+def _held(ws: Workspace, session_id: int, doing: str, wait_seconds: float) -> Iterator[None]:
+    """The session's lock, and nothing left of an operation whose worker is gone."""
+    with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=f"{doing}, pid {os.getpid()}"):
+        settle(ws, session_id)
+        yield
+
+
 def _expect(tx: Transaction, session_id: int, allowed: tuple[SessionStatus, ...], done: str) -> Session:
     session = sessions.get(tx.connection, session_id)
     if session.status not in allowed:
@@ -268,7 +298,8 @@ def _expect(tx: Transaction, session_id: int, allowed: tuple[SessionStatus, ...]
             hint = f"prearc session close {session_id}"
         elif session.status is SessionStatus.DELETED:
             hint = f"prearc session restore {session_id}"
-        raise StaleState(f"Session {session_id} is {session.status} and cannot be {done} now.", hint=hint)
+        wait = " Wait until that has ended, then try again." if session.status in WORKING else ""
+        raise StaleState(f"Session {session_id} is {session.status} and cannot be {done} now.{wait}", hint=hint)
     return session
 
 
@@ -279,36 +310,6 @@ def _reconsider(tx: Transaction, session: Session) -> None:
         findings.replace(tx, session.id, [])
 
 
-def _rename(
-    ws: Workspace,
-    session: Session,
-    kind: OperationKind,
-    destination: str,
-    begin: Apply,
-    commit: Apply,
-) -> None:
-    status = files.status(ws.root.fd, session.path)
-    if status is None:
-        raise Refused(f"The folder of session {session.id} is not on the disk.", hint="prearc doctor")
-    item = Item(n=0, action=ItemAction.RENAME, src=session.path, dst=destination, inode=status.st_ino)
-    intent = Intent(op=new_op(), kind=kind, session_id=session.id, phase=Phase.PLANNED, plan_digest=plan_digest([item]))
-    run(ws, intent, [item], on_plan=begin, on_commit=commit)
-    parent = files.split(session.path)[0]
-    files.remove_empty_folders(ws.root.fd, parent, keep=parent.split("/")[0])
-
-
-@contextmanager
-def _put_right(ws: Workspace, session_id: int, working: SessionStatus, undone: SessionEvent) -> Iterator[None]:
-    """When the operation fails after its claim, the session is READY again."""
-    try:
-        yield
-    except BaseException:
-        with ws.catalogue.write() as tx:
-            if sessions.get(tx.connection, session_id).status is working:
-                sessions.apply(tx, session_id, undone, detail={"reason": "failed and undone"})
-        raise
-
-
 def _get(ws: Workspace, session_id: int) -> Session:
     with ws.catalogue.read() as connection:
         return sessions.get(connection, session_id)
@@ -316,7 +317,3 @@ def _get(ws: Workspace, session_id: int) -> Session:
 
 def _trash_path(session: Session) -> str:
     return f"trash/{session.id}/{session.folder}"
-
-
-def _holder(doing: str) -> str:
-    return f"{doing}, pid {os.getpid()}"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from archive import sessions
+from archive import journal, sessions
 from archive.archiving import archive
 from archive.daemon import Daemon
-from archive.errors import Busy, NotFound, Refused, StaleState, UsageError
+from archive.errors import Busy, NotFound, Refused, StaleState, StoreError, UsageError
 from archive.examination.building import build
 from archive.examination.inspection import Inspection
 from archive.examination.review import ArchiveOrder
@@ -852,23 +852,110 @@ def test_a_session_whose_folder_is_gone_is_not_moved(tmp_path: Path) -> None:
     os.rename(ws.root.path / session.path, tmp_path / "taken")
     before = dump(ws)
 
-    for change_it in (REFUSED["move"], REFUSED["delete"]):
-        with pytest.raises(Refused) as caught:
-            change_it(ws, session.id)
-        assert caught.value.hint == "prearc doctor"
+    with pytest.raises(Refused) as caught:
+        REFUSED["move"](ws, session.id)
 
+    assert caught.value.hint == "prearc doctor"
     assert dump(ws) == before
 
 
-def test_a_move_onto_a_folder_that_is_there_is_undone(tmp_path: Path) -> None:
-    """Something lies where the session would go: nothing is replaced, the session is READY where it was."""
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_session_whose_folder_is_gone_is_deleted(tmp_path: Path, is_closed: bool) -> None:
+    """DELETED, the rows stay and say missing, the log says so; restoring says that there is nothing to restore."""
+    ws = labelled_workspace(tmp_path)
+    session_id = send(ws, visit())[0].session_id or 0
+    if is_closed:
+        sessions.close(ws, session_id)
+    session = sessions.resolve(ws, str(session_id))
+    os.rename(ws.root.path / session.path, tmp_path / "taken")
+
+    gone = sessions.delete(ws, session_id, reason="the disk lost it")
+
+    assert (gone.status, gone.instance_count) == (S.DELETED, 4)
+    assert rows(ws, "SELECT DISTINCT is_missing FROM instance") == [{"is_missing": 1}]
+    assert [text for _, text in sessions.details(ws, session_id).log] == [
+        "Deleted to the trash by tester. the disk lost it",
+        "Its folder was not on the disk: nothing is in the trash, 4 instances are marked missing.",
+    ]
+    assert sessions.delete(ws, session_id) == gone
+    before = (tree(ws), dump(ws))
+    with pytest.raises(Refused, match="no files of session") as caught:
+        sessions.restore(ws, session_id)
+    assert caught.value.hint == f"prearc session show {session_id}"
+    assert (tree(ws), dump(ws)) == before
+    again = send(ws, visit())[0]
+    assert (again.outcome, again.session_id != session_id) == (Outcome.STORED, True)
+
+
+def test_a_session_whose_trash_was_emptied_is_not_restored(tmp_path: Path) -> None:
+    """A person removed it from the trash: restoring says so and changes nothing."""
+    ws = labelled_workspace(tmp_path)
+    session = ready(ws, visit(series=ONE))
+    gone = sessions.delete(ws, session.id)
+    os.rename(ws.root.path / gone.path, tmp_path / "taken")
+    before = dump(ws)
+
+    with pytest.raises(Refused, match="no files of session") as caught:
+        sessions.restore(ws, session.id)
+
+    assert caught.value.hint == f"prearc session show {session.id}"
+    assert dump(ws) == before
+
+
+def test_a_restore_onto_a_folder_that_is_there_is_refused(tmp_path: Path) -> None:
+    """Something lies where the session was: nothing is replaced, it stays in the trash."""
+    ws = labelled_workspace(tmp_path)
+    session = ready(ws, visit(series=ONE))
+    sessions.delete(ws, session.id)
+    (ws.root.path / session.path).mkdir(parents=True)
+    before = (tree(ws), dump(ws))
+
+    with pytest.raises(Refused, match="nothing is ever replaced"):
+        sessions.restore(ws, session.id)
+
+    assert (tree(ws), dump(ws)) == before
+
+
+@pytest.mark.parametrize("is_row", [True, False])
+def test_a_move_onto_a_timestamp_that_is_taken_gets_the_next(tmp_path: Path, is_row: bool) -> None:
+    """The project has this timestamp and folder, as a session or as somebody's folder: nothing is replaced."""
+    ws = labelled_workspace(tmp_path, receiver=[TO_LABEL, {**TO_LABEL, "ae_title": "TWO", "project": "OTHER"}])
+    session = ready(ws, visit(series=ONE))
+    there = ws.root.path / session.path.replace("/PI/", "/OTHER/")
+    if is_row:
+        (stored,) = [Sender(ws).store(dataset, called="TWO") for dataset in visit(STUDY_2, series=ONE)[:1]]
+        other = sessions.resolve(ws, str(stored.session_id))
+        change(ws, "UPDATE session SET timestamp = ?, path = ? WHERE id = ?", session.timestamp, "x/y", other.id)
+    else:
+        there.mkdir(parents=True)
+        (there / "somebody's").write_bytes(b"?")
+
+    moved = sessions.move(ws, session.id, project="OTHER")
+
+    assert (moved.status, moved.project, moved.timestamp) == (S.READY, "OTHER", "20260105_101500001")
+    assert moved.path == "prearchive/OTHER/20260105_101500001/S1_MR"
+    assert len(list((ws.root.path / moved.path).rglob("*.dcm"))) == 2
+    if not is_row:
+        assert (there / "somebody's").read_bytes() == b"?"
+    gone = sessions.delete(ws, session.id)
+    assert sessions.restore(ws, gone.id).path == moved.path
+
+
+def test_a_folder_that_appears_where_a_session_is_moved_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between look and rename somebody puts a folder there: undone, the session is READY where it was."""
     ws = labelled_workspace(tmp_path)
     session = ready(ws, visit(series=ONE))
     there = ws.root.path / session.path.replace("/PI/", "/OTHER/")
-    there.mkdir(parents=True)
-    (there / "somebody's").write_bytes(b"?")
 
-    with pytest.raises(Exception, match="placing files"):
+    def appear(name: str) -> None:
+        if name == "PLANNED":
+            there.mkdir(parents=True)
+            (there / "somebody's").write_bytes(b"?")
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match="placing files"):
+        patch.setattr(journal.failpoints, "hit", appear)
         sessions.move(ws, session.id, project="OTHER")
 
     assert sessions.resolve(ws, str(session.id)) == session
@@ -917,14 +1004,19 @@ def test_a_follow_up_of_an_archived_session_is_appended(tmp_path: Path) -> None:
     assert_consistent(ws)
 
 
-def test_a_session_that_is_being_built_is_left_to_its_builder(tmp_path: Path) -> None:
-    """Nobody takes a session out of BUILDING by relabel, delete, move or archive: stale, try again."""
+@pytest.mark.parametrize("state", [S.BUILDING, S.ARCHIVING, S.MOVING, S.DELETING])
+@pytest.mark.parametrize("verb", REFUSED)
+def test_a_session_in_a_working_status_is_left_to_whoever_works_on_it(
+    tmp_path: Path, verb: str, state: SessionStatus
+) -> None:
+    """No verb takes a session out of a working status: stale, and the hint is to look, not to close it."""
     ws = labelled_workspace(tmp_path)
     session_id = send(ws, visit(series=ONE))[0].session_id or 0
-    change(ws, "UPDATE session SET status = 'BUILDING' WHERE id = ?", session_id)
+    change(ws, "UPDATE session SET status = ? WHERE id = ?", state, session_id)
 
-    for verb in ("relabel", "delete", "move", "archive"):
-        with pytest.raises(StaleState):
-            REFUSED[verb](ws, session_id)
+    with pytest.raises(StaleState) as caught:
+        REFUSED[verb](ws, session_id)
 
-    assert status(ws, session_id) is S.BUILDING
+    if verb != "archive":
+        assert caught.value.hint == f"prearc session show {session_id}"
+    assert status(ws, session_id) is state

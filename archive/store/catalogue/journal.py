@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -63,6 +63,11 @@ class Intent:
     plan_digest: str = ""
     detail: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def session_ids(self) -> frozenset[int]:
+        """Its session, and the one it works towards."""
+        return frozenset({self.session_id} | ({self.target_id} if self.target_id is not None else set()))
+
 
 def plan(tx: Transaction, intent: Intent, items: Sequence[Item]) -> None:
     """Write the intent and its items, phase PLANNED."""
@@ -113,15 +118,20 @@ def unfinished(connection: sqlite3.Connection) -> list[Intent]:
     return [_intent(row) for row in connection.execute(sql)]
 
 
-def get(connection: sqlite3.Connection, op: str) -> Intent:
-    """One operation as it is now."""
-    return _intent(connection.execute("SELECT * FROM intent WHERE op = ?", (op,)).fetchone())
+def unfinished_of(connection: sqlite3.Connection, session_ids: Collection[int]) -> list[Intent]:
+    """Unfinished operations that concern one of these sessions, as source or as target, oldest first."""
+    return [intent for intent in unfinished(connection) if not intent.session_ids.isdisjoint(session_ids)]
+
+
+def phase(connection: sqlite3.Connection, op: str) -> Phase | None:
+    """How far an operation is now; None when there is no such operation."""
+    row = connection.execute("SELECT phase FROM intent WHERE op = ?", (op,)).fetchone()
+    return Phase(row["phase"]) if row is not None else None
 
 
 def has_unfinished(connection: sqlite3.Connection, session_id: int) -> bool:
     """Whether an unfinished operation concerns this session, as source or as target."""
-    sql = "SELECT 1 FROM intent WHERE phase NOT IN ('DONE', 'UNDONE') AND (session_id = ? OR target_id = ?) LIMIT 1"
-    return connection.execute(sql, (session_id, session_id)).fetchone() is not None
+    return bool(unfinished_of(connection, [session_id]))
 
 
 def items(connection: sqlite3.Connection, op: str) -> list[Item]:
