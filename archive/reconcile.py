@@ -158,9 +158,12 @@ def _spool(ws: Workspace) -> Iterator[Discrepancy]:
 
 
 def _quarantine(ws: Workspace) -> Iterator[Discrepancy]:
-    """Quarantined files and the receipts that name them, both ways; bounded as the quarantine is."""
-    living = leftovers.oldest_living(ws)
+    """Quarantined files and the receipts that name them, both ways; bounded as the quarantine is.
+
+    A refused dataset keeps its part's name until its receipt is committed: with two names it is still on its way.
+    """
     on_disk = dict(files.walk(ws.root.fd, "quarantine"))
+    living = leftovers.living_owners(ws)
     with ws.catalogue.read() as connection:
         named = set(recovering.receipt_paths(connection))
     for path in sorted(named - on_disk.keys()):
@@ -169,7 +172,7 @@ def _quarantine(ws: Workspace) -> Iterator[Discrepancy]:
             yield Discrepancy(kind=DiscrepancyKind.FILE_MISSING, message=text, path=path)
     for path in sorted(on_disk.keys() - named):
         is_set_aside = path.startswith("quarantine/unlisted-") or listing.is_temporary(path)
-        if is_set_aside or (living is not None and on_disk[path].st_mtime >= living):
+        if is_set_aside or (living and on_disk[path].st_nlink > 1):
             continue
         text = "A refused dataset that no receipt names."
         yield Discrepancy(kind=DiscrepancyKind.FILE_UNLISTED, message=text, path=path, hint=REPAIR)

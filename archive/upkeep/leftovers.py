@@ -54,24 +54,28 @@ def remove_dead_locks(ws: Workspace) -> None:
             files.unlink(ws.root.fd, f"locks/{name}")
 
 
-def oldest_living(ws: Workspace) -> float | None:
-    """When the oldest living receiver began (mtime of its lock, seconds); None when there is none."""
-    began = [
-        status.st_mtime
+def living_owners(ws: Workspace) -> set[str]:
+    """The tokens of the receivers that live: those whose lock is held. No time is looked at: clocks are set."""
+    return {
+        name.removeprefix(_PROCESS)
         for name in listing.plain_names(ws.root.fd, "locks")
         if name.startswith(_PROCESS) and ws.root.locks.is_held(name)
-        if (status := files.status(ws.root.fd, f"locks/{name}")) is not None
-    ]
-    return min(began, default=None)
+    }
 
 
 def dead_parts(ws: Workspace) -> Parts:
-    """The parts in the spool that no living process can be writing."""
-    living = oldest_living(ws)
+    """The parts in the spool that no living process can be writing.
+
+    A part is called ``<owner>.<id>.part`` and lives while its owner does; one without an owner in its name may be
+    anybody's. A receiver takes its lock before it makes a part, so the parts are listed first.
+    """
+    names = [name for name in listing.plain_names(ws.root.fd, "spool") if name.endswith(PART_SUFFIX)]
+    living = living_owners(ws)
     filed, lost = list[str](), list[str]()
-    for name in listing.plain_names(ws.root.fd, "spool"):
+    for name in names:
+        owner = name.removesuffix(PART_SUFFIX).rpartition(".")[0]
         status = files.status(ws.root.fd, f"spool/{name}")
-        if not name.endswith(PART_SUFFIX) or status is None or (living is not None and status.st_mtime >= living):
+        if status is None or (owner in living if owner else living):
             continue
         (filed if status.st_nlink > 1 else lost).append(f"spool/{name}")
     return Parts(filed=tuple(filed), lost=tuple(lost))
@@ -100,10 +104,7 @@ def dead_temporaries(ws: Workspace, folders: Iterable[str]) -> list[str]:
 def _is_in_use(ws: Workspace, path: str) -> bool:
     if listing.is_being_written(path):
         return True
-    if not files.split(path)[1].startswith(".probe-"):
-        return False
-    living, status = oldest_living(ws), files.status(ws.root.fd, path)
-    return living is not None and status is not None and status.st_mtime >= living
+    return files.split(path)[1].startswith(".probe-") and bool(living_owners(ws))
 
 
 def remove_temporaries(ws: Workspace, paths: Iterable[str]) -> None:

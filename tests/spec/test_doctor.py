@@ -366,6 +366,36 @@ def test_a_living_node_gives_no_false_finding(ws: Workspace) -> None:
         assert (ws.root.path / "spool/0123.part").exists()
 
 
+def test_a_clock_that_was_set_makes_no_living_part_look_dead(ws: Workspace) -> None:
+    """A part is judged by its owner's lock alone, not by times: the living one's stays, the dead one's goes."""
+    dataset = study()[0]
+    sender = Sender(ws)
+    with sender:
+        [lock] = (ws.root.path / "locks").glob("process-*")
+        owner = lock.name.removeprefix("process-")
+        for path in (lock, ws.root.path / "spool"):
+            os.utime(path, (2**32, 2**32))  # the clock was set back since the node began
+        living, dead = f"spool/{owner}.01.part", "spool/0badcafe.02.part"
+        probe = ws.root.path / "spool/.probe-01"
+        for path in (ws.root.path / living, ws.root.path / dead, probe):
+            path.write_bytes(b"x")
+        refused = ws.root.path / "quarantine/20260105/01.dcm"  # its receipt is not committed yet
+        refused.parent.mkdir()
+        refused.hardlink_to(ws.root.path / living)
+
+        report = reconcile(ws, repair=True)
+
+        assert [(each.kind, each.path) for each in report.discrepancies] == [(Kind.LEFTOVER_PART, dead)]
+        assert (ws.root.path / living).exists()
+        assert refused.exists()
+        assert probe.exists()
+        assert sender.store(dataset).outcome is Outcome.STORED
+    assert (ws.root.path / LOST_AND_FOUND / "0badcafe.02.part").read_bytes() == b"x"
+    sender.intake.close()
+
+    assert kinds(reconcile(ws, repair=True)) == ["FILE_UNLISTED", "LEFTOVER_PART", "STRAY_TEMPORARY"]
+
+
 def test_a_symbolic_link_is_not_the_file_of_a_row(ws: Workspace, tmp_path: Path) -> None:
     """A link in a file's place is a missing file: what it leads to may be anybody's."""
     first, _ = built(ws, study())
