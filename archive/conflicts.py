@@ -1,15 +1,19 @@
 """`conflict explain`: what happened, both sides, and the ways out as commands to type."""
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 from archive.archiving import preview
 from archive.examination.review import ArchiveOrder, existing_session
 from archive.findings import FACTS, Finding, FindingKind, Severity
 from archive.model import MergeMode, Scan, Session, SessionStatus, Study
+from archive.rules.states import OPEN, WORKING
 from archive.store.catalogue import findings as stored
 from archive.store.catalogue import sessions
 from archive.store.catalogue.connection import Connection
 from archive.workspace import Workspace
+
+_LABEL_LENGTH: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,8 @@ class Explanation:
 def explain(ws: Workspace, session_id: int) -> Explanation:
     """Explain a session as it is now; the findings are those a dry run would give, not remembered ones.
 
-    A session that is archived, deleted, or being received is explained too: nothing may stand in its way.
+    A session that is archived, deleted, or being worked on is explained with what was remembered: its files are
+    not where it waits.
     """
     with ws.catalogue.snapshot() as connection:
         session = sessions.get(connection, session_id)
@@ -59,8 +64,9 @@ def explain(ws: Workspace, session_id: int) -> Explanation:
         incoming = _side("incoming", connection, session)
         archived = _side("archived", connection, existing) if existing is not None else None
         remembered = stored.of_session(connection, session_id)
+        free = _free_label(connection, session)
     found = tuple(remembered)
-    if session.status not in (SessionStatus.ARCHIVED, SessionStatus.DELETED):
+    if session.status in OPEN - WORKING:
         found = preview(ws, session_id, ArchiveOrder()).findings
     return Explanation(
         session=session,
@@ -69,7 +75,7 @@ def explain(ws: Workspace, session_id: int) -> Explanation:
         incoming=incoming,
         archived=archived,
         differs=_differs(incoming, archived),
-        ways_out=tuple(_ways_out(session, existing, found)),
+        ways_out=tuple(_ways_out(session, existing, found, free)),
     )
 
 
@@ -125,8 +131,35 @@ def _summary(session: Session, existing: Session | None, found: tuple[Finding, .
     return f"{here} cannot be archived as it is: {names}. Each finding below says what disagrees."
 
 
-def _ways_out(session: Session, existing: Session | None, found: tuple[Finding, ...]) -> list[WayOut]:
-    """Ranked: first what changes least."""
+def _free_label(connection: Connection, session: Session) -> str:
+    """The session's label with the first number that no archived session of its project has."""
+    number = 2
+    while True:
+        tail = f"_{number}"
+        label = session.label[: _LABEL_LENGTH - len(tail)] + tail
+        if session.project is None or sessions.archived_as(connection, session.project, label) is None:
+            return label
+        number += 1
+
+
+def _ways_out(session: Session, existing: Session | None, found: tuple[Finding, ...], free: str) -> list[WayOut]:
+    """Ranked: first what changes least. Only what works in the session's status."""
+    if session.status is SessionStatus.ARCHIVED:
+        return []
+    if session.status is SessionStatus.DELETED:
+        return [WayOut(command=f"prearc session restore {session.id}", why="bring it back from the trash")]
+    if session.status in WORKING:
+        return [WayOut(command=f"prearc session show {session.id}", why="somebody works on it: wait, then look again")]
+    ways = _ways_of_waiting(session, existing, found, free)
+    if session.status is SessionStatus.RECEIVING:
+        later = ("prearc session archive ", "prearc session move ")
+        ways = [way for way in ways if not way.command.startswith(later)]
+        close = f"prearc session close {session.id}"
+        ways.insert(0, WayOut(command=close, why="wait for no more instances: then it can be moved and archived"))
+    return ways
+
+
+def _ways_of_waiting(session: Session, existing: Session | None, found: tuple[Finding, ...], free: str) -> list[WayOut]:
     kinds = {finding.kind for finding in found if finding.severity is not Severity.WARN}
     ways: list[WayOut] = []
     if FindingKind.PROJECT_UNASSIGNED in kinds:
@@ -137,7 +170,6 @@ def _ways_out(session: Session, existing: Session | None, found: tuple[Finding, 
     if any(FACTS[kind].is_file_trouble for kind in kinds):
         ways.append(WayOut(command="prearc doctor", why="compare every file with the catalogue"))
     if existing is not None and FindingKind.STUDY_UID_DIFFERS in kinds:
-        free = f"{session.label}_2"[:64]
         ways.append(
             WayOut(
                 command=f"prearc session relabel {session.id} --label {free}",

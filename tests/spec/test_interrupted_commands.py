@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from archive import journal, sessions
+from archive import conflicts, journal, sessions
 from archive.daemon import Daemon
 from archive.errors import Busy, Refused, StoreError
 from archive.journal import resume_all, settle
@@ -395,3 +395,47 @@ def test_unfinished_operations_are_found_by_source_and_by_target(tmp_path: Path)
 
     with ws.catalogue.read() as connection:
         assert [journal_rows.has_unfinished(connection, number) for number in ids] == [True, True, False]
+
+
+# --- the ways out ----------------------------------------------------------------------------------------------------
+
+
+WAYS = {
+    S.RECEIVING: ["close", "delete"],
+    S.READY: ["archive", "delete"],
+    S.BUILDING: ["show"],
+    S.ARCHIVING: ["show"],
+    S.MOVING: ["show"],
+    S.DELETING: ["show"],
+    S.DELETED: ["restore"],
+    S.ARCHIVED: [],
+}
+
+
+@pytest.mark.parametrize("status", WAYS)
+def test_the_ways_out_are_those_of_the_status(tmp_path: Path, status: SessionStatus) -> None:
+    """No way out is a command that the session's status refuses."""
+    ws = labelled_workspace(tmp_path)
+    session_id = send(ws, visit(series=ONE))[0].session_id or 0
+    change(ws, "UPDATE session SET status = ? WHERE id = ?", status, session_id)
+
+    ways = [way.command for way in conflicts.explain(ws, session_id).ways_out]
+
+    assert ways == [f"prearc session {verb} {session_id}" for verb in WAYS[status]]
+
+
+def test_the_label_that_is_proposed_is_free(tmp_path: Path) -> None:
+    """A label of full length, and one whose `_2` is archived as well: the proposal can be typed and archived."""
+    ws = labelled_workspace(tmp_path)
+    full = "L" * 64
+    for number, label in enumerate((full, "L" * 62 + "_2"), start=1):
+        session = ready(ws, visit(f"1.2.826.0.1.3680043.10.1.{number}", series=ONE))
+        archive_session(ws, sessions.relabel(ws, session.id, label=label).id)
+    third = sessions.relabel(ws, ready(ws, visit("1.2.826.0.1.3680043.10.1.3", series=ONE)).id, label=full)
+
+    commands = [way.command for way in conflicts.explain(ws, third.id).ways_out]
+
+    free = "L" * 62 + "_3"
+    assert f"prearc session relabel {third.id} --label {free}" in commands
+    sessions.relabel(ws, third.id, label=free)
+    assert archive_session(ws, third.id).status == "ARCHIVED"
