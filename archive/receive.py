@@ -4,6 +4,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -33,7 +34,7 @@ from archive.rules.policy import Policy
 from archive.rules.routing import RouteInput
 from archive.store.catalogue import intake, receipts
 from archive.store.catalogue.connection import Catalogue, Transaction
-from archive.store.catalogue.endings import Ending
+from archive.store.catalogue.endings import Ending, RefusedStore
 from archive.store.catalogue.intake import AssociationFacts, Claim
 from archive.store.parts import Part
 from archive.store.root import Root
@@ -68,7 +69,7 @@ class Intake:
         if not self._alive.acquire(holder=f"receiver {self.owner}"):
             raise Busy("Another process has this one's name.")
         self._admission = Admission(root, settings.node, clock)
-        self.committer = Committer(root.fd, catalogue, batch=settings.limits.commit_batch)
+        self.committer = Committer(root.fd, catalogue, self._admission, batch=settings.limits.commit_batch)
         self.filer = Filer(root, catalogue, self.committer, template=policy.template, clock=clock)
         self.endings = Endings(catalogue)
         self.quarantine = Quarantine(root, limit_bytes=settings.limits.quarantine_bytes, clock=clock)
@@ -79,9 +80,12 @@ class Intake:
         return self._admission.reason()
 
     def degrade(self, error: StoreError) -> None:
-        """The store failed: admit nothing until a probe succeeds."""
-        log.error("store_failed", error=error.message)
+        """The store does not hold what it gets: admit and acknowledge nothing until a probe succeeds."""
         self._admission.degrade(error)
+
+    def judge(self, error: StoreError) -> None:
+        """Something failed: degrade if it was the disk's or the database's fault."""
+        self._admission.judge(error)
 
     def open(
         self,
@@ -122,6 +126,8 @@ class AssociationIntake:
         self._places: Places = {}
         self._parts: set[Part] = set()
         self._is_known = False
+        self._has_told_shortage = False
+        self._untold: RefusedStore | None = None
         self._is_closed = False
 
     @property
@@ -142,6 +148,7 @@ class AssociationIntake:
         )
         part = Part(
             self._intake.root.fd,
+            owner=self._facts.owner,
             prefix=prefix,
             limit_bytes=self._intake.settings.limits.instance_bytes,
             failure=StoreError(reason) if reason is not None else None,
@@ -153,6 +160,7 @@ class AssociationIntake:
         """P2 to P8: blocks until the instance is durable, or says why it is not."""
         try:
             if part.failure is not None:
+                self._intake.judge(part.failure)
                 return self.refuse(request, Refusal.OUT_OF_RESOURCES, part.failure.message, part)
             understood = self._understand(request, part)
             if isinstance(understood, InstanceHeader):
@@ -163,30 +171,24 @@ class AssociationIntake:
             self._forget(part)
 
     def refuse(self, request: StoreRequest, refusal: Refusal, message: str, part: Part | None = None) -> Receipt:
-        """Trace a refused instance; its bytes go to the quarantine where they may tell something."""
+        """Trace a refused instance; its bytes go to the quarantine where they may tell something.
+
+        Of those that were not admitted at all, an association's first has a receipt and the others are counted in
+        one at its end: a sender that tries again and again must not eat the space that is kept in reserve.
+        """
         path = self._intake.quarantine.keep(part, refusal) if part is not None else None
         status = self._intake.status_of(refusal)
         digest = part.dataset_sha256 if part is not None and path is not None else None
 
-        def record(tx: Transaction) -> None:
-            intake.open_association(tx, self._facts)
-            receipts.insert(
-                tx,
-                association_id=self._facts.id,
-                sop_instance_uid=request.sop_instance_uid[:128],
-                outcome=Outcome.REFUSED,
-                status=status,
-                path=path,
-                dataset_sha256=digest,
-                message=f"{refusal}: {message}",
-            )
-
-        try:
-            self._intake.committer.submit(Pending(record))
-            self._is_known = True
-        except StoreError as error:
-            self._is_known |= isinstance(error, InDoubt)
-            log.error("refusal_not_traced", association=self._facts.id, refusal=refusal, error=error.message)
+        refused = RefusedStore(
+            sop_instance_uid=request.sop_instance_uid[:128], status=status, message=f"{refusal}: {message}"
+        )
+        if part is None or part.is_admitted:
+            self._trace(refused, path, digest)
+        elif self._has_told_shortage:
+            self._untold = replace(refused, count=self._untold.count + 1 if self._untold is not None else 1)
+        else:
+            self._has_told_shortage = self._trace(refused, path, digest)
         if part is not None:
             self._forget(part)
         log.warning("refused", association=self._facts.id, refusal=refusal, status=f"{status:04X}", why=message)
@@ -204,6 +206,32 @@ class AssociationIntake:
             message=message,
         )
 
+    def _trace(self, refused: RefusedStore, path: str | None, digest: str | None) -> bool:
+        """Write a refusal's receipt; False when that failed."""
+
+        def record(tx: Transaction) -> None:
+            intake.open_association(tx, self._facts)
+            receipts.insert(
+                tx,
+                association_id=self._facts.id,
+                sop_instance_uid=refused.sop_instance_uid,
+                outcome=Outcome.REFUSED,
+                status=refused.status,
+                path=path,
+                dataset_sha256=digest,
+                message=refused.message,
+            )
+
+        try:
+            self._intake.committer.submit(Pending(record, acknowledges=False))
+        except StoreError as error:
+            self._is_known |= isinstance(error, InDoubt)
+            self._intake.judge(error)
+            log.error("refusal_not_traced", association=self._facts.id, why=refused.message, error=error.message)
+            return False
+        self._is_known = True
+        return True
+
     def abandon(self, part: Part) -> None:
         """The peer left in the middle of the dataset: that instance was not received."""
         self._forget(part)
@@ -216,7 +244,7 @@ class AssociationIntake:
         for part in list(self._parts):
             self._forget(part)
         if self._places or self._is_known:
-            self._intake.endings.add(Ending(association_id=self._facts.id))
+            self._intake.endings.add(Ending(association_id=self._facts.id, untold=self._untold))
 
     def _understand(self, request: StoreRequest, part: Part) -> InstanceHeader | tuple[Refusal, str]:
         """P2: the bounded header, and whether it is what the request announced."""
@@ -240,8 +268,11 @@ class AssociationIntake:
             return Refusal.OVER_LIMIT, error.message
         except HeaderError as error:
             return Refusal.CANNOT_UNDERSTAND, error.message
-        except OSError:
-            return Refusal.OUT_OF_RESOURCES, "the part could not be read back"
+        except OSError as error:
+            failure = StoreError("the part could not be read back")
+            failure.__cause__ = error
+            self._intake.judge(failure)
+            return Refusal.OUT_OF_RESOURCES, failure.message
         return identity_problem(request, header) or header
 
     def _store(self, request: StoreRequest, part: Part, header: InstanceHeader) -> Receipt:
@@ -264,7 +295,7 @@ class AssociationIntake:
             receipt = self._intake.filer.file(part, filing, self._places)
         except StoreError as error:
             self._is_known |= isinstance(error, InDoubt)
-            self._intake.degrade(error)
+            self._intake.judge(error)
             return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
         failpoints.hit("P8")
         return receipt

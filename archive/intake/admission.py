@@ -1,7 +1,10 @@
 """Whether the node may take instances now: free space with hysteresis, and a store that holds what it gets."""
 
+import errno
 import threading
 from typing import Final
+
+import structlog
 
 from archive.clock import Clock
 from archive.config import NodeSettings
@@ -11,6 +14,12 @@ from archive.store.root import Root
 _LOOK_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 5.0
 _DEFAULT_LOW_BYTES: Final = 1 << 30
+_DISK_ERRNOS: Final = frozenset(
+    {errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EUCLEAN, errno.EREMOTEIO, errno.ETIMEDOUT}
+)
+_DATABASE_CODES: Final = frozenset({8, 10, 11, 14, 26})
+"""SQLite's primary result codes READONLY, IOERR, CORRUPT, CANTOPEN and NOTADB (sqlite.org/rescode.html)."""
+log = structlog.get_logger("prearc.receive")
 
 
 class Admission:
@@ -35,13 +44,24 @@ class Admission:
                 self._reason = self._short_of_space()
             return self._reason
 
+    def degraded(self) -> str | None:
+        """Why nothing may be acknowledged now; None when the store holds what it gets. Never probes."""
+        with self._guard:
+            return self._degraded
+
     def degrade(self, error: StoreError) -> None:
         """The store failed in a way that waiting for space does not mend: take nothing until a probe succeeds."""
         if isinstance(error, OutOfSpace):
             return
+        log.error("store_failed", error=error.message)
         with self._guard:
             self._degraded = error.message
             self._probed_at = self._clock.monotonic()
+
+    def judge(self, error: StoreError) -> None:
+        """Degrade if the disk is to blame; another cause is this one instance's trouble."""
+        if is_disk_failure(error):
+            self.degrade(error)
 
     def _short_of_space(self) -> str | None:
         low, high = water_marks(self._root, self._settings)
@@ -61,6 +81,16 @@ class Admission:
                 return self._degraded
             self._degraded = None
         return self._degraded
+
+
+def is_disk_failure(error: StoreError) -> bool:
+    """Whether disk or database failed below us, by the error that caused this one."""
+    cause = error.__cause__
+    if isinstance(cause, StoreError):
+        return is_disk_failure(cause)
+    if isinstance(cause, OSError):
+        return cause.errno in _DISK_ERRNOS
+    return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _DATABASE_CODES
 
 
 def water_marks(root: Root, settings: NodeSettings) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from archive import failpoints
 from archive.errors import ArchiveError, InDoubt, StoreError
+from archive.intake.admission import Admission
 from archive.store import files
 from archive.store.catalogue.connection import Catalogue, Transaction
 
@@ -19,11 +20,17 @@ T = TypeVar("T")
 
 
 class Pending(Generic[T]):
-    """Work that waits for a commit: `folder` to sync first (or None), `apply` to run in the transaction."""
+    """Work that waits for a commit: `folder` to sync first (or None), `apply` to run in the transaction.
 
-    def __init__(self, apply: Callable[[Transaction], T], *, folder: str | None = None) -> None:
+    `acknowledges`: a success is answered when it is committed, so it must not be while the store is degraded.
+    """
+
+    def __init__(
+        self, apply: Callable[[Transaction], T], *, folder: str | None = None, acknowledges: bool = True
+    ) -> None:
         self.apply = apply
         self.folder = folder
+        self.acknowledges = acknowledges
         self.is_done = False
         self.is_committed = False
         self.failure: StoreError | None = None
@@ -43,8 +50,8 @@ class Pending(Generic[T]):
 class Committer:
     """The queue of one process."""
 
-    def __init__(self, root_fd: int, catalogue: Catalogue, *, batch: int) -> None:
-        self._root_fd, self._catalogue, self._batch = root_fd, catalogue, batch
+    def __init__(self, root_fd: int, catalogue: Catalogue, admission: Admission, *, batch: int) -> None:
+        self._root_fd, self._catalogue, self._admission, self._batch = root_fd, catalogue, admission, batch
         self._queue: deque[Pending[object]] = deque()
         self._guard = threading.Lock()
         self._turn = threading.Lock()
@@ -57,7 +64,7 @@ class Committer:
         InDoubt
             The commit failed and may yet come to light: keep every file.
         StoreError
-            The folder could not be synced or a statement failed: nothing was committed.
+            A folder could not be synced, the store is degraded, or a statement failed: nothing was committed.
         """
         with self._guard:
             self._queue.append(pending)  # type: ignore[arg-type]
@@ -82,7 +89,11 @@ class Committer:
                 pending.is_done = True
 
     def _sync_folders(self, batch: Sequence[Pending[object]]) -> None:
-        for folder in {pending.folder for pending in batch if pending.folder is not None}:
+        """P6, unless the store is degraded. A failed sync is not tried again: what it had to write may be lost, and
+        the kernel would call the next one a success. It degrades the store, so that nothing is acknowledged before
+        a probe succeeded."""
+        self._refuse_if_degraded(batch)
+        for folder in {pending.folder for pending in batch if pending.folder is not None and pending.failure is None}:
             try:
                 failpoints.hit("P6")
                 files.sync_folder(self._root_fd, folder)
@@ -90,9 +101,16 @@ class Committer:
                 pass  # the session moved on: `apply` sees it and the file is re-homed
             except OSError as error:
                 failure = files.store_error(error, "syncing a folder")
-                for pending in batch:
-                    if pending.folder == folder:
-                        pending.failure = failure
+                failure.__cause__ = error
+                self._admission.degrade(failure)
+                self._fail([pending for pending in batch if pending.folder == folder], failure)
+        self._refuse_if_degraded(batch)
+
+    def _refuse_if_degraded(self, batch: Sequence[Pending[object]]) -> None:
+        reason = self._admission.degraded()
+        if reason is not None:
+            waiting = [pending for pending in batch if pending.acknowledges and pending.failure is None]
+            self._fail(waiting, StoreError(reason))
 
     def _commit_rows(self, batch: Sequence[Pending[object]]) -> None:
         try:
@@ -120,6 +138,6 @@ class Committer:
 def _as_store_error(error: Exception) -> StoreError:
     if isinstance(error, StoreError):
         return error
-    if isinstance(error, OSError):
-        return files.store_error(error, "committing")
-    return StoreError(str(error))
+    failure = files.store_error(error, "committing") if isinstance(error, OSError) else StoreError(str(error))
+    failure.__cause__ = error
+    return failure

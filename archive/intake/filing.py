@@ -138,6 +138,8 @@ class Filer:
                 if record is not None:
                     return _Linked(file=record, is_ours=False)
             except FileNotFoundError:
+                if not part.is_in_spool:
+                    raise StoreError("The part is gone from the spool.", hint="prearc status") from None
                 return None
             except OSError as error:
                 raise files.store_error(error, "linking an instance") from error

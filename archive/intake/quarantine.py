@@ -33,13 +33,31 @@ class Quarantine:
             if self._used_bytes + part.size_bytes > self._limit_bytes:
                 return None
             self._used_bytes += part.size_bytes
-        name = os.path.basename(part.path).removesuffix(".part")
+        path = self._keep(part)
+        if path is None:
+            with self._guard:
+                self._used_bytes -= part.size_bytes
+        return path
+
+    def _keep(self, part: Part) -> str | None:
         folder = f"quarantine/{self._clock.now():%Y%m%d}"
+        path = f"{folder}/{part.id}.dcm"
         try:
             os.fsync(part.fd)
             files.make_folder(self._root.fd, folder)
-            files.link(self._root.fd, part.path, f"{folder}/{name}.dcm")
-            files.sync_folder(self._root.fd, folder)
+            files.link(self._root.fd, part.path, path)
         except OSError:
             return None
-        return f"{folder}/{name}.dcm"
+        try:
+            files.sync_folder(self._root.fd, folder)
+        except OSError:
+            return None if self._take_back(path) else path
+        return path
+
+    def _take_back(self, path: str) -> bool:
+        """Remove a name that may not be durable; False when it stays, and so keeps its space."""
+        try:
+            files.unlink(self._root.fd, path)
+        except OSError:
+            return False
+        return True

@@ -1,4 +1,7 @@
-"""Parts: instances on their way in, ``spool/<uuid>.part`` (durability P1 and P3)."""
+"""Parts: instances on their way in, ``spool/<owner>.<uuid>.part`` (durability P1 and P3).
+
+The owner is the process that writes it; who holds ``locks/process-<owner>`` lives.
+"""
 
 import errno
 import hashlib
@@ -23,13 +26,17 @@ class Part:
     sender hears a status instead of a lost connection.
     """
 
-    def __init__(self, root_fd: int, *, prefix: bytes, limit_bytes: int, failure: StoreError | None = None) -> None:
+    def __init__(
+        self, root_fd: int, *, owner: str, prefix: bytes, limit_bytes: int, failure: StoreError | None = None
+    ) -> None:
         self._root_fd = root_fd
-        self.path = f"spool/{uuid.uuid4().hex}{PART_SUFFIX}"
+        self.id = uuid.uuid4().hex
+        self.path = f"spool/{owner}.{self.id}{PART_SUFFIX}"
         self.dataset_offset = len(prefix)
         self.prefix_sha256 = hashlib.sha256(prefix).hexdigest()
         self.dataset_bytes = 0
         self.failure = failure
+        self.is_admitted = failure is None
         self.is_over_limit = False
         self._limit_bytes = limit_bytes
         self._sha256 = hashlib.sha256()
@@ -73,6 +80,11 @@ class Part:
             self._fail(error)
         else:
             self._sha256.update(data)
+
+    @property
+    def is_in_spool(self) -> bool:
+        """Whether its name is still there."""
+        return files.status(self._root_fd, self.path) is not None
 
     def record(self, name: str) -> FileRecord:
         """The file as the catalogue keeps it, under `name`."""
@@ -181,4 +193,5 @@ class Part:
 
     def _fail(self, error: OSError) -> None:
         self.failure = files.store_error(error, "writing an instance")
+        self.failure.__cause__ = error
         self.drop()

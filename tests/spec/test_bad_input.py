@@ -1,6 +1,7 @@
 """Hostile words and broken bytes: nothing leaves the root, nothing is named after them, every one leaves a trace."""
 
 import ctypes
+import errno
 import os
 import re
 import resource
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from archive import failpoints, sessions
 from archive.model import Outcome, Receipt, Refusal, StoreRequest
+from archive.store import files
 from archive.store.catalogue import receipts
 from archive.workspace import Workspace
 from scp.status import STATUSES
@@ -333,6 +335,52 @@ def test_no_space_at_any_step_is_out_of_resources(tmp_path: Path, step: str) -> 
     assert_consistent(ws)
 
 
+SHORT_OF_SPACE: Final = {"low_water_bytes": 1 << 50, "high_water_bytes": 1 << 50}
+
+
+def test_refusals_below_low_water_are_counted_not_written(tmp_path: Path) -> None:
+    """A sender that retries without end cannot eat the reserve: the first refusal of an association, and a count."""
+    ws = labelled_workspace(tmp_path, node=SHORT_OF_SPACE)
+    sender = Sender(ws)
+    datasets = visit(series=[SeriesSpec(number=1, instances=3)])
+
+    receipts_ = sender.store_all([dataset for _ in range(10) for dataset in datasets])
+
+    assert {(receipt.outcome, receipt.status) for receipt in receipts_} == {(Outcome.REFUSED, 0xA700)}
+    (first,) = trace(ws, str(datasets[0].SOPInstanceUID))
+    assert first.message.startswith("OUT_OF_RESOURCES: free space")
+    (last,) = trace(ws, str(datasets[2].SOPInstanceUID))
+    assert last.message.startswith("OUT_OF_RESOURCES: free space") and "29 more" in last.message
+    assert last.status == 0xA700
+    assert trace(ws, str(datasets[1].SOPInstanceUID)) == []
+    assert_nothing_left(ws)
+
+
+def test_a_single_refusal_below_low_water_has_one_receipt(tmp_path: Path) -> None:
+    """Nothing more was refused, so nothing more is said; the next association's first refusal is written again."""
+    ws = labelled_workspace(tmp_path, node=SHORT_OF_SPACE)
+    sender = Sender(ws)
+
+    for _ in range(2):
+        sender.store(visit()[0])
+
+    assert len(rows(ws, "SELECT id FROM receipt")) == 2
+    assert not rows(ws, "SELECT id FROM receipt WHERE message LIKE '%more%'")
+
+
+def test_another_refusal_keeps_its_own_receipt_although_space_is_short(tmp_path: Path) -> None:
+    """Only what was not admitted is counted: a request that is wrong by itself is traced each time."""
+    ws = labelled_workspace(tmp_path, node=SHORT_OF_SPACE)
+    association = Sender(ws).intake.open(receiver=ws.settings.receiver[0], calling_ae_title="X", peer_host="192.0.2.7")
+    request = StoreRequest(sop_class_uid=MR, sop_instance_uid="1.2", transfer_syntax_uid=EXPLICIT)
+
+    for _ in range(3):
+        association.refuse(request, Refusal.NOT_NEGOTIATED, "not for storage")
+    association.close()
+
+    assert [str(told.message) for told in trace(ws, "1.2")] == ["NOT_NEGOTIATED: not for storage"] * 3
+
+
 # --- broken bytes ----------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +450,28 @@ def test_the_quarantine_is_bounded(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in (ws.root.path / "quarantine").rglob("*.dcm")) <= 2000
     assert all((ws.root.path / path).exists() for path in kept)
     assert len(trace(ws, "1.2.3.4")) == 6
+    assert_nothing_left(ws)
+
+
+@pytest.mark.parametrize("step", ["make_folder", "link", "sync_folder"])
+def test_what_the_quarantine_could_not_keep_takes_no_space_of_it(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk for a while: nothing is kept and no name stays, and afterwards the quarantine holds what it may."""
+    ws = labelled_workspace(tmp_path, limits={"quarantine_bytes": 2000})
+    sender = Sender(ws)
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, step, fail)
+        lost = [store_raw(ws, GARBAGE * 10, sender=sender) for _ in range(5)]
+    kept = store_raw(ws, GARBAGE * 10, sender=sender)
+
+    assert [(receipt.status, receipt.path) for receipt in lost] == [(0x0117, None)] * 5
+    assert kept.path is not None
+    assert [str(path.relative_to(ws.root.path)) for path in (ws.root.path / "quarantine").rglob("*.dcm")] == [kept.path]
     assert_nothing_left(ws)
 
 

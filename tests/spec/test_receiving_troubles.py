@@ -6,15 +6,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 
-from archive import sessions
+from archive import failpoints, sessions
 from archive.daemon import Daemon
 from archive.intake import endings
-from archive.model import Outcome, SessionStatus
+from archive.intake.committer import Pending
+from archive.model import Outcome, SessionStatus, StoreRequest
+from archive.receive import AssociationIntake
+from archive.store.parts import Part
 from archive.workspace import Workspace
+from scp.synthetic import SeriesSpec
 from tests.spec.test_bad_input import small_file_system
-from tests.story import STUDY_2, labelled_workspace, send, visit
-from tests.workbench import Sender, SteppedClock, change, rows
+from tests.story import STUDY_2, assert_consistent, labelled_workspace, send, visit
+from tests.workbench import Sender, SteppedClock, change, encoded, rows
 
 IDLE_SECONDS = 4 * 3600.0
 
@@ -138,3 +144,132 @@ def fill_up(path: Path) -> None:
                 stream.write(bytes(size))
             except OSError:
                 size //= 2
+
+
+# --- a disk that fails -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def failing(spec: str) -> Iterator[None]:
+    """Failpoints for a while."""
+    failpoints.arm(spec)
+    try:
+        yield
+    finally:
+        failpoints.arm("")
+
+
+def test_nothing_is_acknowledged_after_a_folder_could_not_be_synced(tmp_path: Path) -> None:
+    """The failed fsync may have lost every new name of the disk: what was on its way is refused until a probe holds."""
+    clock = SteppedClock()
+    ws = labelled_workspace(tmp_path, clock=clock)
+    first, second, third = visit(series=[SeriesSpec(number=1, instances=3)])
+    sender = Sender(ws)
+    sender.store(first)
+    waiting = [begun(sender, "A", second), begun(sender, "B", third), begun(sender, "C", first)]
+
+    with failing("P6=errno:EIO@1"):
+        receipts = [association.finish(request, part) for association, request, part in waiting]
+
+    assert [receipt.status for receipt in receipts] == [0xA700] * 3
+    assert len(rows(ws, "SELECT id FROM instance")) == 1
+    assert sender.intake.admission() is not None
+    for association, _, _ in waiting:
+        association.close()
+    clock.advance(6)
+    assert sender.intake.admission() is None
+    assert [sender.store(each).outcome for each in (second, third)] == [Outcome.STORED, Outcome.STORED]
+    assert_consistent(ws)
+
+
+def test_every_waiting_instance_is_refused_when_one_folder_cannot_be_synced(tmp_path: Path) -> None:
+    """Two folders in one commit, one fails: neither is acknowledged, and the other is not even tried afterwards."""
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+    works = [Pending(lambda tx: None, folder="prearchive"), Pending(lambda tx: None, folder="archive")]
+
+    with failing("P6=errno:EIO"):
+        sender.intake.committer._commit(works)
+
+    assert [work.is_committed for work in works] == [False, False]
+
+
+def begun(sender: Sender, calling: str, dataset: Dataset) -> tuple[AssociationIntake, StoreRequest, Part]:
+    """An instance whose bytes have all come, over an association of its own."""
+    association = sender._association(calling, "PREARC")
+    request = StoreRequest(
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    part = association.begin(request)
+    part.write(encoded(dataset))
+    return association, request, part
+
+
+@pytest.mark.parametrize("step", ["P1", "P3", "P4", "P5", "P6", "P7"])
+@pytest.mark.parametrize("name", ["EIO", "EROFS"])
+def test_a_failing_disk_is_probed_before_anything_is_taken(tmp_path: Path, step: str, name: str) -> None:
+    """EIO or EROFS at any step: A700, and nothing is admitted until a probe succeeded."""
+    clock = SteppedClock()
+    ws = labelled_workspace(tmp_path, clock=clock)
+    sender = Sender(ws)
+
+    with failing(f"{step}=errno:{name}@1"):
+        refused = sender.store(visit()[0])
+
+    assert refused.status == 0xA700
+    assert sender.intake.admission() is not None
+    clock.advance(6)
+    assert sender.store(visit()[0]).outcome is Outcome.STORED
+
+
+@pytest.mark.parametrize("trouble", ["a constraint", "no descriptors", "the part is gone", "too many changes"])
+def test_trouble_that_is_not_the_disks_does_not_close_the_node(
+    tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that fails, a part somebody removed: this instance is refused, the next is taken at once."""
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+    dataset = visit()[0]
+    match trouble:
+        case "a constraint":
+            failure = "SELECT RAISE(ABORT, 'a constraint')"
+            change(ws, f"CREATE TRIGGER fails BEFORE INSERT ON instance BEGIN {failure}; END")
+            refused = sender.store(dataset)
+            change(ws, "DROP TRIGGER fails")
+        case "no descriptors":
+            with failing("P5=errno:EMFILE@1"):
+                refused = sender.store(dataset)
+        case "the part is gone":
+            association, request, part = begun(sender, "SCANNER", dataset)
+            (ws.root.path / part.path).unlink()
+            refused = association.finish(request, part)
+            assert "gone" in refused.message
+        case _:
+            with monkeypatch.context() as patch:
+                patch.setattr(sender.intake.filer, "_file_at", lambda *args: None)
+                refused = sender.store(dataset)
+
+    assert (refused.outcome, refused.status) == (Outcome.REFUSED, 0xA700)
+    assert sender.intake.admission() is None
+    assert sender.store(dataset).outcome is Outcome.STORED
+    sender.release()
+    assert_consistent(ws)
+
+
+def test_a_part_is_named_after_its_process(tmp_path: Path) -> None:
+    """Whoever finds a part can tell by a lock whether its process lives."""
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+
+    association, _, part = begun(sender, "SCANNER", visit()[0])
+
+    (path,) = (ws.root.path / "spool").glob("*.part")
+    assert f"spool/{path.name}" == part.path
+    owner, unique, _ = path.name.split(".")
+    assert len(unique) == 32
+    assert ws.root.locks.is_held(f"process-{owner}")
+    association.abandon(part)
+    sender.intake.close()
+    assert not ws.root.locks.is_held(f"process-{owner}")

@@ -8,13 +8,13 @@ from archive.store.catalogue.connection import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Untold:
-    """Refusals for want of resources that got no receipt of their own: how many, and the last one's UID and status."""
+class RefusedStore:
+    """A C-STORE that was refused, the last of `count` like it."""
 
-    count: int
     sop_instance_uid: str
     status: int
-    reason: str
+    message: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Ending:
     """An association that is over."""
 
     association_id: int
-    untold: Untold | None = None
+    untold: RefusedStore | None = None
 
 
 def write(tx: Transaction, ending: Ending) -> None:
@@ -38,6 +38,6 @@ def write(tx: Transaction, ending: Ending) -> None:
             sop_instance_uid=more.sop_instance_uid,
             outcome=Outcome.REFUSED,
             status=more.status,
-            message=f"{more.reason} ({more.count} more of this association, of which this is the last)",
+            message=f"{more.message} ({more.count} more of this association were refused; this was the last)",
         )
     intake.close_association(tx, ending.association_id)
