@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from archive.config import ReceiverSettings, Settings
 from archive.errors import ConfigurationError
 from archive.receive import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Intake
+from scp import descriptors
 from scp.association import Gate, ReceiverAssociation
 from scp.library import quiet
 from scp.limits import Admission, Connections
@@ -45,13 +46,15 @@ class Listener:
         settings: Settings,
         intake: Intake,
         log: FilteringBoundLogger,
+        *,
+        connections: int,
     ) -> None:
         self._receivers = receivers
         self._log = log
         self._entity = _entity(settings)
         limits = settings.limits
         self.connections: Connections[ReceiverAssociation] = Connections(
-            total=limits.connections, per_address=limits.connections_per_address
+            total=connections, per_address=limits.connections_per_address
         )
         self._gate = Gate(
             receivers={each.ae_title: each for each in receivers},
@@ -125,18 +128,20 @@ class Node:
         Raises
         ------
         ConfigurationError
-            A port is taken or an address cannot be bound; nothing is open then. All are named.
+            A port is taken or an address cannot be bound; nothing is open then. All are named. Or this process may
+            not open enough files for a single connection.
         """
         quiet()
         ports: dict[tuple[str, int], list[int]] = defaultdict(list)
         for index, receiver in enumerate(self._settings.receiver):
             ports[receiver.bind, receiver.port].append(index)
+        connections = self._connections(len(ports))
         listeners: list[Listener] = []
         problems: list[str] = []
         for (bind, port), indexes in ports.items():
             receivers = tuple(self._settings.receiver[index] for index in indexes)
             try:
-                listeners.append(Listener(receivers, self._settings, self._intake, self._log))
+                listeners.append(Listener(receivers, self._settings, self._intake, self._log, connections=connections))
             except OSError as error:
                 problems.append(_problem(indexes[0] + 1, bind, port, error))
         if problems:
@@ -166,6 +171,20 @@ class Node:
             association.cut()
         self._wait(time.monotonic() + CUT_SECONDS)
         self._listeners = ()
+
+    def _connections(self, listeners: int) -> int:
+        """How many connections each port takes: as configured, or fewer where this process may open too few files."""
+        wanted = self._settings.limits.connections
+        limit = descriptors.raise_limit()
+        possible = descriptors.connections_within(limit, listeners)
+        if possible >= wanted:
+            return wanted
+        needed = descriptors.needed(wanted, listeners)
+        if possible == 0:
+            problem = f"limits.connections: {wanted} need {needed} open files, and this process may have {limit}"
+            raise ConfigurationError([f"{problem}: raise LimitNOFILE (systemd) or `ulimit -Hn`"])
+        self._log.warning("node.connections_lowered", to=possible, wanted=wanted, open_files=limit, needed=needed)
+        return possible
 
     def _associations(self) -> tuple[ReceiverAssociation, ...]:
         return tuple(member for listener in self._listeners for member in listener.connections.members())
