@@ -29,7 +29,7 @@ class SessionEvent(StrEnum):
     MOVE_DONE = "MOVE_DONE"
     CLAIM_DELETE = "CLAIM_DELETE"
     DELETE_DONE = "DELETE_DONE"
-    DELETE_UNDONE = "DELETE_UNDONE"  # interrupted before the folder moved
+    DELETE_UNDONE = "DELETE_UNDONE"  # failed or interrupted; the folder is where it was
     RESTORE = "RESTORE"  # back from the trash
     REBUILD = "REBUILD"  # the folder changed: compare again
 
