@@ -6,6 +6,8 @@ findings and the audit; the new audit begins with CATALOGUE_REBUILT.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +17,11 @@ import structlog
 from archive import failpoints
 from archive.clock import Clock
 from archive.config import Settings
+from archive.errors import Busy, StoreError
 from archive.rules.policy import Policy
-from archive.store import listing, manifest
+from archive.store import files, listing, manifest
 from archive.store.catalogue import events, recovering
-from archive.store.catalogue.connection import Catalogue
+from archive.store.catalogue.connection import IN_USE_LOCK, Catalogue
 from archive.store.root import CATALOGUE_NAME, Root
 from archive.upkeep.printing import printable
 from archive.upkeep.rebuild_session import Rebuilder
@@ -26,6 +29,10 @@ from archive.upkeep.rebuild_session import Rebuilder
 log = structlog.get_logger("prearc.rebuild")
 
 _NEW_NAME: Final = f"{CATALOGUE_NAME}.rebuilding"
+_LOGS: Final = ("-wal", "-journal")
+_OWN_LOCKS: Final = "locks/rebuilding"
+"""The new catalogue's locks: those of the old one are held against everybody else meanwhile."""
+_WAIT_SECONDS: Final = 1.0
 _PLACES: Final = ("archive", "prearchive", "trash")
 """In this order: what an interrupted archiving left under two names belongs to the archive if that lists it."""
 
@@ -91,8 +98,10 @@ def ensure_catalogue(
             reason = "it is missing, and there are files" if _has_files(root) else ""
         else:
             probe = _catalogue(root, CATALOGUE_NAME, actor, clock)
-            said = recovering.damage(probe)
-            recovering.forget_connections(probe)
+            try:
+                said = recovering.damage(probe)
+            finally:
+                recovering.put_away(probe)
             reason = f"integrity check: {said}" if said else ""
     finally:
         root.close()
@@ -106,33 +115,22 @@ def rebuild(
 ) -> RebuildReport:
     """Make a new catalogue from what is on the disk; the caller holds the ``node`` lock.
 
-    No other prearc may have the old catalogue open: at its end SQLite would remove the new one's log.
+    No other prearc may have the old catalogue open: it would go on writing to it, and at its end SQLite would
+    remove the new one's log.
 
     Raises
     ------
+    Busy
+        Another process, or the caller itself, has it open.
     StoreError, OSError
         The disk failed; the old catalogue is where it was.
     """
     root = Root(root_path.resolve())
     try:
-        log.warning("catalogue_rebuild", why=reason)
-        _remove(root, _NEW_NAME)
-        catalogue = _catalogue(root, _NEW_NAME, actor, clock)
-        catalogue.migrate()
-        tally = Tally()
-        _fill(root, catalogue, settings, policy, tally)
-        set_aside = f"{CATALOGUE_NAME}.broken-{clock.now():%Y%m%dT%H%M%S}" if root.catalogue_path.exists() else None
-        tally.lines.append(
-            f"rebuilt {tally.sessions} sessions with {tally.instances} instances;"
-            " receipts, logs, findings and the old audit are not in the new catalogue"
-            + (f" (they are in {set_aside})" if set_aside else "")
-        )
-        with catalogue.write() as tx:
-            recovering.choose_accepting(tx)
-            detail = {"why": reason, "set_aside": set_aside, "sessions": tally.sessions, "instances": tally.instances}
-            events.append(tx, "CATALOGUE_REBUILT", None, detail)
-        catalogue.close()
-        _swap(root, set_aside)
+        with _alone(root):
+            log.warning("catalogue_rebuild", why=reason)
+            tally = Tally()
+            set_aside = _replace(root, settings, policy, actor, clock, reason, tally)
     finally:
         root.close()
     return RebuildReport(
@@ -148,6 +146,50 @@ def rebuild(
     )
 
 
+def _replace(
+    root: Root, settings: Settings, policy: Policy, actor: str, clock: Clock, reason: str, tally: Tally
+) -> str | None:
+    """Make the new catalogue and put it in the old one's place; the old one's name now."""
+    _remove(root, _NEW_NAME)
+    files.make_folder(root.fd, _OWN_LOCKS)
+    aside = _free_name(root, f"{CATALOGUE_NAME}.broken-{clock.now():%Y%m%dT%H%M%S}")
+    set_aside = aside if root.catalogue_path.exists() else None
+    catalogue = _catalogue(root, _NEW_NAME, actor, clock, locks=_OWN_LOCKS)
+    try:
+        catalogue.migrate()
+        _fill(root, catalogue, settings, policy, tally)
+        tally.lines.append(
+            f"rebuilt {tally.sessions} sessions with {tally.instances} instances;"
+            " receipts, logs, findings and the old audit are not in the new catalogue"
+            + (f" (they are in {set_aside})" if set_aside else "")
+        )
+        with catalogue.write() as tx:
+            recovering.choose_accepting(tx)
+            detail = {"why": reason, "set_aside": set_aside, "sessions": tally.sessions, "instances": tally.instances}
+            events.append(tx, "CATALOGUE_REBUILT", None, detail)
+    finally:
+        catalogue.close()
+    if (root.path / f"{_NEW_NAME}-wal").exists():
+        raise StoreError("The new catalogue could not be written whole.", hint="prearc doctor --rebuild")
+    _swap(root, aside)
+    return set_aside
+
+
+@contextmanager
+def _alone(root: Root) -> Iterator[None]:
+    """Nobody else has the catalogue open meanwhile; a command that is just ending is waited for."""
+    lock = root.locks.named(IN_USE_LOCK)
+    if not lock.acquire(wait_seconds=_WAIT_SECONDS, holder=f"rebuild, pid {os.getpid()}"):
+        raise Busy(
+            "The catalogue cannot be rebuilt: another prearc has it open and would go on writing to the old one.",
+            hint=f"fuser -v {root.path}/locks/{IN_USE_LOCK}   (end those processes, then again)",
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _fill(root: Root, catalogue: Catalogue, settings: Settings, policy: Policy, tally: Tally) -> None:
     with catalogue.write() as tx:
         events.append(tx, "REBUILD_BEGUN", None, {})
@@ -160,8 +202,8 @@ def _fill(root: Root, catalogue: Catalogue, settings: Settings, policy: Policy, 
                 rebuilder.add(place, folder)
 
 
-def _catalogue(root: Root, name: str, actor: str, clock: Clock) -> Catalogue:
-    return Catalogue(root.path / name, lock_path=root.path / "locks" / "catalogue", actor=actor, clock=clock)
+def _catalogue(root: Root, name: str, actor: str, clock: Clock, *, locks: str = "locks") -> Catalogue:
+    return Catalogue(root.path / name, lock_path=root.path / locks / "catalogue", actor=actor, clock=clock)
 
 
 def _has_files(root: Root) -> bool:
@@ -174,26 +216,57 @@ def _has_files(root: Root) -> bool:
 
 def _remove(root: Root, name: str) -> None:
     """Remove what an interrupted rebuild had made."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        try:
-            os.unlink(f"{name}{suffix}", dir_fd=root.fd)
-        except FileNotFoundError:
-            pass
+    for suffix in ("", *_LOGS, "-shm"):
+        _unlink(root, name + suffix)
 
 
-def _swap(root: Root, set_aside: str | None) -> None:
-    """Set the old catalogue aside with its log, then give the new one its name, durably."""
-    for suffix in ("", "-wal", "-shm"):
-        aside = set_aside or f"{CATALOGUE_NAME}.broken"
-        try:
-            os.rename(CATALOGUE_NAME + suffix, aside + suffix, src_dir_fd=root.fd, dst_dir_fd=root.fd)
-        except FileNotFoundError:
-            pass
+def _free_name(root: Root, wanted: str) -> str:
+    """A name that neither an earlier catalogue nor its log has."""
+    taken = [path.name for path in root.path.iterdir()]
+    number, name = 0, wanted
+    while any(each == name or each.startswith(f"{name}-") for each in taken):
+        number += 1
+        name = f"{wanted}.{number}"
+    return name
+
+
+def _swap(root: Root, aside: str) -> None:
+    """Set the old catalogue aside together with its log, then give the new one its name, durably.
+
+    The log gets its second name first: wherever this is interrupted, the old database has its log beside it.
+    """
+    has_old = root.catalogue_path.exists()
+    for suffix in _LOGS:
+        _keep_log(root, suffix, aside, has_database=has_old)
+    os.fsync(root.fd)
+    if has_old:
+        os.rename(CATALOGUE_NAME, aside, src_dir_fd=root.fd, dst_dir_fd=root.fd)
     failpoints.hit("SET_ASIDE")
+    for suffix in (*_LOGS, "-shm"):
+        _unlink(root, CATALOGUE_NAME + suffix)
     fd = os.open(_NEW_NAME, os.O_RDONLY, dir_fd=root.fd)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+    os.fsync(root.fd)  # no log of the old one may be there when the new one has the name
     os.rename(_NEW_NAME, CATALOGUE_NAME, src_dir_fd=root.fd, dst_dir_fd=root.fd)
     os.fsync(root.fd)
+
+
+def _keep_log(root: Root, suffix: str, aside: str, *, has_database: bool) -> None:
+    """Give a log of the old catalogue a second name, unless an interrupted rebuild did that and took the database."""
+    name = CATALOGUE_NAME + suffix
+    try:
+        links = os.stat(name, dir_fd=root.fd, follow_symlinks=False).st_nlink
+    except FileNotFoundError:
+        return
+    if has_database or links == 1:
+        os.link(name, aside + suffix, src_dir_fd=root.fd, dst_dir_fd=root.fd, follow_symlinks=False)
+
+
+def _unlink(root: Root, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=root.fd)
+    except FileNotFoundError:
+        pass

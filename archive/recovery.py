@@ -110,15 +110,18 @@ def _note_rebuild(notes: Notes, rebuilt: RebuildReport | None) -> None:
 def _catalogue(ws: Workspace, notes: Notes) -> None:
     reason = needs_rebuild(ws.root, ws.catalogue)
     if reason:
-        recovering.forget_connections(ws.catalogue)
-        rebuilt = rebuild(
-            ws.root.path,
-            settings=ws.settings,
-            policy=ws.policy,
-            actor=ws.catalogue.actor,
-            clock=ws.clock,
-            reason=reason,
-        )
+        recovering.put_away(ws.catalogue)
+        try:
+            rebuilt = rebuild(
+                ws.root.path,
+                settings=ws.settings,
+                policy=ws.policy,
+                actor=ws.catalogue.actor,
+                clock=ws.clock,
+                reason=reason,
+            )
+        finally:
+            recovering.take_up(ws.catalogue)
         _note_rebuild(notes, rebuilt)
 
 

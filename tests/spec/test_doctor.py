@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
+from archive import failpoints
 from archive.clock import Clock
+from archive.errors import StoreError
 from archive.examination.building import build
 from archive.model import Outcome
 from archive.rebuild import RebuildReport, rebuild
@@ -141,7 +145,7 @@ def of_another_series(path: Path) -> Path:
     """An instance in the folder of a scan that is not its series'."""
     dataset = dcmread(path)
     dataset.SeriesInstanceUID, dataset.SOPInstanceUID = "1.2.3.4", "1.2.3.5"
-    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.5"
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.5")
     stray = path.with_name("stray.dcm")
     dataset.save_as(stray)
     return stray
@@ -579,9 +583,6 @@ def test_an_archiving_that_was_interrupted_leaves_each_instance_once(ws: Workspa
 
 def test_a_rebuild_that_was_interrupted_is_begun_again(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the new catalogue is whole the old one is in its place."""
-    from archive import failpoints
-    from archive.errors import StoreError
-
     built(ws, study())
     built(ws, study(patient_id="P2"))
     before = rows(ws, _SAME)
@@ -597,3 +598,66 @@ def test_a_rebuild_that_was_interrupted_is_begun_again(ws: Workspace, monkeypatc
     _, new = rebuild_of(ws)
 
     assert rows(new, _SAME) == before
+
+
+def test_no_catalogue_that_was_set_aside_is_replaced(ws: Workspace) -> None:
+    """Two rebuilds within a second keep two old catalogues."""
+    built(ws, study())
+
+    first, new = rebuild_of(ws)
+    second, newer = rebuild_of(new)
+
+    assert first.set_aside is not None
+    assert second.set_aside is not None
+    assert first.set_aside != second.set_aside
+    assert (ws.root.path / first.set_aside).exists()
+    assert (ws.root.path / second.set_aside).exists()
+    assert "REBUILD_BEGUN" not in sqlite_events(ws.root.path / first.set_aside)
+    assert "REBUILD_BEGUN" in sqlite_events(ws.root.path / second.set_aside)
+    newer.close()
+
+
+def sqlite_events(path: Path) -> set[str]:
+    connection = sqlite3.connect(path)
+    try:
+        return {row[0] for row in connection.execute("SELECT kind FROM event")}
+    finally:
+        connection.close()
+
+
+def test_an_old_catalogue_and_its_log_stay_together(ws: Workspace) -> None:
+    """However a rebuild is interrupted: transactions that are only in the log are kept beside their database."""
+    built(ws, study())
+    ws.catalogue.close()
+    catalogue, journal = ws.root.catalogue_path, ws.root.path / "catalogue.sqlite3-wal"
+    catalogue.write_bytes(b"this is no database")
+    journal.write_bytes(b"this is its log")
+    failpoints.arm("SET_ASIDE=errno:EIO")
+    try:
+        with pytest.raises(OSError):
+            rebuild(ws.root.path, settings=ws.settings, policy=ws.policy, actor="tester", clock=ws.clock)
+    finally:
+        failpoints.arm("")
+
+    _, new = rebuild_of(ws)
+
+    [aside] = ws.root.path.glob("catalogue.sqlite3.broken-*00")
+    assert aside.read_bytes() == b"this is no database"
+    assert aside.with_name(f"{aside.name}-wal").read_bytes() == b"this is its log"
+    assert len(list(ws.root.path.glob("*broken*"))) == 2
+    assert rows(new, "SELECT instance_count FROM session") == [{"instance_count": 2}]
+
+
+def test_a_log_without_its_catalogue_is_set_aside_too(ws: Workspace) -> None:
+    """Somebody removed the database alone: its log is not taken for the new one's, and not lost."""
+    built(ws, study())
+    ws.catalogue.close()
+    ws.root.catalogue_path.unlink()
+    (ws.root.path / "catalogue.sqlite3-wal").write_bytes(b"this is its log")
+
+    _, new = rebuild_of(ws)
+
+    [aside] = ws.root.path.glob("*broken*")
+    assert aside.name.endswith("-wal")
+    assert aside.read_bytes() == b"this is its log"
+    assert rows(new, "SELECT instance_count FROM session") == [{"instance_count": 2}]

@@ -14,10 +14,10 @@ from pydicom.dataset import Dataset
 
 from archive import daemon, failpoints
 from archive.daemon import Daemon
-from archive.errors import RootError, StoreError
+from archive.errors import Busy, RootError, StoreError
 from archive.examination.building import build
 from archive.model import Outcome, Session, SessionStatus
-from archive.rebuild import ensure_catalogue
+from archive.rebuild import ensure_catalogue, rebuild
 from archive.recovery import RecoveryReport, close_dead_associations, last_report, recover, release_abandoned
 from archive.store.catalogue import events, findings, intake, recovering, sessions
 from archive.upkeep import leftovers
@@ -614,6 +614,35 @@ def test_a_corrupt_catalogue_is_set_aside_and_rebuilt(tmp_path: Path) -> None:
     assert recover(ws).is_clean
 
 
+def test_nothing_is_rebuilt_while_another_process_has_the_catalogue_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on writing to the old one: the start is refused, nothing is changed, and the hint says who."""
+    monkeypatch.setattr("archive.rebuild._WAIT_SECONDS", 0.0)
+    other = make_workspace(tmp_path)
+    stored(other, study())
+    for name in ("catalogue.sqlite3", "catalogue.sqlite3-wal", "catalogue.sqlite3-shm"):
+        (other.root.path / name).unlink(missing_ok=True)
+    before = tree(other)
+    facts = {"settings": other.settings, "policy": other.policy, "actor": "tester", "clock": other.clock}
+
+    with pytest.raises(Busy, match="open") as refused:
+        ensure_catalogue(other.root.path, **facts)  # type: ignore[arg-type]
+    assert "catalogue-open" in refused.value.hint
+    assert not (other.root.path / "catalogue.sqlite3").exists()
+    ws = make_workspace(tmp_path)
+    with pytest.raises(Busy, match="open"):
+        recover(ws)
+    assert tree(other) == before
+
+    other.close()
+    report = recover(ws)
+    assert any("rebuilt" in alarm for alarm in report.alarms)
+    assert rows(ws, "SELECT instance_count FROM session") == [{"instance_count": 2}]
+    with pytest.raises(Busy):  # the recovered workspace holds its share of the lock again
+        rebuild(ws.root.path, **facts)  # type: ignore[arg-type]
+
+
 def test_a_catalogue_that_is_no_database_is_rebuilt_before_it_is_opened(tmp_path: Path) -> None:
     """`ensure_catalogue` mends what cannot even be opened, and leaves a good one alone."""
     ws = make_workspace(tmp_path)
@@ -621,8 +650,9 @@ def test_a_catalogue_that_is_no_database_is_rebuilt_before_it_is_opened(tmp_path
     ws.close()
     root = tmp_path / "root"
     (root / "catalogue.sqlite3").write_bytes(b"this is no database" * 1000)
+    shutil.copytree(root, tmp_path / "copy" / "root")
     with pytest.raises(RootError):
-        make_workspace(tmp_path)
+        make_workspace(tmp_path / "copy")
     facts = {"settings": ws.settings, "policy": ws.policy, "actor": "tester", "clock": ws.clock}
 
     rebuilt = ensure_catalogue(root, **facts)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from archive.errors import StoreError
+from archive.errors import Busy, StoreError
 from archive.model import FileRecord, InstanceHeader, SessionStatus, scan_files_path
 from archive.store.catalogue.connection import Catalogue, Transaction
 
@@ -35,15 +35,25 @@ class InstanceFacts:
     is_missing: bool = False
 
 
-def forget_connections(catalogue: Catalogue) -> None:
-    """Close the idle connections: the file under the catalogue's name is about to be another one."""
+def put_away(catalogue: Catalogue) -> None:
+    """Close the connections and give the share of the lock back: the file is about to be another one."""
     with catalogue._guard:
         handles, catalogue._idle = catalogue._idle, []
     for handle in handles:
-        try:
-            handle.close()
-        except sqlite3.DatabaseError:
-            pass  # its checkpoint failed: that file is what is being set aside
+        catalogue._drop(handle)  # a checkpoint that fails is no matter: that file is what is being set aside
+    catalogue._in_use.release()
+
+
+def take_up(catalogue: Catalogue) -> None:
+    """Use a catalogue again after `put_away`.
+
+    Raises
+    ------
+    Busy
+        Another process is rebuilding it.
+    """
+    if not catalogue._in_use.acquire_shared():
+        raise Busy("The catalogue is being rebuilt by another process.", hint="prearc status")
 
 
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
