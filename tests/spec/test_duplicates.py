@@ -15,9 +15,10 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from archive import failpoints, sessions
 from archive.findings import FACTS, FindingKind
-from archive.model import Outcome, Receipt, SessionStatus
+from archive.model import FileRecord, Outcome, Receipt, SessionStatus
 from archive.rules.naming import NameTemplate
 from archive.store.catalogue import receipts as receipt_rows
+from archive.store.parts import Part
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
 from tests.story import (
@@ -321,6 +322,33 @@ def test_damaged_bytes_that_cannot_be_kept_are_not_touched(tmp_path: Path) -> No
     assert (ws.root.path / first.path).read_bytes() == bad
     assert "INSTANCE_DAMAGED" not in event_kinds(ws, 1)
     assert sender.store(image()).outcome is Outcome.STORED
+    assert_consistent(ws)
+
+
+def test_a_file_that_another_receiver_repaired_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between look and write lock the good bytes came back: they are not called damaged, the resend is known."""
+    ws = labelled_workspace(tmp_path)
+    first = send(ws, [image()])[0]
+    assert first.path is not None
+    path = ws.root.path / first.path
+    good = path.read_bytes()
+    damaged(path, "truncated")
+    really, looks = Part.is_in, list[bool]()
+
+    def look(part: Part, relative: str, file: FileRecord) -> bool:
+        looks.append(really(part, relative, file))
+        path.write_bytes(good)
+        return looks[-1]
+
+    monkeypatch.setattr(Part, "is_in", look)
+    again = send(ws, [image()])[0]
+
+    assert (looks, again.outcome) == ([False, True], Outcome.ALREADY_STORED)
+    assert path.read_bytes() == good
+    assert not list((ws.root.path / "quarantine").iterdir())
+    assert event_kinds(ws, 1) == ["SESSION_OPENED"]
     assert_consistent(ws)
 
 

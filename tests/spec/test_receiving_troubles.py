@@ -15,6 +15,7 @@ from archive.intake import endings
 from archive.intake.committer import Pending
 from archive.model import Outcome, SessionStatus, StoreRequest
 from archive.receive import AssociationIntake
+from archive.store.catalogue.endings import Ending, RefusedStore
 from archive.store.parts import Part
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
@@ -133,6 +134,23 @@ def test_a_full_disk_at_the_end_of_an_association_holds_no_session(tmp_path: Pat
         assert sessions.details(ws, session_id).session.status is SessionStatus.READY
         assert send(ws, [second])[0].outcome is Outcome.STORED
         ws.close()
+
+
+def test_an_ending_that_is_written_twice_counts_once(tmp_path: Path) -> None:
+    """A commit in doubt is tried again: it may have been written the first time, receipt and all."""
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+    with sender:
+        sender.store(visit()[0])
+        (known,) = rows(ws, "SELECT id FROM association")
+        refused = RefusedStore(sop_instance_uid="1.2.3", status=0xA700, message="no space", count=7)
+
+        for _ in range(2):
+            sender.intake.endings.add(Ending(association_id=known["id"], untold=refused))
+
+    assert open_associations(ws) == 0
+    told = rows(ws, "SELECT message FROM receipt WHERE sop_instance_uid = '1.2.3'")
+    assert told == [{"message": "no space (7 more of this association were refused; this was the last)"}]
 
 
 def fill_up(path: Path) -> None:
