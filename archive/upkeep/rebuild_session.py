@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from archive.clock import folder_timestamp, from_iso, iso
 from archive.config import Settings
+from archive.errors import StoreError
 from archive.examination.inspection import is_own_file
 from archive.intake.filing import study_of
 from archive.model import UNASSIGNED, Autoarchive, FileRecord, SessionStatus, scan_files_path
@@ -27,6 +28,10 @@ _STATUS: Final = {
     "trash": SessionStatus.DELETED,
 }
 """The place tells the status; a prearchive session is built again, which tells READY from ERROR."""
+
+
+_LISTS: Final = ("lines", "adopted", "missing", "unlisted", "damaged")
+_LARGEST_ID: Final = 2**53  # numbers above would leave none to the sessions to come
 
 
 class Tally(Protocol):
@@ -56,10 +61,29 @@ class Rebuilder:
     def add(self, place: str, folder: str) -> None:
         """Add the session of a folder, or say why there is none."""
         if not is_utf8(folder):
-            self._tally.unlisted += [path for path, _ in files.walk(self._root.fd, folder)]
-            self._tally.lines.append(f"{folder} is no session: its name is not UTF-8")
+            self._reject(folder, "its name is not UTF-8")
             return
         content = self._manifest(folder)
+        for believed in (content, None) if content is not None else (None,):
+            marks = {name: len(getattr(self._tally, name)) for name in _LISTS}
+            try:
+                self._add(place, folder, believed)
+                return
+            except (StoreError, OverflowError, UnicodeEncodeError) as error:
+                if not recovering.is_contradiction(error):
+                    raise
+                for name, mark in marks.items():
+                    del getattr(self._tally, name)[mark:]
+                what = "The manifest cannot be true" if believed is not None else "What is in it cannot be a session"
+                self._tally.lines.append(f"{folder}: {what}: {error}")
+        self._reject(folder, "it contradicts another one")
+
+    def _reject(self, folder: str, why: str) -> None:
+        """Name the files of a folder that cannot be a session; they stay where they are."""
+        self._tally.unlisted += [path for path, _ in files.walk(self._root.fd, folder)]
+        self._tally.lines.append(f"{folder} is no session: {why}")
+
+    def _add(self, place: str, folder: str, content: ManifestContent | None) -> None:
         on_disk = {path: status for path, status in files.walk(self._root.fd, folder) if not is_own_file(path)}
         listed = self._listed(folder, content)
         self._settle_doubles(place, on_disk, listed)
@@ -82,6 +106,8 @@ class Rebuilder:
     def _manifest(self, folder: str) -> ManifestContent | None:
         try:
             content = manifest_reader.read(self._root.fd, folder)
+            if content is not None and content.session["id"] > _LARGEST_ID:
+                raise ManifestError("The manifest's session number is none of prearc's.")
         except ManifestError as error:
             self._tally.lines.append(f"{folder}: {error.message}")
             return None

@@ -498,6 +498,86 @@ def test_a_session_without_a_usable_manifest_is_reconstructed(ws: Workspace, con
     assert Sender(new).store(study()[0]).outcome is Outcome.ALREADY_STORED
 
 
+def scan_twice(manifest: dict[str, Any]) -> None:
+    manifest["scans"].append(manifest["scans"][0])
+
+
+def no_text(manifest: dict[str, Any]) -> None:
+    manifest["session"]["subject"] = "\ud800"
+
+
+def number_beyond_sqlite(manifest: dict[str, Any]) -> None:
+    manifest["session"]["id"] = 2**63
+
+
+def offset_beyond_sqlite(manifest: dict[str, Any]) -> None:
+    manifest["instances"][0]["dataset_offset"] = 2**64
+
+
+def follows_beyond_sqlite(manifest: dict[str, Any]) -> None:
+    manifest["session"]["follows_id"] = 2**70
+
+
+def no_text_in_a_decision(manifest: dict[str, Any]) -> None:
+    entry = {"at": "2026-01-05T10:15:00+00:00", "actor": "\udfff", "kinds": ["FILE_MISSING"], "reason": "r"}
+    manifest["decisions"].append(entry)
+
+
+def number_that_leaves_no_other(manifest: dict[str, Any]) -> None:
+    manifest["session"]["id"] = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        scan_twice,
+        no_text,
+        number_beyond_sqlite,
+        offset_beyond_sqlite,
+        follows_beyond_sqlite,
+        no_text_in_a_decision,
+        number_that_leaves_no_other,
+    ],
+)
+def test_a_manifest_that_cannot_be_true_spoils_its_own_session_alone(
+    ws: Workspace, spoil: Callable[[dict[str, Any]], None]
+) -> None:
+    """It is treated as no manifest: that session is reconstructed from its files, the others are as they were."""
+    first, _ = built(ws, study())
+    built(ws, study(patient_id="P2"))
+    path = first.parents[3] / NAME
+    manifest = json.loads(path.read_text())
+    spoil(manifest)
+    path.write_text(json.dumps(manifest))
+
+    report, new = rebuild_of(ws)
+
+    assert any(f"{relative(ws, first.parents[3])}: The manifest" in line for line in report.lines)
+    assert len(report.adopted) == 2
+    assert sorted(row["label"] for row in rows(new, "SELECT label FROM session WHERE instance_count = 2")) == [
+        "P1",
+        "P2",
+    ]
+
+
+def test_two_folders_under_one_label_do_not_stop_a_rebuild(ws: Workspace) -> None:
+    """An archive that was copied about: the first is the session, the other's files are named and stay."""
+    first, _ = built(ws, study())
+    home, other = ws.root.path / "archive/PI/arc001/P1", ws.root.path / "archive/PI/arc002/P1"
+    home.parent.mkdir(parents=True)
+    shutil.move(first.parents[3], home)
+    shutil.copytree(home, other)
+
+    report, new = rebuild_of(ws)
+
+    assert rows(new, "SELECT path, instance_count FROM session") == [
+        {"path": "archive/PI/arc001/P1", "instance_count": 2}
+    ]
+    assert len([path for path in report.unlisted if path.startswith("archive/PI/arc002/P1/SCANS/")]) == 2
+    assert any("archive/PI/arc002/P1 is no session" in line for line in report.lines)
+    assert (report.sessions, report.instances) == (1, 2)
+
+
 def test_listed_files_that_are_gone_or_changed_are_named(ws: Workspace) -> None:
     """The row keeps what was acknowledged; the report names what is not so any more."""
     first, second = built(ws, study())

@@ -90,6 +90,13 @@ def _check(catalogue: Catalogue, pragma: str) -> str:
     return "" if said == "ok" else said
 
 
+def is_contradiction(error: Exception) -> bool:
+    """Whether values could not be rows: one that must be unique and is not, a number or text beyond SQLite."""
+    return isinstance(error, (OverflowError, UnicodeEncodeError)) or isinstance(
+        error.__cause__, (sqlite3.IntegrityError, sqlite3.DataError)
+    )
+
+
 def is_blank(connection: sqlite3.Connection) -> bool:
     """Whether nothing ever happened in this catalogue."""
     return all(
