@@ -11,12 +11,12 @@ from archive.examination.inspection import dataset_sha256
 from archive.examination.review import ArchiveOrder, Review, destination, existing_session
 from archive.examination.review import review as look
 from archive.findings import FACTS, Finding, FindingKind
-from archive.journal import new_op, plan_digest, run
+from archive.journal import new_op, plan_digest, run, settle
 from archive.model import Session, SessionStatus
 from archive.rules.checks import outcome
 from archive.rules.merging import MergePlan
 from archive.rules.states import SessionEvent
-from archive.store.catalogue import archived, events, findings, instances, sessions
+from archive.store.catalogue import archived, events, findings, instances, journal, sessions
 from archive.store.catalogue.connection import Connection, Transaction
 from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
 from archive.workspace import Workspace
@@ -80,6 +80,7 @@ def archive(ws: Workspace, session_id: int, order: ArchiveOrder, *, wait_seconds
                     hint=f"prearc session archive {session_id}",
                 )
             try:
+                settle(ws, *ids)
                 with ws.catalogue.read() as connection:
                     session = sessions.get(connection, session_id)
                     existing_now = existing_session(connection, session)
@@ -110,7 +111,7 @@ def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> Arc
     if session.status not in ARCHIVABLE:
         raise StaleState(
             f"Session {session.id} is {session.status}; it can be archived once it is READY.",
-            hint=f"prearc session close {session.id}",
+            hint=f"prearc session {'close' if session.status is SessionStatus.RECEIVING else 'show'} {session.id}",
         )
     if session.project is None:
         return _unassigned(ws, session, order)
@@ -125,7 +126,7 @@ def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> Arc
         if review.blockers:
             return _declined(ws, review)
         return _carry_out(ws, review, order)
-    except (ArchiveError, OSError) as error:
+    except (Exception, KeyboardInterrupt) as error:
         _failed(ws, session.id, error, order)
         raise
 
@@ -160,13 +161,13 @@ def _declined(ws: Workspace, review: Review) -> ArchiveResult:
     )
 
 
-def _failed(ws: Workspace, session_id: int, error: Exception, order: ArchiveOrder) -> None:
+def _failed(ws: Workspace, session_id: int, error: BaseException, order: ArchiveOrder) -> None:
     """Nothing was archived: back to READY when waiting may help, else ERROR."""
-    transient = isinstance(error, OSError) or getattr(error, "transient", False)
+    transient = not isinstance(error, ArchiveError) or getattr(error, "transient", False)
     event = SessionEvent.ARCHIVE_UNDONE if transient else SessionEvent.ARCHIVE_FAILED
     with ws.catalogue.write() as tx:
         current = sessions.get(tx.connection, session_id)
-        if current.status is SessionStatus.ARCHIVING:
+        if current.status is SessionStatus.ARCHIVING and not journal.has_unfinished(tx.connection, session_id):
             sessions.apply(tx, session_id, event, detail={"error": str(error)})
             sessions.set_columns(tx, session_id, autoarchive_due=int(transient and order.is_automatic))
             hint = getattr(error, "hint", "") or f"prearc session archive {session_id}"

@@ -1,5 +1,6 @@
 """Reading ``prearc.toml``: all problems at once, each with file, key and what is wrong."""
 
+import copy
 import difflib
 import json
 import re
@@ -18,6 +19,8 @@ from archive.errors import ConfigurationError
 BUILT_IN: Final = "built-in defaults"
 CONFIG_NAME: Final = "prearc.toml"
 RULES_NAME: Final = "routes.rules"
+_NAMES: Final = frozenset({"ae_title", "port", "bind", "id", "aliases"})  # what entries are told apart by
+_ROUNDS: Final = 8  # how often the rest is checked again; what is wrong at that depth is found by the next check
 
 _WORDING: Final[Mapping[str, str]] = {
     "missing": "is required",
@@ -41,6 +44,18 @@ class Loaded:
     rules_path: Path | None
 
 
+class PartlyWrong(ConfigurationError):
+    """Some of the configuration is wrong; `rest` is the configuration without that."""
+
+    def __init__(self, problems: list[str], rest: Loaded) -> None:
+        self.rest = rest
+        super().__init__(problems)
+
+    @property
+    def kind(self) -> str:
+        return "ConfigurationError"
+
+
 def load_settings(config_file: Path | None, *, root: Path | None = None) -> Loaded:
     """The settings of `config_file`, else of ``<root>/prearc.toml`` when there is one, else the defaults.
 
@@ -49,7 +64,8 @@ def load_settings(config_file: Path | None, *, root: Path | None = None) -> Load
     Raises
     ------
     ConfigurationError
-        With every problem of the file, or with the one that keeps it from being parsed.
+        With every problem of the file, or with the one that keeps it from being parsed; `PartlyWrong` when what is
+        not wrong can still be checked further.
     """
     path = config_file or (root or Settings().node.root) / CONFIG_NAME
     data = _read(path, is_optional=config_file is None)
@@ -58,14 +74,77 @@ def load_settings(config_file: Path | None, *, root: Path | None = None) -> Load
 
     values = _parse(path, data)
     rules_path, problems = _find_rules(values, path.parent)
-    try:
-        settings = Settings.model_validate(values)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-        problems = [problem for detail in details for problem in _problems(detail)] + problems
+    settings, wrong = _validated(values)
+    problems = wrong + problems
     if problems:
-        raise ConfigurationError([f"{path}: {_escaped(problem)}" for problem in problems])
+        located = [f"{path}: {_escaped(problem)}" for problem in problems]
+        if settings is None:
+            raise ConfigurationError(located)
+        usable = rules_path if rules_path is not None and rules_path.is_file() else None
+        raise PartlyWrong(located, Loaded(settings=_at_root(settings, root), source=str(path), rules_path=usable))
+    assert settings is not None
     return Loaded(settings=_at_root(settings, root), source=str(path), rules_path=rules_path)
+
+
+def _validated(values: dict[str, Any]) -> tuple[Settings | None, list[str]]:
+    """The settings, without what is wrong with them, and all that is wrong.
+
+    Checks across entries run only where each entry is right: so what is wrong is taken out, and the rest is checked
+    again until nothing new is found.
+    """
+    problems: list[str] = []
+    gone: set[tuple[int | str, ...]] = set()
+    values = copy.deepcopy(values)
+    for _ in range(_ROUNDS):
+        try:
+            return Settings.model_validate(values), problems
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        problems += [
+            each
+            for detail in details
+            if not _is_of_our_making(detail, gone)
+            for each in _problems(detail)
+            if each not in problems
+        ]
+        # Later entries first: taking one out moves those behind it.
+        places = {place for detail in details for place in _places(detail)}
+        for place in sorted(places, key=lambda each: [str(part).rjust(9, "0") for part in each], reverse=True):
+            _take_out(values, place)
+        gone |= places
+    return None, problems
+
+
+def _is_of_our_making(detail: ErrorDetails, gone: set[tuple[int | str, ...]]) -> bool:
+    """Whether an error may come of what was taken out: a key that is now lacking, or a name that is now the default."""
+    if detail["type"] == "missing":
+        return bool(gone)
+    cause = detail.get("ctx", {}).get("error")
+    here = [place for place in gone if place[0] == detail["loc"][0]]
+    return isinstance(cause, CrossCheckError) and any(place[-1] in _NAMES or not cause.problems[0][0] for place in here)
+
+
+def _places(detail: ErrorDetails) -> list[tuple[int | str, ...]]:
+    """What has to go for an error to go: the key, or of entries that exclude each other all but the first."""
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, CrossCheckError):
+        numbers = [re.match(r"\[(\d+)\]", place) for place, _ in cause.problems]
+        return [(*detail["loc"], int(number[1]) - 1) if number else detail["loc"] for number in numbers]
+    return [detail["loc"]]
+
+
+def _take_out(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
+    """Remove the key that an error is about; an entry of an array goes as a whole only when nothing in it is named."""
+    holder: Any = values
+    last: tuple[Any, int | str] | None = None
+    for part in loc:
+        is_there = part in holder if isinstance(holder, dict) else isinstance(holder, list) and isinstance(part, int)
+        if not is_there or (isinstance(holder, list) and int(part) >= len(holder)):
+            break
+        last = (holder, part)
+        holder = holder[part]
+    if last is not None:
+        del last[0][last[1]]
 
 
 def settings_schema() -> dict[str, Any]:

@@ -106,7 +106,7 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
         FindingKind.INSTANCE_DIFFERS: KindFacts(
             severity=Severity.CONFLICT,
             message="Two different datasets carry the same SOP Instance UID.",
-            hint=f"{_ARCHIVE} --override INSTANCE_DIFFERS --reason '...' (keeps both)",
+            hint=f"{_ARCHIVE} --override INSTANCE_DIFFERS --reason 'keep both'",
             xnat_code=14,
             overridable=True,
         ),

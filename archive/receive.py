@@ -66,7 +66,7 @@ class Intake:
         self.status_of, self.clock = status_of, clock
         self.owner = uuid.uuid4().hex
         self._alive = root.locks.named(f"process-{self.owner}")
-        if not self._alive.acquire(holder=f"receiver {self.owner}"):
+        if not self._alive.acquire(wait_seconds=2.0, holder=f"receiver {self.owner}"):
             raise Busy("Another process has this one's name.")
         self._admission = Admission(root, settings.node, clock)
         self.committer = Committer(root.fd, catalogue, self._admission, batch=settings.limits.commit_batch)

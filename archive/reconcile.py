@@ -171,7 +171,8 @@ def _quarantine(ws: Workspace) -> Iterator[Discrepancy]:
             text = "A refused dataset that was kept is not there."
             yield Discrepancy(kind=DiscrepancyKind.FILE_MISSING, message=text, path=path)
     for path in sorted(on_disk.keys() - named):
-        is_set_aside = path.startswith("quarantine/unlisted-") or listing.is_temporary(path)
+        # Set aside by the doctor, or kept by a resend that replaced a damaged file: the audit names those.
+        is_set_aside = path.startswith(("quarantine/unlisted-", "quarantine/damaged-")) or listing.is_temporary(path)
         if is_set_aside or (living and on_disk[path].st_nlink > 1):
             continue
         text = "A refused dataset that no receipt names."

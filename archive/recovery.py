@@ -193,6 +193,9 @@ def _journal(ws: Workspace, notes: Notes) -> None:
             if number is not None
         }
     notes.resumed += journal.resume_all(ws)
+    for line in notes.resumed:
+        if "cannot be undone" in line:
+            notes.alarm(line)
     notes.lines += notes.resumed
     notes.journalled = sorted(touched)
 

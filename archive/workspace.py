@@ -46,10 +46,17 @@ class Workspace:
         """
         clock = clock or Clock()
         root = prepare(path) if create else open_existing(path)
-        catalogue = Catalogue(
-            root.catalogue_path, lock_path=root.path / "locks" / "catalogue", actor=actor, clock=clock
-        )
-        catalogue.migrate()
+        try:
+            lock_path = root.path / "locks" / "catalogue"
+            catalogue = Catalogue(root.catalogue_path, lock_path=lock_path, actor=actor, clock=clock)
+            try:
+                catalogue.migrate()
+            except BaseException:
+                catalogue.close()
+                raise
+        except BaseException:
+            root.close()
+            raise
         return cls(root=root, catalogue=catalogue, settings=settings, policy=policy, clock=clock)
 
     def close(self) -> None:

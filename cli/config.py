@@ -1,15 +1,12 @@
 """``prearc config``: is it right, what holds, what may be written."""
 
 import json
-import tomllib
-from pathlib import Path
-from typing import Any
 
 import typer
 
 from archive.errors import ConfigurationError
 from cli import render
-from cli.opening import Options, compile_policy, load
+from cli.opening import compile_policy, load
 
 app = typer.Typer(help="The configuration.", rich_markup_mode=None)
 
@@ -20,8 +17,7 @@ def check(context: typer.Context) -> int:
     try:
         loaded = load(context.obj)
     except ConfigurationError as error:
-        problems = [*error.problems, *_further_problems(context.obj)]
-        raise ConfigurationError(problems, hint="prearc config schema   (what may be written)") from None
+        raise ConfigurationError(list(error.problems), hint="prearc config schema") from None
     try:
         compile_policy(loaded)
     except ConfigurationError as error:
@@ -65,42 +61,3 @@ def schema(context: typer.Context) -> int:
 
     render.emit_json(settings_schema())
     return 0
-
-
-def _further_problems(options: Options) -> list[str]:
-    """What is wrong with rules and template of a configuration whose settings cannot be used as a whole."""
-    from archive.rules.expressions import parse_rules
-    from archive.rules.naming import NameTemplate
-
-    path = options.config or (options.root or Path("var")) / "prearc.toml"
-    values = _parsed(path)
-    named = _text(values, "routing", "rules")
-    rules_path = path.parent / (named or "routes.rules")
-    problems: list[str] = []
-    if rules_path.is_file():
-        try:
-            parse_rules(rules_path.read_text(encoding="utf-8"), str(rules_path))
-        except ConfigurationError as error:
-            problems += error.problems
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{rules_path}: cannot be read: {error}")
-    template = _text(values, "naming", "template")
-    if template:
-        try:
-            NameTemplate.compile(template)
-        except ConfigurationError as error:
-            problems += error.problems
-    return problems
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # named already
-
-
-def _text(values: dict[str, Any], section: str, key: str) -> str:
-    table = values.get(section)
-    value = table.get(key) if isinstance(table, dict) else None
-    return value if isinstance(value, str) else ""

@@ -27,10 +27,19 @@ class Options:
 
 
 def load(options: Options) -> "Loaded":
-    """The settings that hold; raises `ConfigurationError` with all that is wrong."""
-    from archive.config_file import load_settings
+    """The settings that hold; raises `ConfigurationError` with all that is wrong, rules and template included."""
+    from archive.config_file import PartlyWrong, load_settings
+    from archive.errors import ConfigurationError
 
-    return load_settings(options.config, root=options.root)
+    try:
+        return load_settings(options.config, root=options.root)
+    except PartlyWrong as error:
+        problems = list(error.problems)
+        try:
+            compile_policy(error.rest)
+        except ConfigurationError as further:
+            problems += further.problems
+        raise ConfigurationError(problems, hint=error.hint) from None
 
 
 def compile_policy(loaded: "Loaded", settings: "Settings | None" = None) -> "Policy":

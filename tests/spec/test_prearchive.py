@@ -1017,6 +1017,5 @@ def test_a_session_in_a_working_status_is_left_to_whoever_works_on_it(
     with pytest.raises(StaleState) as caught:
         REFUSED[verb](ws, session_id)
 
-    if verb != "archive":
-        assert caught.value.hint == f"prearc session show {session_id}"
+    assert caught.value.hint == f"prearc session show {session_id}"
     assert status(ws, session_id) is state

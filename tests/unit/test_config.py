@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from archive.config import ReceiverSettings, Settings
-from archive.config_file import BUILT_IN, Loaded, effective_items, load_settings, settings_schema
+from archive.config_file import BUILT_IN, Loaded, PartlyWrong, effective_items, load_settings, settings_schema
 from archive.errors import ConfigurationError
 from archive.model import Autoarchive, MergeMode
 
@@ -139,7 +139,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         (
-            "[[receiver]]\n[[receiver]]\nidel_seconds = 3",
+            "[[receiver]]\n[[receiver]]\nport = 11112\nidel_seconds = 3",
             "receiver[2].idel_seconds{} (did you mean 'idle_seconds'?)",
         ),
         ("[node]\nidle_seconds = 3", "node.idle_seconds{} (did you mean 'receiver.idle_seconds'?)"),
@@ -521,3 +521,25 @@ def test_the_schema_says_what_each_key_is() -> None:
     for model in models:
         assert model["additionalProperties"] is False
         assert all("description" in key for key in model["properties"].values())
+
+
+def test_what_is_wrong_hides_nothing_else(tmp_path: Path) -> None:
+    """A duplicate, an unknown key and a wrong type are named together, and the rest can still be compiled."""
+    text = """
+        [node]
+        rot = "x"
+        [[receiver]]
+        cap_seconds = "x"
+        project = "(0010,0020):([a-z"
+        [[receiver]]
+        [[receiver]]
+        idle_secnds = 3
+    """
+
+    with pytest.raises(PartlyWrong) as caught:
+        _load(tmp_path, text)
+
+    lines = "\n".join(caught.value.problems)
+    for key in ("node.rot", "receiver[1].cap_seconds", "receiver[3].idle_secnds", "receiver[2].ae_title"):
+        assert f"{key}: " in lines
+    assert caught.value.rest.settings.receiver[0].project == ("(0010,0020):([a-z",)

@@ -181,14 +181,6 @@ class Catalogue:
             if handle is not None:
                 self._give(handle)
 
-    def quick_check(self) -> str:
-        """``ok``, or what SQLite says is wrong with the file."""
-        try:
-            with self.read() as connection:
-                return str(connection.execute("PRAGMA quick_check(5)").fetchone()[0])
-        except (StoreError, sqlite3.DatabaseError) as error:
-            return str(error)
-
     def close(self) -> None:
         """Close every idle connection."""
         with self._guard:
