@@ -44,18 +44,6 @@ class Loaded:
     rules_path: Path | None
 
 
-class PartlyWrong(ConfigurationError):
-    """Some of the configuration is wrong; `rest` is the configuration without that."""
-
-    def __init__(self, problems: list[str], rest: Loaded) -> None:
-        self.rest = rest
-        super().__init__(problems)
-
-    @property
-    def kind(self) -> str:
-        return "ConfigurationError"
-
-
 def load_settings(config_file: Path | None, *, root: Path | None = None) -> Loaded:
     """The settings of `config_file`, else of ``<root>/prearc.toml`` when there is one, else the defaults.
 
@@ -64,8 +52,8 @@ def load_settings(config_file: Path | None, *, root: Path | None = None) -> Load
     Raises
     ------
     ConfigurationError
-        With every problem of the file, or with the one that keeps it from being parsed; `PartlyWrong` when what is
-        not wrong can still be checked further.
+        With every problem of the file, or with the one that keeps it from being parsed. Its `rest` is what can still
+        be checked further: the configuration without what is wrong.
     """
     path = config_file or (root or Settings().node.root) / CONFIG_NAME
     data = _read(path, is_optional=config_file is None)
@@ -81,7 +69,8 @@ def load_settings(config_file: Path | None, *, root: Path | None = None) -> Load
         if settings is None:
             raise ConfigurationError(located)
         usable = rules_path if rules_path is not None and rules_path.is_file() else None
-        raise PartlyWrong(located, Loaded(settings=_at_root(settings, root), source=str(path), rules_path=usable))
+        rest = Loaded(settings=_at_root(settings, root), source=str(path), rules_path=usable)
+        raise ConfigurationError(located, rest=rest)
     assert settings is not None
     return Loaded(settings=_at_root(settings, root), source=str(path), rules_path=rules_path)
 

@@ -45,8 +45,9 @@ class ConfigurationError(ArchiveError):
 
     exit_code = 5
 
-    def __init__(self, problems: list[str], *, hint: str = "prearc config check") -> None:
+    def __init__(self, problems: list[str], *, hint: str = "prearc config check", rest: object | None = None) -> None:
         self.problems = tuple(problems)
+        self.rest = rest
         super().__init__("\n".join(problems), hint=hint)
 
 

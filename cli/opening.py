@@ -28,12 +28,14 @@ class Options:
 
 def load(options: Options) -> "Loaded":
     """The settings that hold; raises `ConfigurationError` with all that is wrong, rules and template included."""
-    from archive.config_file import PartlyWrong, load_settings
+    from archive.config_file import Loaded, load_settings
     from archive.errors import ConfigurationError
 
     try:
         return load_settings(options.config, root=options.root)
-    except PartlyWrong as error:
+    except ConfigurationError as error:
+        if not isinstance(error.rest, Loaded):
+            raise
         problems = list(error.problems)
         try:
             compile_policy(error.rest)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from archive.config import ReceiverSettings, Settings
-from archive.config_file import BUILT_IN, Loaded, PartlyWrong, effective_items, load_settings, settings_schema
+from archive.config_file import BUILT_IN, Loaded, effective_items, load_settings, settings_schema
 from archive.errors import ConfigurationError
 from archive.model import Autoarchive, MergeMode
 
@@ -536,10 +536,11 @@ def test_what_is_wrong_hides_nothing_else(tmp_path: Path) -> None:
         idle_secnds = 3
     """
 
-    with pytest.raises(PartlyWrong) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         _load(tmp_path, text)
 
     lines = "\n".join(caught.value.problems)
     for key in ("node.rot", "receiver[1].cap_seconds", "receiver[3].idle_secnds", "receiver[2].ae_title"):
         assert f"{key}: " in lines
+    assert isinstance(caught.value.rest, Loaded)
     assert caught.value.rest.settings.receiver[0].project == ("(0010,0020):([a-z",)
