@@ -25,7 +25,7 @@ from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec, study
 from tests.workbench import Sender, make_workspace
 
-ROUNDS = 7
+ROUNDS = 15
 BURST = 60
 
 
@@ -111,6 +111,7 @@ def main() -> None:
             fill(ws, sessions=min(options.sessions, size), rows=size)
             print(f"filled {size:>9,} rows in {time.perf_counter() - started:5.1f} s", flush=True)
             senders[size] = Sender(ws)
+        os.sync()  # what was filled is not written back while something is measured
         milliseconds: dict[int, list[float]] = {size: [] for size in sizes}
         plain: list[float] = []
         for turn in range(ROUNDS):
