@@ -68,13 +68,14 @@ def explain(ws: Workspace, session_id: int) -> Explanation:
     found = tuple(remembered)
     if session.status in OPEN - WORKING:
         found = preview(ws, session_id, ArchiveOrder()).findings
+    differs = _differs(incoming, archived)
     return Explanation(
         session=session,
-        summary=_summary(session, existing, found),
+        summary=_summary(session, existing, found, differs),
         findings=found,
         incoming=incoming,
         archived=archived,
-        differs=_differs(incoming, archived),
+        differs=differs,
         ways_out=tuple(_ways_out(session, existing, found, free)),
     )
 
@@ -109,11 +110,17 @@ def _differs(incoming: Side, archived: Side | None) -> frozenset[str]:
     return frozenset(different)
 
 
-def _summary(session: Session, existing: Session | None, found: tuple[Finding, ...]) -> str:
+def _summary(session: Session, existing: Session | None, found: tuple[Finding, ...], differs: frozenset[str]) -> str:
     kinds = {finding.kind for finding in found if finding.severity is not Severity.WARN}
     here = f"Session {session.id} ({session.project or 'Unassigned'}/{session.label})"
     if not kinds:
         return f"{here} is {session.status}. Nothing stands in the way of archiving it."
+    if FindingKind.STUDY_UID_DIFFERS in kinds and existing is not None and "patient_id" in differs:
+        return (
+            f"{here} wants to be archived under a label that session {existing.id} already has, but carries another"
+            " Study Instance UID and another patient. Probably these are two people with one label: relabel one, do not"
+            " force them together."
+        )
     if FindingKind.STUDY_UID_DIFFERS in kinds and existing is not None:
         return (
             f"{here} wants to be archived under a label that session {existing.id} already has, but carries another"

@@ -137,6 +137,8 @@ def relabel(
         with ws.catalogue.write() as tx:
             session = _expect(tx, session_id, _LABELLED, "relabelled")
             new_subject, new_label = subject or session.subject, label or session.label
+            if (new_subject, new_label) == (session.subject, session.label):
+                return session  # nothing was answered: a conflict stays one
             sessions.set_columns(tx, session_id, subject=new_subject, label=new_label)
             change = {
                 "subject": [session.subject, new_subject],
@@ -144,7 +146,7 @@ def relabel(
             }
             events.append(tx, "RELABELLED", session_id, change)
             text = "; ".join(f"{name} {old} -> {new}" for name, (old, new) in change.items() if old != new)
-            sessions.add_log(tx, session_id, f"Relabelled by {tx.actor}: {text or 'nothing changed'}.")
+            sessions.add_log(tx, session_id, f"Relabelled by {tx.actor}: {text}.")
             _reconsider(tx, session)
         with ws.catalogue.read() as connection:
             manifest.write(ws.root.fd, connection, session_id)

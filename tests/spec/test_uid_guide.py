@@ -228,3 +228,26 @@ def test_an_archived_session_takes_no_stranger_without_study_uid(tmp_path: Path)
 
     assert result.status == "CONFLICT"
     assert FindingKind.STUDY_UID_DIFFERS in kinds(result)
+
+
+def test_a_relabel_that_changes_nothing_answers_no_conflict(tmp_path: Path) -> None:
+    """The label it has already is no decision: the session stays in CONFLICT with its findings."""
+    ws = labelled_workspace(tmp_path)
+    archive_session(ws, ready(ws, visit(STUDY_1)).id)
+    second = ready(ws, visit(STUDY_2))
+    archive_session(ws, second.id)
+
+    same = sessions.relabel(ws, second.id, label="S1_MR")
+
+    assert (same.status, "STUDY_UID_DIFFERS" in same.finding_kinds) == (SessionStatus.CONFLICT, True)
+
+
+def test_explain_says_when_the_patients_differ(tmp_path: Path) -> None:
+    """Two people under one label are not to be forced together, and the first sentences say so."""
+    ws = labelled_workspace(tmp_path)
+    archive_session(ws, ready(ws, visit(STUDY_1)).id)
+    other = study(patient_id="P2", patient_name="Roe^Richard", study_instance_uid=STUDY_2)
+    second = ready(ws, other)
+    archive_session(ws, second.id)
+
+    assert "another patient" in conflicts.explain(ws, second.id).summary
