@@ -150,7 +150,9 @@ def _declined(ws: Workspace, review: Review) -> ArchiveResult:
     session = review.session
     status = _declined_as(review)
     event = SessionEvent.ARCHIVE_CONFLICT if status is SessionStatus.CONFLICT else SessionEvent.ARCHIVE_FAILED
-    lines = [f"Session upload failed: {finding.message} Type: {finding.hint}" for finding in review.blockers]
+    lines = [
+        f"Session upload failed: {finding.message.rstrip('.')}. Type: {finding.hint}" for finding in review.blockers
+    ]
     with ws.catalogue.write() as tx:
         sessions.apply(tx, session.id, event, detail={"findings": [f.kind for f in review.blockers]})
         findings.replace(tx, session.id, review.findings)

@@ -71,7 +71,9 @@ def build(ws: Workspace, session_id: int, *, event: SessionEvent = SessionEvent.
         sessions.set_columns(tx, session_id, close_requested=0, autoarchive_due=int(wants))
         for finding in fatal:
             sessions.add_log(
-                tx, session_id, f"Session build failed: {finding.kind}: {finding.message} Type: {finding.hint}"
+                tx,
+                session_id,
+                f"Session build failed: {finding.kind}: {finding.message.rstrip('.')}. Type: {finding.hint}",
             )
         built = sessions.get(tx.connection, session_id)
     with ws.catalogue.read() as connection:  # outside the transaction: receivers need not wait for it
