@@ -54,7 +54,9 @@ def assert_told(ws: Workspace, session: Session, result: ArchiveResult, kind: Fi
     assert shown.session.status == result.status
     assert kind in shown.session.finding_kinds
     if FACTS[kind].severity is not Severity.WARN:
-        assert f"Session upload failed: {finding.message} Type: {finding.hint}" in [text for _, text in shown.log]
+        assert f"Session upload failed: {finding.message.rstrip('.')}. Type: {finding.hint}" in [
+            text for _, text in shown.log
+        ]
     return finding
 
 
@@ -546,7 +548,7 @@ def test_several_findings_are_all_told(tmp_path: Path) -> None:
     shown = sessions.details(ws, session.id)
     assert [finding.kind for finding in shown.findings] == [finding.kind for finding in result.findings]
     blocking = [f for f in result.findings if f.severity is not Severity.WARN]
-    assert list(result.log) == [f"Session upload failed: {f.message} Type: {f.hint}" for f in blocking]
+    assert list(result.log) == [f"Session upload failed: {f.message.rstrip('.')}. Type: {f.hint}" for f in blocking]
     assert [text for _, text in shown.log][-len(blocking) :] == list(result.log)
 
 
