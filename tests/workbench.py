@@ -28,6 +28,9 @@ from scp.status import status_of
 PIECE_BYTES = 500  # odd pieces, as PDUs cut a dataset
 
 
+_OPENED: list[Workspace | Intake] = []
+
+
 class SteppedClock(Clock):
     """Stands still until `advance` moves it; `reboot` begins another boot, in which no reading can be compared."""
 
@@ -69,7 +72,7 @@ def make_workspace(
     ``project=[{"id": "PI"}]``. Opening it a second time is what a restarted process does.
     """
     settings = make_settings(**tables)
-    return Workspace.open(
+    ws = Workspace.open(
         path / "root",
         settings=settings,
         policy=Policy.compile(settings, rules_text=rules_text),
@@ -77,6 +80,20 @@ def make_workspace(
         clock=clock or SteppedClock(),
         create=True,
     )
+    _OPENED.append(ws)
+    return ws
+
+
+def opened() -> int:
+    """How many workspaces and intakes are open."""
+    return len(_OPENED)
+
+
+def close_since(count: int) -> None:
+    """Close all but the first `count` that were opened: descriptors would stay, and the library's senders cannot use
+    numbers over 1023."""
+    while len(_OPENED) > count:
+        _OPENED.pop().close()
 
 
 class Sender:
@@ -90,6 +107,7 @@ class Sender:
         self._associations: dict[tuple[str, str], AssociationIntake] = {}
         self._is_entered = False
         self.intake = Intake(ws.root, ws.catalogue, ws.settings, ws.policy, status_of=status_of, clock=ws.clock)
+        _OPENED.append(self.intake)
 
     def __enter__(self) -> Self:
         self._is_entered = True
