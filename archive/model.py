@@ -74,18 +74,6 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Facts of the connection an instance came over."""
-
-    calling_ae_title: str
-    called_ae_title: str
-    peer_host: str
-    association_id: int
-    received_at: datetime
-    source: Source = Source.SCP
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRequest:
     """What the C-STORE command says of its dataset; UIDs as sent, not validated."""
 

@@ -41,7 +41,6 @@ class Reconciliation:
 
 Mend = Callable[[SessionState], Sequence[Discrepancy]]
 """Repairs one session, whose lock is held, and gives its discrepancies back as they are now."""
-MendStray = Callable[[Discrepancy], Discrepancy]
 
 
 def reconcile(ws: Workspace, *, repair: bool = False) -> Reconciliation:

@@ -5,8 +5,6 @@ may itself be interrupted anywhere. Nothing is deleted but what is derived (temp
 second name of a file that has its first).
 """
 
-import os
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -217,19 +215,10 @@ def _touched(ws: Workspace, notes: Notes) -> None:
 def _probe(ws: Workspace, notes: Notes) -> None:
     """Write, sync, read and remove a file in every store."""
     for folder in leftovers.PROBED:
-        token = uuid.uuid4().bytes
-        path = f"{folder}/.probe-{token.hex()}"
         try:
-            files.write_atomically(ws.root.fd, path, token)
-            fd = files.open_file(ws.root.fd, path)
-            try:
-                if os.read(fd, 64) != token:
-                    notes.alarm(f"{folder}/ does not hold what is written to it")
-            finally:
-                os.close(fd)
-                files.unlink(ws.root.fd, path)
+            ws.root.probe(folder)
         except OSError as error:
-            notes.alarm(f"{folder}/ cannot be written: {error.strerror}")
+            notes.alarm(f"{folder}/ cannot be written: {error.strerror or error}")
 
 
 _STEPS: Final[tuple[tuple[str, Callable[[Workspace, Notes], None]], ...]] = (

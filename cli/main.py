@@ -15,7 +15,6 @@ from typing import Final
 
 PACKAGES: Final = ("scp", "archive", "cli")
 FAILED: Final = 1
-USAGE: Final = 2
 CONFIGURATION: Final = 5
 INTERRUPTED: Final = 130
 

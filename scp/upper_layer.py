@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 HEADER_BYTES: Final = 6  # type, reserved, length: DICOM PS3.8 9.3.1
 PDU_TYPES: Final = range(0x01, 0x08)
-P_DATA_TF: Final = 0x04
 MAX_ASSOCIATE_BYTES: Final = 256 << 10
 """128 contexts with all 45 transfer syntaxes of the standard are 160 kB; the length field allows 4 GiB."""
 P_DATA_SLACK_BYTES: Final = 4096

@@ -1,6 +1,5 @@
 """Inspection: every file of a session against its row, disk against header against catalogue."""
 
-import hashlib
 import os
 from dataclasses import dataclass, field, replace
 
@@ -94,17 +93,12 @@ def dataset_sha256(ws: Workspace, instance: Instance) -> str | None:
         fd = files.open_file(ws.root.fd, instance.path)
     except OSError:
         return None
-    digest = hashlib.sha256()
-    offset = instance.file.dataset_offset
     try:
-        while piece := os.pread(fd, 1 << 20, offset):
-            digest.update(piece)
-            offset += len(piece)
+        return files.sha256_from(fd, instance.file.dataset_offset)[0]
     except OSError:
         return None
     finally:
         os.close(fd)
-    return digest.hexdigest()
 
 
 def is_own_file(path: str) -> bool:

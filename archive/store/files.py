@@ -5,6 +5,7 @@ O_NOFOLLOW and dir_fd, so that a planted symbolic link cannot lead outside.
 """
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from archive.errors import OutOfSpace, StoreError
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 _MAKE_ATTEMPTS: Final = 5
+_PIECE_BYTES: Final = 1 << 20
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
@@ -124,6 +126,15 @@ def open_file(root_fd: int, relative: str) -> int:
         os.close(fd)
         raise OSError(errno.EINVAL, "not a regular file")
     return fd
+
+
+def sha256_from(fd: int, offset: int) -> tuple[str, int]:
+    """Hex digest of a file from `offset` to its end, and where that end was."""
+    digest = hashlib.sha256()
+    while piece := os.pread(fd, _PIECE_BYTES, offset):
+        digest.update(piece)
+        offset += len(piece)
+    return digest.hexdigest(), offset
 
 
 def status(root_fd: int, relative: str) -> os.stat_result | None:

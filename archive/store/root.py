@@ -45,7 +45,10 @@ class Root:
         return self.path / CATALOGUE_NAME
 
     def close(self) -> None:
-        os.close(self.fd)
+        """Let the folder go; a second time does nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def free_bytes(self) -> int:
         """Bytes an unprivileged process can still write."""
@@ -57,9 +60,9 @@ class Root:
         facts = os.fstatvfs(self.fd)
         return facts.f_blocks * facts.f_frsize
 
-    def probe(self) -> None:
-        """Write, sync and read back a file; raises OSError when the store does not hold what it is given."""
-        name, token = f"spool/.probe-{uuid.uuid4().hex}", uuid.uuid4().bytes
+    def probe(self, folder: str = "spool") -> None:
+        """Write, sync, read back and remove a file; raises OSError when the store does not hold what it is given."""
+        name, token = f"{folder}/.probe-{uuid.uuid4().hex}", uuid.uuid4().bytes
         files.write_atomically(self.fd, name, token)
         fd = files.open_file(self.fd, name)
         try:

@@ -33,7 +33,6 @@ CLOSED: Final = "the session takes no instances now"
 """Why a file was declined for the moment only; every other reason is one of the file itself."""
 
 BATCH: Final = 512  # instances adopted in one transaction: nobody waits for an answer, so fewer syncs are better
-_PIECE_BYTES: Final = 1 << 20
 T = TypeVar("T")
 
 
@@ -88,18 +87,14 @@ def examine(root_fd: int, session_path: str, path: str, policy: Policy) -> Exami
 def hash_file(fd: int, *, name: str, size_bytes: int, dataset_offset: int) -> FileRecord:
     """The record of a file that is on the disk already, as if it had been hashed on its way in."""
     prefix = hashlib.sha256(os.pread(fd, dataset_offset, 0))
-    dataset = hashlib.sha256()
-    offset = dataset_offset
-    while piece := os.pread(fd, _PIECE_BYTES, offset):
-        dataset.update(piece)
-        offset += len(piece)
-    if offset != size_bytes:
+    dataset_sha256, end = files.sha256_from(fd, dataset_offset)
+    if end != size_bytes:
         raise HeaderError("The file changed while it was read.")
     return FileRecord(
         name=name,
         size_bytes=size_bytes,
         dataset_offset=dataset_offset,
-        dataset_sha256=dataset.hexdigest(),
+        dataset_sha256=dataset_sha256,
         prefix_sha256=prefix.hexdigest(),
     )
 

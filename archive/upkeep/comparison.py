@@ -29,10 +29,6 @@ class Comparison:
     unlisted: tuple[str, ...]
     temporaries: tuple[str, ...]
 
-    @property
-    def is_equal(self) -> bool:
-        return not (self.missing or self.found or self.resized or self.unlisted or self.temporaries)
-
 
 def compare(ws: Workspace, session: Session) -> Comparison | None:
     """Compare; None when an association is filing into the session, so that nothing could be said of it.

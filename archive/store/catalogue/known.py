@@ -3,8 +3,8 @@
 import sqlite3
 from dataclasses import dataclass
 
-from archive.model import FileRecord, scan_files_path
-from archive.store.catalogue import events, instances, sessions
+from archive.model import FileRecord
+from archive.store.catalogue import events, instances, rows, sessions
 from archive.store.catalogue.connection import Transaction
 
 
@@ -24,9 +24,8 @@ class Known:
 def find(connection: sqlite3.Connection, session_id: int, sop_instance_uid: str, dataset_sha256: str) -> Known | None:
     """The row of an instance that is in this session with the very same dataset; one with a file comes first."""
     row = connection.execute(
-        "SELECT i.*, c.scan, s.path AS session_path FROM instance i JOIN scan c ON c.id = i.scan_id"
-        " JOIN session s ON s.id = i.session_id WHERE i.sop_instance_uid = ? AND i.session_id = ?"
-        " AND i.dataset_sha256 = ? ORDER BY i.is_missing, i.id LIMIT 1",
+        f"{instances.SELECT} WHERE i.sop_instance_uid = ? AND i.session_id = ? AND i.dataset_sha256 = ?"
+        " ORDER BY i.is_missing, i.id LIMIT 1",
         (sop_instance_uid, session_id, dataset_sha256),
     ).fetchone()
     if row is None:
@@ -36,14 +35,8 @@ def find(connection: sqlite3.Connection, session_id: int, sop_instance_uid: str,
         session_id=row["session_id"],
         session_path=row["session_path"],
         scan_id=row["scan_id"],
-        path=f"{scan_files_path(row['session_path'], row['scan'])}/{row['file_name']}",
-        file=FileRecord(
-            name=row["file_name"],
-            size_bytes=row["size_bytes"],
-            dataset_offset=row["dataset_offset"],
-            dataset_sha256=row["dataset_sha256"],
-            prefix_sha256=row["prefix_sha256"],
-        ),
+        path=rows.file_path(row),
+        file=rows.file_record(row),
         is_missing=bool(row["is_missing"]),
     )
 

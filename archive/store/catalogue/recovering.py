@@ -292,11 +292,6 @@ def receipt_paths(connection: sqlite3.Connection) -> Iterator[str]:
         yield str(row[0])
 
 
-def missing_paths(connection: sqlite3.Connection, session_id: int) -> list[str]:
-    """The files of a session that its rows call missing."""
-    return [row.path for row in file_rows(connection, session_id).values() if row.is_missing]
-
-
 def store_report(tx: Transaction, detail: Mapping[str, Any]) -> None:
     """Keep a recovery report."""
     text = json.dumps(dict(detail), sort_keys=True)

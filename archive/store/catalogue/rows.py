@@ -64,6 +64,22 @@ def scan(row: sqlite3.Row) -> Scan:
     )
 
 
+def file_path(row: sqlite3.Row) -> str:
+    """Where an instance's file is, relative to the root; the row has ``session_path``, ``scan`` and ``file_name``."""
+    return f"{scan_files_path(row['session_path'], row['scan'])}/{row['file_name']}"
+
+
+def file_record(row: sqlite3.Row) -> FileRecord:
+    """The file of a row of the table instance."""
+    return FileRecord(
+        name=row["file_name"],
+        size_bytes=row["size_bytes"],
+        dataset_offset=row["dataset_offset"],
+        dataset_sha256=row["dataset_sha256"],
+        prefix_sha256=row["prefix_sha256"],
+    )
+
+
 def instance(row: sqlite3.Row) -> Instance:
     """A row of `instances.SELECT`."""
     return Instance(
@@ -76,14 +92,8 @@ def instance(row: sqlite3.Row) -> Instance:
         sop_class_uid=row["sop_class_uid"],
         sop_instance_uid=row["sop_instance_uid"],
         transfer_syntax_uid=row["transfer_syntax_uid"],
-        path=f"{scan_files_path(row['session_path'], row['scan'])}/{row['file_name']}",
-        file=FileRecord(
-            name=row["file_name"],
-            size_bytes=row["size_bytes"],
-            dataset_offset=row["dataset_offset"],
-            dataset_sha256=row["dataset_sha256"],
-            prefix_sha256=row["prefix_sha256"],
-        ),
+        path=file_path(row),
+        file=file_record(row),
         received_at=from_iso(row["received_at"]),
         is_missing=bool(row["is_missing"]),
     )
@@ -93,7 +103,7 @@ def receipt(row: sqlite3.Row) -> Receipt:
     """A row of `receipts.SELECT`."""
     path = row["path"]
     if row["file_name"]:
-        path = f"{scan_files_path(row['session_path'], row['scan'])}/{row['file_name']}"
+        path = file_path(row)
     return Receipt(
         sop_instance_uid=row["sop_instance_uid"],
         outcome=Outcome(row["outcome"]),
@@ -122,7 +132,7 @@ def receipt_of_file(row: sqlite3.Row) -> Receipt:
         peer="",
         received_at=from_iso(row["received_at"]),
         session_id=row["session_id"],
-        path=f"{scan_files_path(row['session_path'], row['scan'])}/{row['file_name']}",
+        path=file_path(row),
         dataset_sha256=row["dataset_sha256"],
         message=f"known from its file: the receipt was lost when the catalogue was rebuilt{missing}",
     )
