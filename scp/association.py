@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -191,8 +191,9 @@ class ReceiverAssociation(Association):
 
     def _wait_for_request(self) -> A_ASSOCIATE | None:
         """The A-ASSOCIATE-RQ; None when the connection ended before, which the library would not notice."""
+        receive: Callable[..., object] = self.dul.receive_pdu  # its own annotation is a cycle mypy cannot always follow
         while True:
-            primitive = self.dul.receive_pdu(wait=True, timeout=0.05)
+            primitive = receive(wait=True, timeout=0.05)
             if primitive is not None:
                 return primitive if isinstance(primitive, A_ASSOCIATE) else None
             if not self.dul.is_alive():
