@@ -24,6 +24,7 @@ class SessionStatus(StrEnum):
     MOVING = "MOVING"  # on its way to another project
     DELETING = "DELETING"  # on its way to the trash
     DELETED = "DELETED"  # in the trash; the row stays
+    JOINED = "JOINED"  # all it held is in another prearchive session; the row stays
 
 
 class Outcome(StrEnum):
@@ -56,6 +57,7 @@ class Autoarchive(StrEnum):
 
     MANUAL = "manual"  # a person archives
     AUTO = "auto"  # archive when complete, merging new scans, never overwriting
+    AUTO_OVERWRITE = "auto-overwrite"  # as auto; an archived file with other bytes goes to the backup
 
 
 class MergeMode(StrEnum):
@@ -63,6 +65,7 @@ class MergeMode(StrEnum):
 
     NONE = "none"  # an existing session is a conflict
     APPEND = "append"  # new scans and instances are added; nothing is replaced
+    OVERWRITE = "overwrite"  # as append; an archived file with other bytes goes to the backup, the new one in its place
 
 
 class Source(StrEnum):

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from archive.examination.building import file_faults
 from archive.examination.inspection import Inspection, inspect
+from archive.examination.planning import plan_onto
 from archive.findings import Finding, FindingKind
 from archive.model import MergeMode, Session, SessionStatus, archive_path, scan_files_path
 from archive.rules.checks import Facts, blocking, check
-from archive.rules.merging import MergePlan, plan_merge
+from archive.rules.merging import MergePlan
 from archive.store import files
-from archive.store.catalogue import instances, sessions
+from archive.store.catalogue import sessions
 from archive.store.catalogue.connection import Connection
 from archive.workspace import Workspace
 
@@ -82,7 +83,7 @@ def _continued(connection: Connection, session: Session) -> Session | None:
 def review(ws: Workspace, connection: Connection, session: Session, order: ArchiveOrder) -> Review:
     existing = existing_session(connection, session)
     inspection = inspect(ws, connection, session)
-    plan = _plan(connection, session, existing, inspection)
+    plan = plan_onto(connection, session, existing, inspection)
     facts = Facts(
         incoming=session,
         existing=existing,
@@ -110,26 +111,6 @@ def _unnamed_studies(connection: Connection, session: Session, existing: Session
     known = {study.key for study in sessions.studies(connection, existing.id)}
     incoming = sessions.studies(connection, session.id)
     return sum(not study.study_instance_uid and study.key not in known for study in incoming)
-
-
-def _plan(connection: Connection, session: Session, existing: Session | None, inspection: Inspection) -> MergePlan:
-    present = [row for row in inspection.instances if row.id in inspection.stats]
-    lost = [row for row in inspection.instances if row.id not in inspection.stats]
-    scans = sessions.scans(connection, session.id)
-    if existing is None:
-        return plan_merge(scans=scans, instances=present, lost=lost)
-    archived_scans = sessions.scans(connection, existing.id)
-    uids = sorted({row.sop_instance_uid for row in present})
-    wanted = {scan.series_key for scan in scans}
-    joined = [scan for scan in archived_scans if scan.series_key in wanted]
-    return plan_merge(
-        scans=scans,
-        instances=present,
-        archived_scans=archived_scans,
-        archived_same_uids=instances.of_session_with_uids(connection, existing.id, uids),
-        lost=lost,
-        taken_names={scan.scan: instances.file_names(connection, scan.id) for scan in joined},
-    )
 
 
 def _target_unlisted(
