@@ -189,9 +189,15 @@ def _carry_out(ws: Workspace, review: Review, order: ArchiveOrder) -> ArchiveRes
         phase=Phase.PLANNED,
         plan_digest=plan_digest(items),
         detail={
-            "source_path": session.path,
-            "scans": sorted({placed.scan for placed in plan.placements}),
             "automatic": order.is_automatic,
+            "emptied": [session.path],
+            "derive": [
+                {
+                    "session": existing.id if existing else session.id,
+                    "whole": existing is None,
+                    "also": [placed.instance.id for placed in plan.lost],
+                }
+            ],
         },
     )
     run(ws, intent, items, on_plan=lambda tx: None, on_commit=lambda tx: _commit(tx, review, order))
@@ -236,6 +242,7 @@ def _items(review: Review) -> list[Item]:
             size_bytes=review.inspection.stats[ours.id].st_size,
             mtime_ns=review.inspection.stats[ours.id].st_mtime_ns,
             dataset_sha256=ours.file.dataset_sha256,
+            dataset_offset=ours.file.dataset_offset,
             instance_id=ours.id,
         )
         for n, (action, ours, path) in enumerate(moves)

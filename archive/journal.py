@@ -9,20 +9,21 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from archive import failpoints
 from archive.errors import ArchiveError, Busy, Refused, StoreError
 from archive.model import SessionStatus
+from archive.placing import check_space, clean, place, still_placed, take_back
 from archive.rules.states import SessionEvent
 from archive.store import catalog_xml, files, manifest
 from archive.store.catalogue import journal, sessions
-from archive.store.catalogue.connection import Transaction
-from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
+from archive.store.catalogue.connection import Connection, Transaction
+from archive.store.catalogue.journal import Intent, Item, OperationKind, Phase
 from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.journal")
@@ -43,6 +44,10 @@ def plan_digest(items: Sequence[Item]) -> str:
 def run(ws: Workspace, intent: Intent, items: Sequence[Item], *, on_plan: Apply, on_commit: Apply) -> None:
     """Carry an operation out; the caller holds the locks of its sessions.
 
+    `intent.detail` may say: ``derive``, for which sessions the derived files are written anew afterwards (``session``,
+    ``whole``, or ``gone``, the (scan, name) pairs that left, and ``also``, ids of instances that no item names), and
+    ``emptied``, the folders of sessions that hold nothing any more.
+
     Whatever fails or interrupts it before the commit, a Ctrl-C too, has it undone: all that was added is taken
     back, and then, in one transaction, the operation is UNDONE and its session's status is as work can begin
     again. Where that is not possible both stay as they are, PLANNED and working, so that nobody touches the
@@ -61,11 +66,12 @@ def run(ws: Workspace, intent: Intent, items: Sequence[Item], *, on_plan: Apply,
         finishes.
     """
     try:
+        check_space(ws, items)
         with ws.catalogue.write() as tx:
             journal.plan(tx, intent, items)
             on_plan(tx)
         failpoints.hit("PLANNED")
-        _place(ws, items)
+        place(ws, intent.op, items)
         failpoints.hit("PLACED")
         with ws.catalogue.write() as tx:
             if not journal.set_phase(tx, intent.op, Phase.COMMITTED, expected=Phase.PLANNED):
@@ -99,18 +105,30 @@ def _took_place(ws: Workspace, intent: Intent, items: Sequence[Item], error: Bas
 
 def finish(ws: Workspace, intent: Intent, items: Sequence[Item]) -> None:
     """After the commit: derived files, then the old names, then DONE. Idempotent."""
-    home_id = intent.target_id if intent.target_id is not None else intent.session_id
     with ws.catalogue.read() as connection:
-        if intent.kind is OperationKind.ARCHIVE:
-            changed = {str(scan) for scan in intent.detail.get("scans", [])}
-            catalog_xml.write_all(ws.root.fd, connection, home_id, only=changed)
-        if files.status(ws.root.fd, sessions.get(connection, home_id).path) is not None:  # else somebody took it away
-            manifest.write(ws.root.fd, connection, home_id)
-    if intent.kind is OperationKind.ARCHIVE:
-        _drop_sources(ws, items, str(intent.detail["source_path"]))
+        noted = journal.get(connection, intent.op) or intent
+        home_id = intent.target_id if intent.target_id is not None else intent.session_id
+        for each in noted.detail.get("derive", [{"session": home_id, "whole": True}]):
+            _derive(ws, connection, each, items)
+    failpoints.hit("DERIVED")
+    clean(ws, intent.op, items, [str(path) for path in noted.detail.get("emptied", [])])
     failpoints.hit("CLEANED")
     with ws.catalogue.write() as tx:
         journal.set_phase(tx, intent.op, Phase.DONE, expected=Phase.COMMITTED)
+
+
+def _derive(ws: Workspace, connection: Connection, each: Mapping[str, Any], items: Sequence[Item]) -> None:
+    """Manifest and catalogs of one session, as a whole or only what changed."""
+    session = sessions.get(connection, each["session"])
+    if files.status(ws.root.fd, session.path) is None:
+        return  # somebody took it away
+    if each.get("whole"):
+        if session.is_archived:
+            catalog_xml.write_all(ws.root.fd, connection, session.id)
+        manifest.write(ws.root.fd, connection, session.id)
+        return
+    catalog_xml.write_all(ws.root.fd, connection, session.id)
+    manifest.write(ws.root.fd, connection, session.id)
 
 
 def resume_all(ws: Workspace) -> list[str]:
@@ -198,8 +216,8 @@ def _undo(ws: Workspace, intent: Intent, items: Sequence[Item], *, how: str, put
     An item that could not be taken back is returned: then the operation stays PLANNED, and the session's status
     keeps everybody away from it.
     """
-    _take_back(ws, items)
-    stuck = _still_placed(ws, items)
+    take_back(ws, intent.op, items)
+    stuck = still_placed(ws, intent.op, items)
     if stuck is not None:
         log.error("operation_not_undone", op=intent.op, session=intent.session_id, src=stuck.src, dst=stuck.dst)
         return stuck
@@ -210,19 +228,20 @@ def _undo(ws: Workspace, intent: Intent, items: Sequence[Item], *, how: str, put
 
 
 def _put_back(tx: Transaction, intent: Intent, how: str) -> None:
-    """The session of an undone operation is as work can begin again; one that was being received waits anew."""
+    """The sessions of an undone operation are as work can begin again; one that was being received waits anew."""
     working, undo = _WORKING[intent.kind]
-    if undo is None or sessions.get(tx.connection, intent.session_id).status is not working:
-        return
-    sessions.apply(tx, intent.session_id, undo, detail={"operation": intent.op, "reason": how})
-    if intent.kind is OperationKind.ARCHIVE:
-        due = int(bool(intent.detail.get("automatic")))
-        sessions.set_columns(tx, intent.session_id, autoarchive_due=due)
-    if intent.detail.get("was") == SessionStatus.RECEIVING:  # it was never built
-        sessions.apply(tx, intent.session_id, SessionEvent.INSTANCE, detail={"reason": "it was being received"})
-        since, boot_id = tx.clock.monotonic(), tx.clock.boot_id
-        sessions.set_columns(tx, intent.session_id, clock_since=since, boot_id=boot_id)
-    sessions.add_log(tx, intent.session_id, f"{intent.kind} {how}; nothing was lost.")
+    for session_id in sorted(intent.session_ids):
+        if undo is None or sessions.get(tx.connection, session_id).status is not working:
+            continue
+        sessions.apply(tx, session_id, undo, detail={"operation": intent.op, "reason": how})
+        if intent.kind is OperationKind.ARCHIVE:
+            due = int(bool(intent.detail.get("automatic")))
+            sessions.set_columns(tx, session_id, autoarchive_due=due)
+        if intent.detail.get("was") == SessionStatus.RECEIVING:  # it was never built
+            sessions.apply(tx, session_id, SessionEvent.INSTANCE, detail={"reason": "it was being received"})
+            since, boot_id = tx.clock.monotonic(), tx.clock.boot_id
+            sessions.set_columns(tx, session_id, clock_since=since, boot_id=boot_id)
+        sessions.add_log(tx, session_id, f"{intent.kind} {how}; nothing was lost.")
 
 
 _WORKING: Final = {
@@ -230,105 +249,8 @@ _WORKING: Final = {
     OperationKind.MOVE: (SessionStatus.MOVING, SessionEvent.MOVE_DONE),
     OperationKind.DELETE: (SessionStatus.DELETING, SessionEvent.DELETE_UNDONE),
     OperationKind.RESTORE: (SessionStatus.DELETED, None),
+    OperationKind.JOIN: (SessionStatus.MOVING, SessionEvent.MOVE_DONE),
+    OperationKind.SPLIT: (SessionStatus.MOVING, SessionEvent.MOVE_DONE),
+    OperationKind.RETURN: (SessionStatus.ARCHIVED, None),
 }
-"""In which status an operation has its session, and what undoing it is to the session."""
-
-
-def _place(ws: Workspace, items: Sequence[Item]) -> None:
-    folders: set[str] = set()
-    for item in items:
-        match item.action:
-            case ItemAction.LINK:
-                _link(ws, item, folders)
-            case ItemAction.RENAME:
-                files.rename_folder(ws.root.fd, item.src, item.dst)
-            case ItemAction.DROP:
-                pass
-    for folder in sorted(folders):
-        files.sync_folder(ws.root.fd, folder)
-
-
-def _link(ws: Workspace, item: Item, folders: set[str]) -> None:
-    """Give the instance its archive name; a name that is taken by another file is never replaced."""
-    folder = files.split(item.dst)[0]
-    if folder not in folders:
-        files.make_folder(ws.root.fd, folder)
-        folders.add(folder)
-    status = files.status(ws.root.fd, item.src)
-    if status is None or (status.st_ino, status.st_size, status.st_mtime_ns) != (
-        item.inode,
-        item.size_bytes,
-        item.mtime_ns,
-    ):
-        raise Refused("A file changed while its session was archived.", hint="prearc doctor")
-    try:
-        files.link(ws.root.fd, item.src, item.dst)
-    except FileExistsError:
-        there = files.status(ws.root.fd, item.dst)
-        if there is None or there.st_ino != item.inode:
-            raise Refused(
-                "A file of another instance is already where one should go; nothing is ever replaced.",
-                hint="prearc doctor",
-            ) from None
-
-
-def _take_back(ws: Workspace, items: Sequence[Item]) -> None:
-    """Remove the names this operation added: only where they lead to the very file that was planned."""
-    folders: set[str] = set()
-    for item in items:
-        if item.action is ItemAction.RENAME:
-            _rename_back(ws, item)
-            continue
-        if item.action is not ItemAction.LINK:
-            continue
-        added = files.status(ws.root.fd, item.dst)
-        if added is not None and added.st_ino == item.inode and _has_old_name(ws, item, added):
-            files.unlink(ws.root.fd, item.dst)
-            folders.add(files.split(item.dst)[0])
-    for folder in sorted(folders):
-        files.sync_folder(ws.root.fd, folder)
-        files.remove_empty_folders(ws.root.fd, folder, keep=folder.split("/")[0])
-
-
-def _has_old_name(ws: Workspace, item: Item, added: os.stat_result) -> bool:
-    """Whether the old name leads to the file; a name that somebody removed meanwhile is given back first."""
-    source = files.status(ws.root.fd, item.src)
-    if source is None and (added.st_size, added.st_mtime_ns) == (item.size_bytes, item.mtime_ns):
-        folder = files.split(item.src)[0]
-        files.make_folder(ws.root.fd, folder)
-        files.link(ws.root.fd, item.dst, item.src)
-        files.sync_folder(ws.root.fd, folder)
-        source = files.status(ws.root.fd, item.src)
-    return source is not None and source.st_ino == item.inode
-
-
-def _rename_back(ws: Workspace, item: Item) -> None:
-    moved = files.status(ws.root.fd, item.dst)
-    if moved is not None and moved.st_ino == item.inode and files.status(ws.root.fd, item.src) is None:
-        files.rename_folder(ws.root.fd, item.dst, item.src)
-    parent = files.split(item.dst)[0]
-    files.remove_empty_folders(ws.root.fd, parent, keep=parent.split("/")[0])
-
-
-def _still_placed(ws: Workspace, items: Sequence[Item]) -> Item | None:
-    """The first item whose new name still leads to its file."""
-    for item in items:
-        there = None if item.action is ItemAction.DROP else files.status(ws.root.fd, item.dst)
-        if there is not None and there.st_ino == item.inode:
-            return item
-    return None
-
-
-def _drop_sources(ws: Workspace, items: Sequence[Item], source_path: str) -> None:
-    folders = {files.split(item.src)[0] for item in items} | {source_path}
-    for item in items:
-        stays = files.status(ws.root.fd, item.dst)
-        if stays is None or (item.action is ItemAction.LINK and stays.st_ino != item.inode):
-            continue  # nothing holds these bytes elsewhere: the old name stays
-        files.unlink(ws.root.fd, item.src)
-    files.unlink(ws.root.fd, f"{source_path}/{manifest.NAME}")
-    for folder in folders:
-        if files.status(ws.root.fd, folder) is not None:  # a folder that went in an earlier attempt is gone
-            files.sync_folder(ws.root.fd, folder)
-    for folder in sorted(folders, key=len, reverse=True):
-        files.remove_empty_folders(ws.root.fd, folder, keep="prearchive")
+"""In which status an operation has its sessions, and what undoing it is to them."""

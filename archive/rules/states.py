@@ -30,6 +30,8 @@ class SessionEvent(StrEnum):
     CLAIM_DELETE = "CLAIM_DELETE"
     DELETE_DONE = "DELETE_DONE"
     DELETE_UNDONE = "DELETE_UNDONE"  # failed or interrupted; the folder is where it was
+    JOIN_DONE = "JOIN_DONE"  # all instances are in another prearchive session
+    RETURN = "RETURN"  # back from the archive
     RESTORE = "RESTORE"  # back from the trash
     REBUILD = "REBUILD"  # the folder changed: compare again
 
@@ -62,6 +64,8 @@ TRANSITIONS: Final[Mapping[tuple[S, E], S]] = MappingProxyType(
         (S.CONFLICT, E.CLAIM_MOVE): S.MOVING,
         (S.ERROR, E.CLAIM_MOVE): S.MOVING,
         (S.MOVING, E.MOVE_DONE): S.READY,
+        (S.MOVING, E.JOIN_DONE): S.JOINED,
+        (S.ARCHIVED, E.RETURN): S.READY,
         (S.RECEIVING, E.CLAIM_DELETE): S.DELETING,
         (S.READY, E.CLAIM_DELETE): S.DELETING,
         (S.CONFLICT, E.CLAIM_DELETE): S.DELETING,

@@ -190,6 +190,18 @@ def rename_folder(root_fd: int, source: str, destination: str) -> None:
         os.fsync(source_fd)
 
 
+def rename_file(root_fd: int, source: str, destination: str) -> None:
+    """Give a file the name of another in the same or another folder, which loses it; durably.
+
+    The one primitive that replaces: its caller has made sure that the other file has a second name.
+    """
+    source_folder, source_name = split(source)
+    folder, name = split(destination)
+    with open_folder(root_fd, source_folder) as source_fd, open_folder(root_fd, folder) as fd:
+        os.rename(source_name, name, src_dir_fd=source_fd, dst_dir_fd=fd)
+        os.fsync(fd)
+
+
 def remove_empty_folders(root_fd: int, relative: str, *, keep: str) -> None:
     """Remove `relative` and its parents up to but not including `keep`, as far as they are empty."""
     while relative != keep and relative.startswith(keep + "/"):

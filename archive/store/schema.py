@@ -161,8 +161,8 @@ _FIRST: Final = (
     "CREATE INDEX intent_open ON intent(phase) WHERE phase NOT IN ('DONE', 'UNDONE')",
     """CREATE TABLE intent_item (
         op TEXT NOT NULL, n INTEGER NOT NULL, instance_id INTEGER, src TEXT NOT NULL, dst TEXT NOT NULL,
-        dataset_sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL, inode INTEGER NOT NULL,
-        mtime_ns INTEGER NOT NULL, action TEXT NOT NULL,
+        dataset_sha256 TEXT NOT NULL, dataset_offset INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
+        inode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, action TEXT NOT NULL, is_copy INTEGER NOT NULL,
         PRIMARY KEY (op, n)
     ) STRICT, WITHOUT ROWID""",
     "CREATE TABLE recovery_report (id INTEGER PRIMARY KEY, at TEXT NOT NULL, detail TEXT NOT NULL) STRICT",

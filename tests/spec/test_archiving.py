@@ -457,7 +457,7 @@ def test_a_file_that_changed_since_the_plan_is_not_archived(tmp_path: Path, monk
             victim.write_bytes(data)
             os.utime(victim, ns=(1, 1))
 
-    with monkeypatch.context() as patch, pytest.raises(Refused, match="changed while its session was archived"):
+    with monkeypatch.context() as patch, pytest.raises(Refused, match="changed while its session was worked on"):
         patch.setattr(journal.failpoints, "hit", exchange)
         archive_session(ws, session.id)
 

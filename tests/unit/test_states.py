@@ -43,6 +43,8 @@ ALLOWED: Final[dict[E, dict[S, S]]] = {
     },
     E.DELETE_DONE: {S.DELETING: S.DELETED},
     E.DELETE_UNDONE: {S.DELETING: S.READY},
+    E.JOIN_DONE: {S.MOVING: S.JOINED},
+    E.RETURN: {S.ARCHIVED: S.READY},
     E.RESTORE: {S.DELETED: S.READY},
     E.REBUILD: {S.READY: S.BUILDING, S.CONFLICT: S.BUILDING, S.ERROR: S.BUILDING},
 }
@@ -56,20 +58,21 @@ def test_the_table_here_names_every_event() -> None:
 
 @pytest.mark.parametrize(("status", "event"), PRODUCT, ids=lambda value: str(value))
 def test_every_status_and_event(status: S, event: E) -> None:
-    """Each of the 10 x 17 pairs leads where the architecture says, or nowhere."""
+    """Each pair leads where the architecture says, or nowhere."""
     assert next_status(status, event) is ALLOWED[event].get(status)
 
 
-def test_an_archived_session_is_final() -> None:
-    """Nothing leads out of ARCHIVED, and the trash is left by RESTORE alone."""
-    assert [event for event in E if next_status(S.ARCHIVED, event)] == []
+def test_an_archived_session_is_left_by_return_alone() -> None:
+    """Nothing but a person's RETURN leads out of ARCHIVED, RESTORE out of the trash, and nothing out of JOINED."""
+    assert [event for event in E if next_status(S.ARCHIVED, event)] == [E.RETURN]
+    assert [event for event in E if next_status(S.JOINED, event)] == []
     assert [event for event in E if next_status(S.DELETED, event)] == [E.RESTORE]
 
 
 def test_a_session_that_moves_takes_no_instance() -> None:
     """Open are exactly the statuses an instance may join; every other one opens a follow-up session."""
     assert {status for status in S if next_status(status, E.INSTANCE)} == OPEN
-    assert not OPEN & {S.ARCHIVING, S.MOVING, S.DELETING, S.ARCHIVED, S.DELETED}
+    assert not OPEN & {S.ARCHIVING, S.MOVING, S.DELETING, S.ARCHIVED, S.DELETED, S.JOINED}
 
 
 def test_every_working_status_can_be_left_without_its_worker() -> None:

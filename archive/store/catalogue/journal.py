@@ -26,19 +26,27 @@ class OperationKind(StrEnum):
     MOVE = "MOVE"  # renames the session's folder to another project
     DELETE = "DELETE"  # renames it into the trash
     RESTORE = "RESTORE"  # renames it back
+    JOIN = "JOIN"  # links the instances of a prearchive session into another
+    SPLIT = "SPLIT"  # links some instances of a prearchive session into a new one
+    RETURN = "RETURN"  # takes an archived session, or some of its scans, back to the prearchive
 
 
 class ItemAction(StrEnum):
     """What becomes of one item."""
 
     LINK = "LINK"  # dst becomes a second name of src; src goes at the end
+    SWAP = "SWAP"  # as LINK, under a name beside dst; it takes dst's name at the end, whose file is retired
+    RETIRE = "RETIRE"  # an archived file gets a name in the backup; its own goes at the end
     DROP = "DROP"  # an identical instance stays elsewhere; src goes at the end
     RENAME = "RENAME"  # a folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One file or folder of an operation, with what it was when it was planned."""
+    """One file or folder of an operation, with what it was when it was planned.
+
+    `is_copy` where dst is on another file system: then bytes are copied instead of linked.
+    """
 
     n: int
     action: ItemAction
@@ -48,7 +56,9 @@ class Item:
     size_bytes: int = 0
     mtime_ns: int = 0
     dataset_sha256: str = ""
+    dataset_offset: int = 0
     instance_id: int | None = None
+    is_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +96,8 @@ def plan(tx: Transaction, intent: Intent, items: Sequence[Item]) -> None:
         ),
     )
     tx.connection.executemany(
-        "INSERT INTO intent_item(op, n, instance_id, src, dst, dataset_sha256, size_bytes, inode, mtime_ns, action)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO intent_item(op, n, instance_id, src, dst, dataset_sha256, dataset_offset, size_bytes, inode,"
+        " mtime_ns, action, is_copy) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 intent.op,
@@ -96,10 +106,12 @@ def plan(tx: Transaction, intent: Intent, items: Sequence[Item]) -> None:
                 item.src,
                 item.dst,
                 item.dataset_sha256,
+                item.dataset_offset,
                 item.size_bytes,
                 item.inode,
                 item.mtime_ns,
                 item.action,
+                int(item.is_copy),
             )
             for item in items
         ],
@@ -134,6 +146,18 @@ def has_unfinished(connection: sqlite3.Connection, session_id: int) -> bool:
     return bool(unfinished_of(connection, [session_id]))
 
 
+def get(connection: sqlite3.Connection, op: str) -> Intent | None:
+    """The operation with this name."""
+    row = connection.execute("SELECT * FROM intent WHERE op = ?", (op,)).fetchone()
+    return _intent(row) if row is not None else None
+
+
+def add_detail(tx: Transaction, op: str, **detail: object) -> None:
+    """Note what only the commit knows, for those who finish the operation."""
+    text = json.dumps(detail, ensure_ascii=False, sort_keys=True, default=str)
+    tx.execute("UPDATE intent SET detail = json_patch(detail, ?) WHERE op = ?", (text, op))
+
+
 def items(connection: sqlite3.Connection, op: str) -> list[Item]:
     """The items of an operation in their order."""
     return [
@@ -146,7 +170,9 @@ def items(connection: sqlite3.Connection, op: str) -> list[Item]:
             size_bytes=row["size_bytes"],
             mtime_ns=row["mtime_ns"],
             dataset_sha256=row["dataset_sha256"],
+            dataset_offset=row["dataset_offset"],
             instance_id=row["instance_id"],
+            is_copy=bool(row["is_copy"]),
         )
         for row in connection.execute("SELECT * FROM intent_item WHERE op = ? ORDER BY n", (op,))
     ]
