@@ -14,7 +14,7 @@ from archive.model import MergeMode
 from archive.rules.expressions import RuleSet, parse_rules, rules_from_lists
 from archive.rules.header_walk import HeaderLimits
 from archive.rules.naming import NameTemplate
-from archive.rules.routing import Project, ProjectList, ReceiverRouting, Router
+from archive.rules.routing import Project, ProjectList, ReceiverRouting, Router, Routing
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Policy:
     """Routers by (AE title, port), the file name template, and the tags that headers are read with."""
 
-    routers: Mapping[tuple[str, int], Router]
+    routers: Mapping[tuple[str, int], Routing]
     template: NameTemplate
     also: frozenset[int]
     limits: HeaderLimits
@@ -65,7 +65,7 @@ class Policy:
             ),
         )
 
-    def router(self, receiver: ReceiverSettings) -> Router:
+    def router(self, receiver: ReceiverSettings) -> Routing:
         """The router of a receiver."""
         return self.routers[receiver.ae_title, receiver.port]
 

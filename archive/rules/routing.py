@@ -7,9 +7,10 @@ ASCII letter or digit states nothing. Rule texts name rules and project ids, nev
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from archive.attributes import HEADER_TAGS, header_value
 from archive.errors import ConfigurationError
@@ -66,6 +67,12 @@ _AA_VALUES: Final = {
 }
 
 
+Stated = Mapping[str, LabelChoice]
+"""Labels (project, subject, session) that a person chose for an instance; checked before."""
+
+NOTHING_STATED: Final[Stated] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteInput:
     """The facts of the connection that rules may look at."""
@@ -73,6 +80,14 @@ class RouteInput:
     calling_ae_title: str = ""
     called_ae_title: str = ""
     peer_host: str = ""
+
+
+class Routing(Protocol):
+    """What decides where an instance belongs."""
+
+    def route(self, header: InstanceHeader, origin: RouteInput) -> Route:
+        """Where the instance belongs."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,14 +185,17 @@ class Router:
         self.tags: frozenset[int] = frozenset(tags) - HEADER_TAGS.keys()
         """The attributes the header must be read with, beyond `HEADER_TAGS`."""
 
-    def route(self, header: InstanceHeader, origin: RouteInput) -> Route:
-        """Where the instance belongs; never a refusal: without a project it is Unassigned."""
-        project = self._project(header, origin)
+    def route(self, header: InstanceHeader, origin: RouteInput, stated: Stated = NOTHING_STATED) -> Route:
+        """Where the instance belongs; never a refusal: without a project it is Unassigned.
+
+        What is `stated` for this instance alone is taken as it is, before any rule.
+        """
+        project = stated.get("project") or self._project(header, origin)
         autoarchive, autoarchive_rule = self._autoarchive(header, project.value)
         return Route(
             project=project,
-            subject=self._label("subject", header, origin),
-            session=self._label("session", header, origin),
+            subject=stated.get("subject") or self._label("subject", header, origin),
+            session=stated.get("session") or self._label("session", header, origin),
             autoarchive=autoarchive,
             autoarchive_rule=autoarchive_rule,
         )
