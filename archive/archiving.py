@@ -7,18 +7,24 @@ from typing import Final
 
 from archive.errors import ArchiveError, Busy, Refused, StaleState, UsageError
 from archive.examination.building import mark_found
-from archive.examination.inspection import dataset_sha256
-from archive.examination.review import ArchiveOrder, Review, destination, existing_session
+from archive.examination.review import ArchiveOrder, Review, existing_session
 from archive.examination.review import review as look
 from archive.findings import FACTS, Finding, FindingKind
 from archive.journal import new_op, plan_digest, run, settle
 from archive.model import Session, SessionStatus
 from archive.rules.checks import outcome
-from archive.rules.merging import MergePlan
 from archive.rules.states import SessionEvent
 from archive.store.catalogue import archived, events, findings, instances, journal, sessions
 from archive.store.catalogue.connection import Connection, Transaction
-from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
+from archive.store.catalogue.journal import Intent, OperationKind, Phase
+from archive.transfer import (
+    items_of,
+    relocations,
+    replacements,
+    scans_of,
+    verify_all_have_a_place,
+    verify_kept_copies,
+)
 from archive.workspace import Workspace
 
 ARCHIVABLE: Final = (SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.ERROR)
@@ -178,9 +184,9 @@ def _failed(ws: Workspace, session_id: int, error: BaseException, order: Archive
 
 def _carry_out(ws: Workspace, review: Review, order: ArchiveOrder) -> ArchiveResult:
     session, existing, plan = review.session, review.existing, review.plan
-    _verify_all_have_a_place(plan)
-    _verify_kept_copies(ws, plan)
-    items = _items(review)
+    verify_all_have_a_place(plan)
+    verify_kept_copies(ws, plan)
+    items = items_of(ws, plan, review.inspection, review.target_path)
     intent = Intent(
         op=new_op(),
         kind=OperationKind.ARCHIVE,
@@ -210,45 +216,6 @@ def _carry_out(ws: Workspace, review: Review, order: ArchiveOrder) -> ArchiveRes
     )
 
 
-def _verify_all_have_a_place(plan: MergePlan) -> None:
-    """No row may be left behind by an archiving that says it is done."""
-    placed = [each.instance.id for each in (*plan.placements, *plan.lost)] + [ours.id for ours, _ in plan.identical]
-    if sorted(placed) != sorted(instance.id for instance in plan.instances):
-        raise Refused("Not every instance of the session has a place in the archive.", hint="prearc doctor")
-
-
-def _verify_kept_copies(ws: Workspace, plan: MergePlan) -> None:
-    """An incoming copy is only dropped for an archived one whose bytes were read and found right just now."""
-    for _, kept in plan.identical:
-        if dataset_sha256(ws, kept) != kept.file.dataset_sha256:
-            raise Refused(
-                f"The archived copy of an instance no longer has its bytes ({kept.path}); the incoming one is kept.",
-                hint="prearc doctor",
-            )
-
-
-def _items(review: Review) -> list[Item]:
-    moves = [
-        (ItemAction.LINK, placed.instance, destination(review.target_path, placed.scan, placed.name))
-        for placed in review.plan.placements
-    ] + [(ItemAction.DROP, ours, kept.path) for ours, kept in review.plan.identical]
-    return [
-        Item(
-            n=n,
-            action=action,
-            src=ours.path,
-            dst=path,
-            inode=review.inspection.stats[ours.id].st_ino,
-            size_bytes=review.inspection.stats[ours.id].st_size,
-            mtime_ns=review.inspection.stats[ours.id].st_mtime_ns,
-            dataset_sha256=ours.file.dataset_sha256,
-            dataset_offset=ours.file.dataset_offset,
-            instance_id=ours.id,
-        )
-        for n, (action, ours, path) in enumerate(moves)
-    ]
-
-
 def _commit(tx: Transaction, review: Review, order: ArchiveOrder) -> None:
     session, existing, plan = review.session, review.existing, review.plan
     home = existing or session
@@ -263,29 +230,9 @@ def _commit(tx: Transaction, review: Review, order: ArchiveOrder) -> None:
             tx,
             session.id,
             existing.id,
-            scans={mapped.incoming.id: (mapped.incoming, mapped.name) for mapped in plan.scans},
-            relocations=[
-                archived.Relocation(
-                    instance_id=placed.instance.id,
-                    source_scan_id=placed.instance.scan_id,
-                    scan=placed.scan,
-                    file_name=placed.name,
-                )
-                for placed in (*plan.placements, *plan.lost)
-            ],
-            replacements=[
-                archived.Replacement(instance_id=ours.id, stays_id=kept.id, sop_instance_uid=ours.sop_instance_uid)
-                for ours, kept in plan.identical
-            ]
-            + [
-                archived.Replacement(
-                    instance_id=placed.heals.id,
-                    stays_id=placed.instance.id,
-                    sop_instance_uid=placed.instance.sop_instance_uid,
-                )
-                for placed in plan.placements
-                if placed.heals is not None
-            ],
+            scans=scans_of(plan),
+            relocations=relocations(plan),
+            replacements=replacements(plan),
         )
     text = f"Archived as {home.project}/{home.label}: {len(plan.placements)} instances"
     if plan.identical:
