@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import config, conflict, demo, doctor, receiver, route, serve, session, status, trace
+from cli import audit, config, conflict, demo, doctor, receiver, route, serve, session, status, trace
 
 app = typer.Typer(
     help="prearc: a DICOM node that receives durably, holds in a prearchive, and archives without guessing.",
@@ -55,6 +55,7 @@ for noun, module in (
     ("route", route),
     ("receiver", receiver),
     ("config", config),
+    ("audit", audit),
 ):
     app.add_typer(module.app, name=noun)
 

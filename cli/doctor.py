@@ -81,7 +81,7 @@ def _rebuild(options: Options, *, is_agreed: bool) -> int:
     root = Root(path.resolve())
     try:
         with held(root, NODE_LOCK, "rebuild"), held(root, ARCHIVER_LOCK, "rebuild"):
-            report = rebuild(path, settings=loaded.settings, policy=policy, actor=actor(), clock=Clock())
+            report = rebuild(path, settings=loaded.settings, policy=policy, actor=actor(options), clock=Clock())
     finally:
         root.close()
     if options.is_json:

@@ -111,7 +111,11 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> int:
 
     failpoints.arm(environment.get("PREARC_FAILPOINTS", ""))
     root, config = environment.get("PREARC_ROOT"), environment.get("PREARC_CONFIG")
-    options = Options(root=Path(root) if root else None, config=Path(config) if config else None)
+    options = Options(
+        root=Path(root) if root else None,
+        config=Path(config) if config else None,
+        sudo_user=environment.get("SUDO_USER", ""),
+    )
     code = app(arguments or ["--help"], prog_name="prearc", obj=options, standalone_mode=False)
     if code == INTERRUPTED:  # typer has turned the exception into its code
         raise KeyboardInterrupt

@@ -1,29 +1,38 @@
 """From the options of a command to what it works on: configuration, rules, catalogue, workspace."""
 
-import getpass
+import os
+import pwd
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # each costs a tenth of a second or more, and not every command needs it
     from archive.config import Settings
     from archive.config_file import Loaded
     from archive.rules.policy import Policy
-    from archive.store.catalogue.connection import Connection
+    from archive.store.catalogue.connection import Catalogue, Connection
     from archive.workspace import Workspace
+
+
+_ACCOUNT: Final = re.compile(r"[\w.@\\-]{1,64}\$?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The global options, the environment laid under them. None: not stated."""
+    """The global options, the environment laid under them. None: not stated.
+
+    `sudo_user` is who became this user by sudo, as the environment says.
+    """
 
     root: Path | None = None
     config: Path | None = None
     is_json: bool = False
     is_verbose: bool = False
+    sudo_user: str = ""
 
 
 def load(options: Options) -> "Loaded":
@@ -81,7 +90,8 @@ def opened(options: Options) -> Iterator["Workspace"]:
     logs.configure("DEBUG" if options.is_verbose else "WARNING")
     loaded = load(options)
     policy = compile_policy(loaded)
-    workspace = Workspace.open(Path(loaded.settings.node.root), settings=loaded.settings, policy=policy, actor=actor())
+    root = Path(loaded.settings.node.root)
+    workspace = Workspace.open(root, settings=loaded.settings, policy=policy, actor=actor(options))
     try:
         yield workspace
     finally:
@@ -90,19 +100,25 @@ def opened(options: Options) -> Iterator["Workspace"]:
 
 @contextmanager
 def reading(options: Options) -> Iterator["Connection"]:
-    """The catalogue of an existing root at one moment, without settings and rules: for lists, which are to be fast."""
+    """The catalogue of an existing root at one moment: for lists, which are to be fast."""
+    with catalogue_of(options) as catalogue, catalogue.snapshot() as connection:
+        yield connection
+
+
+@contextmanager
+def catalogue_of(options: Options) -> Iterator["Catalogue"]:
+    """The catalogue of an existing root, without settings and rules."""
     from archive.clock import Clock
     from archive.store.catalogue.connection import Catalogue
     from archive.store.root import open_existing
 
     root = open_existing(root_path(options))
     catalogue = Catalogue(
-        root.catalogue_path, lock_path=root.path / "locks" / "catalogue", actor=actor(), clock=Clock()
+        root.catalogue_path, lock_path=root.path / "locks" / "catalogue", actor=actor(options), clock=Clock()
     )
     try:
         catalogue.migrate()
-        with catalogue.snapshot() as connection:
-            yield connection
+        yield catalogue
     finally:
         catalogue.close()
         root.close()
@@ -118,10 +134,19 @@ def root_path(options: Options) -> Path:
     return Path(load(options).settings.node.root)
 
 
-def actor() -> str:
-    """Who acts, for the audit: ``user@host``."""
+def actor(options: Options) -> str:
+    """Who acts, for the audit: ``user@host``, and by sudo from whom: ``prearc@host (sudo: alice)``.
+
+    The user is the kernel's word, whatever the environment says; who was behind sudo is the environment's.
+    """
     try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = "unknown"
-    return f"{name}@{socket.gethostname()}"
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        name = f"uid {os.geteuid()}"
+    by = f" (sudo: {options.sudo_user})" if _ACCOUNT.fullmatch(options.sudo_user) else ""
+    return f"{name}@{socket.gethostname()}{by}"
+
+
+def process_actor(role: str) -> str:
+    """Who acts when no person does: ``prearc-archiver@host``."""
+    return f"prearc-{role}@{socket.gethostname()}"

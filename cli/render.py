@@ -54,6 +54,11 @@ def emit_json(document: object) -> None:
         emit(json.dumps(document, default=_plain, indent=2))
 
 
+def emit_json_line(document: object) -> None:
+    """Print one of many documents, whole on a line of its own, at once."""
+    emit(json.dumps(document, default=_plain))
+
+
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return iso(value)

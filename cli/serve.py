@@ -15,7 +15,7 @@ import typer
 
 from archive.errors import ConfigurationError, UsageError
 from cli import process, render
-from cli.opening import Options, compile_policy, load
+from cli.opening import Options, compile_policy, load, process_actor
 from cli.roles import ARCHIVER_LOCK, LISTENING_LOCK, NODE_LOCK, held, held_if_free
 
 if TYPE_CHECKING:
@@ -228,9 +228,9 @@ def _recovered(root: "Root", settings: "Settings", policy: "Policy", *, with_arc
             rebuilt = None
             if is_alone:
                 rebuilt = ensure_catalogue(
-                    root.path, settings=settings, policy=policy, actor=f"node[{os.getpid()}]", clock=Clock()
+                    root.path, settings=settings, policy=policy, actor=process_actor("receiver"), clock=Clock()
                 )
-            ws = stack.enter_context(_workspace(root, settings, policy, "node"))
+            ws = stack.enter_context(_workspace(root, settings, policy, "receiver"))
             for line in recover(ws, rebuilt=rebuilt).lines:
                 log.warning("recovery", what=line)
         yield ws
@@ -240,7 +240,7 @@ def _recovered(root: "Root", settings: "Settings", policy: "Policy", *, with_arc
 def _workspace(root: "Root", settings: "Settings", policy: "Policy", role: str) -> Iterator["Workspace"]:
     from archive.workspace import Workspace
 
-    actor = f"{role}[{os.getpid()}]"
+    actor = process_actor(role)
     ws = Workspace.open(root.path, settings=settings, policy=policy, actor=actor, create=True)
     try:
         yield ws

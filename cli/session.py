@@ -6,6 +6,7 @@ import typer
 
 from archive.model import UNASSIGNED, Session
 from cli import render, session_archive, session_change, shapes
+from cli.moments import moment_named
 from cli.opening import opened, reading
 from cli.selection import OneSession, status_named
 
@@ -36,7 +37,7 @@ def list_(
     from archive.store.catalogue import sessions
 
     wanted = status_named(status) if status else None
-    moment = _moment(since) if since else None
+    moment = moment_named(since) if since else None
     with reading(context.obj) as connection:
         found = sessions.find(
             connection, status=wanted, project=project, is_archived=True if is_archived else None, since=moment
@@ -159,23 +160,3 @@ def _parts(details: "SessionDetails") -> list[tuple[str, str]]:
     if details.log:
         parts.append(("log", "\n".join(f"  {at}  {render.escape(text)}" for at, text in details.log)))
     return parts
-
-
-def _moment(text: str) -> str:
-    """The time that ``--since`` means: ISO 8601 (UTC unless it says otherwise), or ``30m``, ``2h``, ``7d`` ago."""
-    import re
-    from datetime import UTC, datetime, timedelta
-
-    from archive.errors import UsageError
-
-    ago = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    try:
-        if ago:
-            unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[ago[2]]
-            return render.iso(datetime.now(UTC) - timedelta(**{unit: int(ago[1])}))
-        moment = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"'{text}' is no time.", hint="--since 2026-01-31, --since 2026-01-31T10:15:00Z or --since 2h"
-        ) from None
-    return render.iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
