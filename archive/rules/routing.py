@@ -85,8 +85,8 @@ class RouteInput:
 class Routing(Protocol):
     """What decides where an instance belongs."""
 
-    def route(self, header: InstanceHeader, origin: RouteInput) -> Route:
-        """Where the instance belongs."""
+    def route(self, header: InstanceHeader, origin: RouteInput, stated: Stated = NOTHING_STATED) -> Route:
+        """Where the instance belongs; what is `stated` for it comes before any rule."""
         ...
 
 
