@@ -68,7 +68,7 @@ def value_text(tag: int, vr: bytes | None, data: bytes, *, encodings: tuple[str,
     A NUL inside a text becomes U+FFFD, so that a label or UID with one is never taken for the one without.
     A value that is neither text nor numbers is ``""``.
     """
-    kind = _kind(tag, vr)
+    kind = value_kind(tag, vr)
     if kind in _NUMBERS:
         return _numbers(_NUMBERS[kind], data, is_little)
     if kind not in _TEXT_VRS:
@@ -86,8 +86,8 @@ def value_text(tag: int, vr: bytes | None, data: bytes, *, encodings: tuple[str,
 
 
 @lru_cache(maxsize=2048)
-def _kind(tag: int, vr: bytes | None) -> str:
-    """The dictionary's VR when the tag is known and the one sent does not say numbers or text otherwise."""
+def value_kind(tag: int, vr: bytes | None) -> str:
+    """The VR to read a value by: the dictionary's, unless the one sent says numbers or text otherwise."""
     from pydicom.datadict import dictionary_VR
 
     sent = vr.decode(_DEFAULT_ENCODING) if vr else "UN"
