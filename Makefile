@@ -47,6 +47,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.catalogue
+	$(BIN)/python -m benchmarks.archiving
 
 campaign: setup
 	PREARC_CAMPAIGN_SECONDS=$(SECONDS_BUDGET) $(BIN)/python -m pytest -m campaign -s --timeout=0
