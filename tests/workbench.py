@@ -4,6 +4,7 @@ Nothing is faked but the clock, which stands still until a test moves it.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -220,6 +221,20 @@ def tree(ws: Workspace) -> dict[str, str]:
                 f"-> {os.readlink(path)}" if is_link else hashlib.sha256(path.read_bytes()).hexdigest()
             )
     return found
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What the lines of a manifest come to: its last head, with the ``instances`` that are left in order."""
+    content: dict[str, Any] = {}
+    instances: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in map(json.loads, path.read_text().splitlines()):
+        if "format" in entry:
+            content = entry
+        elif "gone" in entry:
+            instances.pop((entry["gone"]["scan"], entry["gone"]["name"]), None)
+        elif "name" in entry:
+            instances[entry["scan"], entry["name"]] = entry
+    return {**content, "instances": list(instances.values())}
 
 
 def event_kinds(ws: Workspace, session_id: int | None = None) -> list[str]:

@@ -9,9 +9,9 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from archive.errors import OutOfSpace, StoreError
 
@@ -147,22 +147,44 @@ def status(root_fd: int, relative: str) -> os.stat_result | None:
         return None
 
 
-def write_atomically(root_fd: int, relative: str, content: bytes) -> None:
-    """Write or replace a derived file (manifest, catalog XML) so that it is always whole, and durably."""
+@contextmanager
+def replacing(root_fd: int, relative: str) -> Iterator[BinaryIO]:
+    """A stream for a derived file (manifest, catalog XML): it takes the name when the block ends, whole and durable.
+
+    A block that raises leaves what was there.
+    """
     folder, name = split(relative)
     temporary = f".{name}.{os.getpid()}.tmp"
     with open_folder(root_fd, folder) as folder_fd:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE, dir_fd=folder_fd)
         try:
             with os.fdopen(fd, "wb") as stream:
-                stream.write(content)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-        except OSError:
-            os.unlink(temporary, dir_fd=folder_fd)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=folder_fd)
             raise
         os.fsync(folder_fd)
+
+
+def write_atomically(root_fd: int, relative: str, content: bytes) -> None:
+    """Write or replace a derived file whose content is at hand, as `replacing` does."""
+    with replacing(root_fd, relative) as stream:
+        stream.write(content)
+
+
+def append(root_fd: int, relative: str, content: bytes) -> None:
+    """Add to the end of a derived file, durably; a failure or crash may leave a part of it there."""
+    folder, name = split(relative)
+    with open_folder(root_fd, folder) as folder_fd:
+        fd = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder_fd)
+    with os.fdopen(fd, "ab") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(fd)
 
 
 def rename_folder(root_fd: int, source: str, destination: str) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from archive.clock import from_iso, iso
@@ -14,7 +14,9 @@ from archive.store import files
 from archive.store.catalogue.recovering import InstanceFacts
 from archive.store.manifest import FORMAT, NAME, VERSION
 
-_MAX_BYTES: Final = 1 << 30
+_MAX_BYTES: Final = 1 << 32
+_MAX_LINE_BYTES: Final = 1 << 26
+_LARGEST: Final = (1 << 63) - 1  # of SQLite
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,22 +34,28 @@ class ManifestScan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestContent:
-    """A manifest as values. `session` holds checked columns; `instances` are by (scan, file name)."""
+    """A manifest as values. `session` holds checked columns; `instances` are by (scan, file name).
+
+    `problems` are sentences on what could not be used, without patient data.
+    """
 
     session: Mapping[str, Any]
     studies: tuple[Study, ...]
     scans: tuple[ManifestScan, ...]
     instances: Mapping[tuple[str, str], InstanceFacts]
     decisions: tuple[Mapping[str, Any], ...]
+    problems: tuple[str, ...] = ()
 
 
 def read(root_fd: int, session_path: str) -> ManifestContent | None:
     """The manifest in a session's folder; None when there is none.
 
+    A line that is torn or not what one says is passed over and told in `problems`; the rest holds.
+
     Raises
     ------
     ManifestError
-        It is no manifest, of a version this prearc does not know, or not what one says.
+        It is no manifest, of a version this prearc does not know, or no line says what session it is of.
     """
     try:
         fd = files.open_file(root_fd, f"{session_path}/{NAME}")
@@ -55,23 +63,70 @@ def read(root_fd: int, session_path: str) -> ManifestContent | None:
         return None
     except OSError as error:
         raise ManifestError(f"The manifest cannot be read: {error.strerror}.") from error
+    reading = _Reading()
     with os.fdopen(fd, "rb") as stream:
-        data = stream.read(_MAX_BYTES)
-    try:
-        content = json.loads(data.decode("utf-8", "surrogateescape"))
-        if content["format"] != FORMAT or content["version"] != VERSION:
-            raise ManifestError(f"The manifest is of version {content['version']!r}, not {VERSION}.")
-        return ManifestContent(
-            session=_session(content["session"]),
-            studies=tuple(_study(entry) for entry in content["studies"]),
-            scans=tuple(_scan(entry) for entry in content["scans"]),
-            instances={
-                (_name(entry["scan"]), _name(entry["name"])): _instance(entry) for entry in content["instances"]
-            },
-            decisions=tuple(_decision(entry) for entry in content["decisions"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ManifestError(f"The manifest is damaged ({type(error).__name__}: {error}).") from error
+        if os.fstat(fd).st_size > _MAX_BYTES:
+            raise ManifestError("The manifest is too large to be one.")
+        for number, line in enumerate(iter(lambda: stream.readline(_MAX_LINE_BYTES), b""), start=1):
+            if line != b"\n":
+                reading.take(number, line)
+    return reading.content()
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What the lines so far say."""
+
+    head: Mapping[str, Any] | None = None
+    instances: dict[tuple[str, str], InstanceFacts] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+    has_end: bool = False
+
+    def take(self, number: int, line: bytes) -> None:
+        self.has_end = False
+        try:
+            self._understand(json.loads(line.decode("utf-8", "surrogateescape")))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            self.damaged.append(f"line {number} ({type(error).__name__})")
+
+    def _understand(self, entry: Mapping[str, Any]) -> None:
+        if "format" in entry:
+            self.head = _head(entry)
+        elif "gone" in entry:
+            self.instances.pop((_name(entry["gone"]["scan"]), _name(entry["gone"]["name"])), None)
+        elif "end" in entry:
+            self.has_end = True
+        else:
+            key = (_name(entry["scan"]), _name(entry["name"]))
+            self.instances[key] = _instance(entry)
+
+    def content(self) -> ManifestContent:
+        if self.head is None:
+            first = f": {self.damaged[0]}" if self.damaged else ""
+            raise ManifestError(f"The manifest is damaged{first}: no line says what session it is of.")
+        known = {each.scan for each in self.head["scans"]}
+        strays = [key for key in self.instances if key[0] not in known]
+        for key in strays:
+            del self.instances[key]
+        problems: list[str] = []
+        if self.damaged:
+            problems.append(f"{len(self.damaged)} lines of the manifest are damaged, the first is {self.damaged[0]}")
+        elif not self.has_end:
+            problems.append("the manifest was cut off: its last lines may be lost")
+        if strays:
+            problems.append(f"{len(strays)} instances of the manifest are of scans that it does not tell of")
+        return ManifestContent(instances=self.instances, problems=tuple(problems), **self.head)
+
+
+def _head(entry: Mapping[str, Any]) -> dict[str, Any]:
+    if entry["format"] != FORMAT or entry["version"] != VERSION:
+        raise ManifestError(f"The manifest is of version {entry['version']!r}, not {VERSION}.")
+    return {
+        "session": _session(entry["session"]),
+        "studies": tuple(_study(each) for each in entry["studies"]),
+        "scans": tuple(_scan(each) for each in entry["scans"]),
+        "decisions": tuple(_decision(each) for each in entry["decisions"]),
+    }
 
 
 def _session(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +155,7 @@ def _session(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _study(entry: Mapping[str, Any]) -> Study:
-    return Study(**{field.name: _text(entry[field.name]) for field in fields(Study)})
+    return Study(**{each.name: _text(entry[each.name]) for each in fields(Study)})
 
 
 def _scan(entry: Mapping[str, Any]) -> ManifestScan:
@@ -145,6 +200,7 @@ def _decision(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("a text is expected")
+    value.encode()  # a row cannot hold what is not UTF-8
     return value
 
 
@@ -156,7 +212,7 @@ def _name(value: object) -> str:
 
 
 def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST:
         raise TypeError("a whole number is expected")
     return value
 

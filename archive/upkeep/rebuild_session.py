@@ -113,6 +113,8 @@ class Rebuilder:
             return None
         if content is None:
             self._tally.lines.append(f"{folder} has no manifest: reconstructed from its files")
+            return None
+        self._tally.lines += [f"{folder}: {problem}" for problem in content.problems]
         return content
 
     @staticmethod
@@ -219,9 +221,6 @@ class Rebuilder:
         scans = {each.scan: recovering.insert_scan(tx, session_id, each.scan, each.header) for each in content.scans}
         count = 0
         for path, (scan, facts) in listed.items():
-            if scan not in scans:
-                self._tally.damaged.append(path)
-                continue
             row = self._checked(tx, path, facts, on_disk.get(path))
             if row is not None:
                 recovering.insert_instance(tx, session_id, scans[scan], row)

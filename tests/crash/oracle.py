@@ -21,7 +21,7 @@ from tests.crash.sending import LedgerContents
 
 COMPANION: Final = re.compile(
     r"(?P<session>(prearchive|archive)/[^/]+/[^/]+/[^/]+)/"
-    r"(prearc-manifest\.json|SCANS/[^/]+/DICOM/scan_[^/]+_catalog\.xml)"
+    r"(prearc-manifest\.jsonl|SCANS/[^/]+/DICOM/scan_[^/]+_catalog\.xml)"
 )
 """Files that are derived from the instances of a session in the catalogue and stand beside them."""
 VIOLATIONS_SHOWN: Final = 25

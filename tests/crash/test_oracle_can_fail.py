@@ -100,7 +100,7 @@ def test_a_sound_root_is_acquitted(root: Path) -> None:
         (file(lambda path: path.with_name(".m.1.tmp").write_bytes(b"")), ".m.1.tmp"),
         (file(lambda path: os.link(path, path.parents[7] / "spool" / "one.part")), "2 names"),
         (file(lambda path: beside(path, "CRASH/20260101_000000000/E1/x.json").touch()), "E1/x.json"),
-        (file(lambda path: beside(path, "CRASH/20270101_000000000/E1/prearc-manifest.json").touch()), "2027"),
+        (file(lambda path: beside(path, "CRASH/20270101_000000000/E1/prearc-manifest.jsonl").touch()), "2027"),
         (lambda root: (root / "spool" / "half.part").touch(), "left in the spool: half.part"),
         (sql("DELETE FROM instance"), "acknowledged, and in the catalogue 0 times"),
         (sql("UPDATE instance SET is_missing = 1"), "calls its file missing"),

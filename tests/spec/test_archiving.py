@@ -34,7 +34,7 @@ from tests.story import (
     send,
     visit,
 )
-from tests.workbench import SteppedClock, change, dump, make_workspace, rows, tree
+from tests.workbench import SteppedClock, change, dump, make_workspace, read_manifest, rows, tree
 
 APPEND = MergeMode.APPEND
 HOME = "archive/PI/arc001/S1_MR"
@@ -112,14 +112,12 @@ def test_no_byte_is_copied(tmp_path: Path) -> None:
 
 def test_the_archived_session_has_its_manifest(tmp_path: Path) -> None:
     """The manifest in the archived folder says where the session is now, and names every file."""
-    import json
-
     ws = labelled_workspace(tmp_path)
     session = ready(ws, visit())
 
     archive_session(ws, session.id)
 
-    manifest = json.loads((ws.root.path / HOME / "prearc-manifest.json").read_text())
+    manifest = read_manifest(ws.root.path / HOME / "prearc-manifest.jsonl")
     about = manifest["session"]
     assert (about["id"], about["status"], about["is_archived"], about["path"]) == (session.id, "ARCHIVED", 1, HOME)
     named = {f"SCANS/{entry['scan']}/DICOM/{entry['name']}" for entry in manifest["instances"]}

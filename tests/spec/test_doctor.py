@@ -309,19 +309,19 @@ def test_a_missing_manifest_is_written_anew(ws: Workspace) -> None:
     """Without its manifest a session could not be rebuilt."""
     first, _ = built(ws, study())
     manifest = first.parents[3] / NAME
-    content = json.loads(manifest.read_text())
+    content = manifest.read_bytes()
     manifest.unlink()
 
     repaired(ws, Kind.MANIFEST_MISSING)
 
-    assert json.loads(manifest.read_text()) == content
+    assert manifest.read_bytes() == content
 
 
 def test_leftovers_of_dead_processes_are_cleared(ws: Workspace) -> None:
     """Parts and temporaries of the dead go where recovery puts them."""
     first, _ = built(ws, study())
     (ws.root.path / "spool/0123.part").write_bytes(b"half")
-    (first.parents[3] / ".prearc-manifest.json.999999999.tmp").write_bytes(b"{")
+    (first.parents[3] / ".prearc-manifest.jsonl.999999999.tmp").write_bytes(b"{")
     (ws.root.path / "spool/.probe-0123").write_bytes(b"")
 
     repaired(ws, Kind.LEFTOVER_PART, Kind.STRAY_TEMPORARY, Kind.STRAY_TEMPORARY)
@@ -479,7 +479,9 @@ def test_files_that_no_manifest_lists_are_read_and_adopted(ws: Workspace) -> Non
     assert reconcile(new).is_clean
 
 
-@pytest.mark.parametrize("content", [None, b"{", b'{"format": "prearc-manifest", "version": 99}', b"[]"])
+@pytest.mark.parametrize(
+    "content", [None, b"{", b'{"format": "prearc-manifest", "version": 99}', b"[]", b"\xff\n[\n" * 3]
+)
 def test_a_session_without_a_usable_manifest_is_reconstructed(ws: Workspace, content: bytes | None) -> None:
     """Path, headers and routing rules give what the manifest would have; it waits for a person."""
     first, _ = built(ws, study())
@@ -510,10 +512,6 @@ def number_beyond_sqlite(manifest: dict[str, Any]) -> None:
     manifest["session"]["id"] = 2**63
 
 
-def offset_beyond_sqlite(manifest: dict[str, Any]) -> None:
-    manifest["instances"][0]["dataset_offset"] = 2**64
-
-
 def follows_beyond_sqlite(manifest: dict[str, Any]) -> None:
     manifest["session"]["follows_id"] = 2**70
 
@@ -533,7 +531,6 @@ def number_that_leaves_no_other(manifest: dict[str, Any]) -> None:
         scan_twice,
         no_text,
         number_beyond_sqlite,
-        offset_beyond_sqlite,
         follows_beyond_sqlite,
         no_text_in_a_decision,
         number_that_leaves_no_other,
@@ -546,9 +543,10 @@ def test_a_manifest_that_cannot_be_true_spoils_its_own_session_alone(
     first, _ = built(ws, study())
     built(ws, study(patient_id="P2"))
     path = first.parents[3] / NAME
-    manifest = json.loads(path.read_text())
+    head, *rest = path.read_text().splitlines(keepends=True)
+    manifest = json.loads(head)
     spoil(manifest)
-    path.write_text(json.dumps(manifest))
+    path.write_text("".join([json.dumps(manifest), "\n", *rest]))
 
     report, new = rebuild_of(ws)
 
@@ -558,6 +556,61 @@ def test_a_manifest_that_cannot_be_true_spoils_its_own_session_alone(
         "P1",
         "P2",
     ]
+
+
+def offset_beyond_sqlite(line: bytes) -> bytes:
+    return json.dumps({**json.loads(line), "dataset_offset": 2**64}).encode() + b"\n"
+
+
+def torn(line: bytes) -> bytes:
+    return line[: len(line) // 2] + b"\n"
+
+
+def of_a_scan_that_is_not_told(line: bytes) -> bytes:
+    return json.dumps({**json.loads(line), "scan": "99"}).encode() + b"\n"
+
+
+def other_bytes(line: bytes) -> bytes:
+    return b"\xff\0" + line[2:]
+
+
+def nested_without_end(line: bytes) -> bytes:
+    return b"[" * 100_000 + b"\n"
+
+
+@pytest.mark.parametrize(
+    "spoil", [offset_beyond_sqlite, torn, of_a_scan_that_is_not_told, other_bytes, nested_without_end]
+)
+def test_a_damaged_line_of_a_manifest_spoils_nothing_else(ws: Workspace, spoil: Callable[[bytes], bytes]) -> None:
+    """It is told; its instance is adopted from its file, and all else is as the manifest says."""
+    first, *_ = built(ws, study(3))
+    path = first.parents[3] / NAME
+    head, line, *rest = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([head, spoil(line), *rest]))
+    before = rows(ws, _SAME)
+
+    report, new = rebuild_of(ws)
+
+    assert rows(new, _SAME) == before
+    assert report.adopted == (relative(ws, first.with_name(json.loads(line)["name"])),)
+    assert [each for each in report.lines if "manifest" in each] != []
+    assert report.is_clean
+    assert reconcile(new).is_clean
+
+
+def test_a_manifest_that_was_cut_off_is_told(ws: Workspace) -> None:
+    """Also where the cut is between two lines; the files whose lines are lost are adopted."""
+    first, *_ = built(ws, study(3))
+    path = first.parents[3] / NAME
+    head, line, *_ = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(head + line)
+    before = rows(ws, _SAME)
+
+    report, new = rebuild_of(ws)
+
+    assert rows(new, _SAME) == before
+    assert len(report.adopted) == 2
+    assert f"{relative(ws, first.parents[3])}: the manifest was cut off: its last lines may be lost" in report.lines
 
 
 def test_two_folders_under_one_label_do_not_stop_a_rebuild(ws: Workspace) -> None:

@@ -1,6 +1,5 @@
 """The prearchive: which session an instance goes to, when a session is complete, and what a person may do with it."""
 
-import json
 import os
 import re
 import threading
@@ -39,7 +38,7 @@ from tests.story import (
     send,
     visit,
 )
-from tests.workbench import Sender, SteppedClock, change, dump, make_workspace, rows, tree
+from tests.workbench import Sender, SteppedClock, change, dump, make_workspace, read_manifest, rows, tree
 
 S, E = SessionStatus, SessionEvent
 ONE = [SeriesSpec(number=1)]
@@ -215,7 +214,7 @@ def test_a_session_is_built_when_it_was_idle_long_enough(tmp_path: Path) -> None
     assert session.status is S.READY
     assert (session.scan_count, session.instance_count) == (2, 4)
     assert event_kinds(ws, session_id) == ["SESSION_OPENED", "COMPLETE", "BUILT"]
-    manifest = json.loads((ws.root.path / session.path / "prearc-manifest.json").read_text())
+    manifest = read_manifest(ws.root.path / session.path / "prearc-manifest.jsonl")
     assert len(manifest["instances"]) == 4
     assert_consistent(ws)
 
@@ -609,18 +608,18 @@ def test_relabel_changes_words_and_no_file(tmp_path: Path) -> None:
     """Subject and label change, the change is audited with both values, no file and no name does."""
     ws = labelled_workspace(tmp_path)
     session = ready(ws, visit())
-    before = {path: digest for path, digest in tree(ws).items() if not path.endswith("prearc-manifest.json")}
+    before = {path: digest for path, digest in tree(ws).items() if not path.endswith("prearc-manifest.jsonl")}
 
     changed = sessions.relabel(ws, session.id, subject="S2", label="S2_MR")
 
     assert (changed.subject, changed.label, changed.status) == ("S2", "S2_MR", S.READY)
     assert changed.path == session.path
-    after = {path: digest for path, digest in tree(ws).items() if not path.endswith("prearc-manifest.json")}
+    after = {path: digest for path, digest in tree(ws).items() if not path.endswith("prearc-manifest.jsonl")}
     assert after == before
     event = sessions.details(ws, session.id).events[-1]
     assert (event.kind, event.actor) == ("RELABELLED", "tester")
     assert event.detail == {"subject": ["S1", "S2"], "label": ["S1_MR", "S2_MR"]}
-    manifest = json.loads((ws.root.path / session.path / "prearc-manifest.json").read_text())
+    manifest = read_manifest(ws.root.path / session.path / "prearc-manifest.jsonl")
     assert (manifest["session"]["subject"], manifest["session"]["label"]) == ("S2", "S2_MR")
 
 
@@ -700,7 +699,7 @@ def test_move_takes_the_folder_along(tmp_path: Path) -> None:
     assert {path.name: path.stat().st_ino for path in (ws.root.path / moved.path).rglob("*.dcm")} == inodes
     assert not (ws.root.path / "prearchive/PI").exists()
     assert event_kinds(ws, session.id)[-2:] == ["CLAIM_MOVE", "MOVE_DONE"]
-    manifest = json.loads((ws.root.path / moved.path / "prearc-manifest.json").read_text())
+    manifest = read_manifest(ws.root.path / moved.path / "prearc-manifest.jsonl")
     assert (manifest["session"]["project"], manifest["session"]["path"]) == ("OTHER", moved.path)
     assert sessions.move(ws, session.id, project="unassigned").path.startswith("prearchive/Unassigned/")
     assert_consistent(ws)

@@ -300,8 +300,8 @@ def test_unfinished_derived_files_and_probes_are_removed(ws: Workspace) -> None:
     """Temporaries of dead processes go: they are derived and were never whole."""
     first, _ = stored(ws, study())
     session_folder = first.parents[3]
-    dead = [session_folder / ".prearc-manifest.json.999999999.tmp", ws.root.path / "spool" / ".probe-0123"]
-    mine = session_folder / f".prearc-manifest.json.{os.getpid()}.tmp"
+    dead = [session_folder / ".prearc-manifest.jsonl.999999999.tmp", ws.root.path / "spool" / ".probe-0123"]
+    mine = session_folder / f".prearc-manifest.jsonl.{os.getpid()}.tmp"
     for path in (*dead, mine):
         path.write_bytes(b"{")
 
@@ -388,7 +388,7 @@ def test_folders_made_before_a_commit_that_never_came_are_removed(ws: Workspace)
     first, _ = stored(ws, study())
     bare = ws.root.path / "prearchive/Unassigned/20260101_000000000/Bare/SCANS/1/DICOM"
     bare.mkdir(parents=True)
-    shutil.copyfile(first.parents[3] / "prearc-manifest.json", bare.parents[2] / "prearc-manifest.json")
+    shutil.copyfile(first.parents[3] / "prearc-manifest.jsonl", bare.parents[2] / "prearc-manifest.jsonl")
     scan = first.parents[2] / "9" / "DICOM"
     scan.mkdir(parents=True)
     full = ws.root.path / "prearchive/Unassigned/20260102_000000000/Full/SCANS/1/DICOM/x.dcm"

@@ -161,6 +161,11 @@ def recount(tx: Transaction, session_id: int) -> None:
         (session_id,),
     )
     tx.execute("DELETE FROM scan WHERE session_id = ? AND instance_count = 0", (session_id,))
+    sum_up(tx, session_id)
+
+
+def sum_up(tx: Transaction, session_id: int) -> None:
+    """Derive the session's counters from those of its scans."""
     tx.execute(
         "UPDATE session SET (scan_count, instance_count, size_bytes) = (SELECT count(*),"
         " IFNULL(sum(instance_count), 0), IFNULL(sum(size_bytes), 0) FROM scan WHERE session_id = session.id)"
