@@ -48,7 +48,7 @@ def preview(ws: Workspace, session_id: int, order: ArchiveOrder) -> ArchiveResul
         session = sessions.get(connection, session_id)
         if session.status is SessionStatus.ARCHIVED:
             return _already(connection, session)
-        review = look(ws, connection, session, order)
+        review = look(ws, connection, session, order, is_preview=True)
     status = "WOULD_ARCHIVE"
     if review.blockers:
         status = "WOULD_CONFLICT" if _declined_as(review) is SessionStatus.CONFLICT else "WOULD_FAIL"
@@ -98,11 +98,11 @@ def archive(ws: Workspace, session_id: int, order: ArchiveOrder, *, wait_seconds
 
 
 def _check_order(order: ArchiveOrder) -> None:
-    wrong = [kind for kind in order.overrides if not FACTS[kind].overridable]
+    wrong = [kind for kind in order.overrides if not FACTS[kind].may_be_overridden]
     if wrong:
         raise UsageError(
             f"{', '.join(wrong)} cannot be overridden.",
-            hint="overridable: " + ", ".join(kind for kind, facts in FACTS.items() if facts.overridable),
+            hint="overridable: " + ", ".join(kind for kind, facts in FACTS.items() if facts.may_be_overridden),
         )
     if order.overrides and not order.reason.strip():
         raise UsageError("An override needs a reason: it is recorded.", hint="--reason 'why this is right'")
@@ -223,6 +223,9 @@ def _commit(tx: Transaction, review: Review, order: ArchiveOrder) -> None:
     mark_found(tx, session.id, review.inspection)
     for placed in plan.lost:
         instances.set_missing(tx, placed.instance.id, is_missing=True)
+        if not placed.instance.is_missing:
+            gone = {"instance": placed.instance.id, "path": placed.instance.path}
+            events.append(tx, "INSTANCE_MISSING", session.id, gone)
     if existing is None:
         archived.become_archived(tx, session.id, path=review.target_path)
     else:
@@ -258,7 +261,6 @@ def _decide(tx: Transaction, review: Review, order: ArchiveOrder, home_id: int) 
     kinds = sorted({finding.kind for finding in overridden})
     for session_id in {home_id, review.session.id}:
         findings.decide(tx, session_id, kinds=kinds, reason=order.reason, detail=detail)
-    events.append(tx, "DECISION", home_id, {"kinds": kinds, "reason": order.reason, "incoming": review.session.id})
     sessions.add_log(tx, home_id, f"Decision by {tx.actor}: {', '.join(kinds)} overridden. Reason: {order.reason}")
 
 

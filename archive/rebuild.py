@@ -154,6 +154,7 @@ def _replace(
     files.make_folder(root.fd, _OWN_LOCKS)
     aside = _free_name(root, f"{CATALOGUE_NAME}.broken-{clock.now():%Y%m%dT%H%M%S}")
     set_aside = aside if root.catalogue_path.exists() else None
+    old_head = events.head_of_file(root.catalogue_path) if set_aside else None
     catalogue = _catalogue(root, _NEW_NAME, actor, clock, locks=_OWN_LOCKS)
     try:
         catalogue.migrate()
@@ -165,8 +166,16 @@ def _replace(
         )
         with catalogue.write() as tx:
             recovering.choose_accepting(tx)
-            detail = {"why": reason, "set_aside": set_aside, "sessions": tally.sessions, "instances": tally.instances}
-            events.append(tx, "CATALOGUE_REBUILT", None, detail)
+            detail = {
+                "reason": reason,
+                "set_aside": set_aside,
+                "sessions": tally.sessions,
+                "instances": tally.instances,
+            }
+            old = (
+                {"old_head": old_head.hash, "old_head_id": old_head.id, "old_head_at": old_head.at} if old_head else {}
+            )
+            events.append(tx, "CATALOGUE_REBUILT", None, {**detail, **old})
     finally:
         catalogue.close()
     if (root.path / f"{_NEW_NAME}-wal").exists():

@@ -7,7 +7,7 @@ from archive.errors import Refused, StaleState
 from archive.journal import Apply, new_op, plan_digest, run
 from archive.model import Session, SessionKey
 from archive.store import files
-from archive.store.catalogue import instances, sessions
+from archive.store.catalogue import events, instances, sessions
 from archive.store.catalogue.connection import Connection
 from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
 from archive.workspace import Workspace
@@ -75,6 +75,8 @@ def delete_without_files(ws: Workspace, session: Session, begin: Apply, commit: 
         lost = instances.of_session(tx.connection, session.id)
         for instance in lost:
             instances.set_missing(tx, instance.id, is_missing=True)
+            if not instance.is_missing:
+                events.append(tx, "INSTANCE_MISSING", session.id, {"instance": instance.id, "path": instance.path})
         commit(tx)
         text = f"Its folder was not on the disk: nothing is in the trash, {len(lost)} instances are marked missing."
         sessions.add_log(tx, session.id, text)

@@ -90,7 +90,7 @@ def details(ws: Workspace, session_id: int) -> SessionDetails:
         )
 
 
-def close(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECONDS) -> Session:
+def close(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: float = WAIT_SECONDS) -> Session:
     """Stop waiting for more instances: build the session now.
 
     While an association that touched it is open it stays RECEIVING, and is built as soon as that ends; one that
@@ -103,7 +103,7 @@ def close(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECONDS)
             if session.status is not SessionStatus.RECEIVING:
                 return session
             sessions.set_columns(tx, session_id, close_requested=1)
-            events.append(tx, "CLOSE_REQUESTED", session_id)
+            events.append(tx, "CLOSE_REQUESTED", session_id, _why(reason))
             if intake.has_open_association(tx.connection, session_id):
                 return sessions.get(tx.connection, session_id)
         try:
@@ -118,6 +118,7 @@ def relabel(
     *,
     subject: str | None = None,
     label: str | None = None,
+    reason: str = "",
     wait_seconds: float = WAIT_SECONDS,
 ) -> Session:
     """Give a prearchive session another subject or session label; later instances of it follow.
@@ -144,16 +145,18 @@ def relabel(
                 "subject": [session.subject, new_subject],
                 "label": [session.label, new_label],
             }
-            events.append(tx, "RELABELLED", session_id, change)
+            events.append(tx, "RELABELLED", session_id, {**change, **_why(reason)})
             text = "; ".join(f"{name} {old} -> {new}" for name, (old, new) in change.items() if old != new)
-            sessions.add_log(tx, session_id, f"Relabelled by {tx.actor}: {text}.")
+            sessions.add_log(tx, session_id, f"Relabelled by {tx.actor}: {text}. {reason}".rstrip())
             _reconsider(tx, session)
         with ws.catalogue.read() as connection:
             manifest.write(ws.root.fd, connection, session_id)
         return _get(ws, session_id)
 
 
-def move(ws: Workspace, session_id: int, *, project: str, wait_seconds: float = WAIT_SECONDS) -> Session:
+def move(
+    ws: Workspace, session_id: int, *, project: str, reason: str = "", wait_seconds: float = WAIT_SECONDS
+) -> Session:
     """Assign a session to another project; its folder moves there. ``Unassigned`` takes it out of any.
 
     Where the project has this timestamp and folder already, the session gets the next free timestamp.
@@ -180,11 +183,14 @@ def move(ws: Workspace, session_id: int, *, project: str, wait_seconds: float = 
             if is_another(tx.connection, session_id, key):
                 raise moved_on(session_id)
             sessions.set_columns(tx, session_id, project=wanted, timestamp=key.timestamp, path=key.path)
-            sessions.apply(tx, session_id, SessionEvent.MOVE_DONE, detail={"from": session.project, "to": wanted})
+            change = {
+                "project": [session.project or UNASSIGNED, wanted or UNASSIGNED],
+                "path": [session.path, key.path],
+            }
+            sessions.apply(tx, session_id, SessionEvent.MOVE_DONE, detail={**change, **_why(reason)})
             findings.replace(tx, session_id, [])
-            sessions.add_log(
-                tx, session_id, f"Moved from {session.project or UNASSIGNED} to {wanted or UNASSIGNED} by {tx.actor}."
-            )
+            text = f"Moved from {session.project or UNASSIGNED} to {wanted or UNASSIGNED} by {tx.actor}. {reason}"
+            sessions.add_log(tx, session_id, text.rstrip())
 
         rename(ws, session, OperationKind.MOVE, key.path, begin, commit)
         return _get(ws, session_id)
@@ -227,7 +233,8 @@ def delete(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: fl
                 restore_status=session.status,
                 restore_path=session.path,
             )
-            sessions.apply(tx, session_id, SessionEvent.DELETE_DONE, detail={"reason": reason})
+            change = {"path": [session.path, _trash_path(session)]}
+            sessions.apply(tx, session_id, SessionEvent.DELETE_DONE, detail={**change, **_why(reason)})
             sessions.add_log(tx, session_id, f"Deleted to the trash by {tx.actor}. {reason}".rstrip())
 
         if files.status(ws.root.fd, session.path) is None:
@@ -237,7 +244,7 @@ def delete(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: fl
         return _get(ws, session_id)
 
 
-def restore(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECONDS) -> Session:
+def restore(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: float = WAIT_SECONDS) -> Session:
     """Bring a deleted session back from the trash and check its files anew.
 
     Raises
@@ -266,9 +273,10 @@ def restore(ws: Workspace, session_id: int, *, wait_seconds: float = WAIT_SECOND
             sessions.set_columns(
                 tx, session_id, path=session.key.path, accepts=accepts, restore_status=None, restore_path=None
             )
-            sessions.apply(tx, session_id, SessionEvent.RESTORE)
+            change = {"path": [session.path, session.key.path]}
+            sessions.apply(tx, session_id, SessionEvent.RESTORE, detail={**change, **_why(reason)})
             findings.replace(tx, session_id, [])
-            sessions.add_log(tx, session_id, f"Restored from the trash by {tx.actor}.")
+            sessions.add_log(tx, session_id, f"Restored from the trash by {tx.actor}. {reason}".rstrip())
 
         rename(ws, session, OperationKind.RESTORE, session.key.path, lambda tx: None, commit)
         return build(ws, session_id, event=SessionEvent.REBUILD)
@@ -305,10 +313,14 @@ def _expect(tx: Transaction, session_id: int, allowed: tuple[SessionStatus, ...]
     return session
 
 
+def _why(reason: str) -> dict[str, str]:
+    return {"reason": reason} if reason else {}
+
+
 def _reconsider(tx: Transaction, session: Session) -> None:
     """A conflict was answered: what was found may no longer hold, archiving looks again."""
     if session.status in (SessionStatus.CONFLICT, SessionStatus.ERROR):
-        sessions.apply(tx, session.id, SessionEvent.RECONSIDER)
+        sessions.apply(tx, session.id, SessionEvent.RECONSIDER, detail={"reason": "relabelled"})
         findings.replace(tx, session.id, [])
 
 

@@ -56,12 +56,15 @@ def tail(
         if not is_following:
             _show(list(found), is_json=context.obj.is_json)
             return 0
-        for event in found:
-            mark = max(mark, event.id)
-            _show_one(event, is_json=context.obj.is_json)
-        later = replace(wanted, after_id=mark)
-        for event in audit.follow(ws.catalogue, later, wait=lambda: time.sleep(POLL_SECONDS)):
-            _show_one(event, is_json=context.obj.is_json)
+        try:
+            for event in found:
+                mark = max(mark, event.id)
+                _show_one(event, is_json=context.obj.is_json)
+            later = replace(wanted, after_id=mark)
+            for event in audit.follow(ws.catalogue, later, wait=lambda: time.sleep(POLL_SECONDS)):
+                _show_one(event, is_json=context.obj.is_json)
+        except KeyboardInterrupt:  # its ordinary end
+            return 0
     return 0
 
 

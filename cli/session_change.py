@@ -25,6 +25,8 @@ from cli.selection import (
     select,
 )
 
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; recorded in the audit.")]
+
 _AT_REST = (SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.ERROR)
 _DELETABLE = (SessionStatus.RECEIVING, *_AT_REST)
 
@@ -37,6 +39,7 @@ def close(
     is_all: All = False,
     is_agreed: Yes = False,
     is_dry_run: DryRun = False,
+    reason: Reason = "",
     wait_seconds: Wait = 30.0,
 ) -> int:
     """Stop waiting for more instances: the sessions are built and become READY."""
@@ -49,7 +52,7 @@ def close(
         def act(session: Session) -> Result:
             if is_dry_run:
                 return _would(session, SessionEvent.COMPLETE, "CLOSE", "would be closed")
-            closed = close_session(ws, session.id, wait_seconds=wait_seconds)
+            closed = close_session(ws, session.id, reason=reason, wait_seconds=wait_seconds)
             waiting = closed.status is SessionStatus.RECEIVING
             why = " (an association is open; it is closed when that ends)" if waiting else ""
             return done(closed, closed.status, f"session {closed.id}: {closed.status}{why}")
@@ -64,6 +67,7 @@ def relabel(
     label: Annotated[str | None, typer.Option(help="The new session label.")] = None,
     is_dry_run: DryRun = False,
     is_agreed: Yes = False,
+    reason: Reason = "",
     wait_seconds: Wait = 30.0,
 ) -> int:
     """Give a session of the prearchive another subject or label. No DICOM file is changed."""
@@ -78,7 +82,9 @@ def relabel(
             names = f"subject {subject or found.subject}, label {label or found.label}"
             if is_dry_run:
                 return done(found, "WOULD_RELABEL", f"session {found.id}: would become {names}")
-            changed = relabel_session(ws, found.id, subject=subject, label=label, wait_seconds=wait_seconds)
+            changed = relabel_session(
+                ws, found.id, subject=subject, label=label, reason=reason, wait_seconds=wait_seconds
+            )
             text = f"session {changed.id}: subject {changed.subject}, label {changed.label}, {changed.status}"
             return done(changed, changed.status, text)
 
@@ -95,6 +101,7 @@ def move(
     ] = None,
     is_agreed: Yes = False,
     is_dry_run: DryRun = False,
+    reason: Reason = "",
     wait_seconds: Wait = 30.0,
 ) -> int:
     """Move sessions of the prearchive to another project."""
@@ -109,7 +116,7 @@ def move(
         def act(session: Session) -> Result:
             if is_dry_run:
                 return _would(session, SessionEvent.CLAIM_MOVE, "MOVE", f"would be moved to {project}")
-            moved = move_session(ws, session.id, project=project, wait_seconds=wait_seconds)
+            moved = move_session(ws, session.id, project=project, reason=reason, wait_seconds=wait_seconds)
             return done(moved, moved.status, f"session {moved.id}: {moved.status}  {moved.path}")
 
         return do_each(chosen, act, is_json=context.obj.is_json)
@@ -118,12 +125,12 @@ def move(
 def delete(
     context: typer.Context,
     sessions: Sessions = None,
-    reason: Annotated[str, typer.Option(help="Why; recorded.")] = "",
     status: Status = None,
     project: Project = None,
     is_all: All = False,
     is_agreed: Yes = False,
     is_dry_run: DryRun = False,
+    reason: Reason = "",
     wait_seconds: Wait = 30.0,
 ) -> int:
     """Move sessions of the prearchive to the trash; `prearc session restore` brings them back."""
@@ -147,6 +154,7 @@ def restore(
     sessions: Sessions = None,
     is_dry_run: DryRun = False,
     is_agreed: Yes = False,
+    reason: Reason = "",
     wait_seconds: Wait = 30.0,
 ) -> int:
     """Bring deleted sessions back from the trash."""
@@ -158,7 +166,7 @@ def restore(
         def act(session: Session) -> Result:
             if is_dry_run:
                 return _would(session, SessionEvent.RESTORE, "RESTORE", "would be restored")
-            back = restore_session(ws, session.id, wait_seconds=wait_seconds)
+            back = restore_session(ws, session.id, reason=reason, wait_seconds=wait_seconds)
             return done(back, back.status, f"session {back.id}: {back.status}  {back.path}")
 
         return do_each(chosen, act, is_json=context.obj.is_json)

@@ -11,12 +11,13 @@ from typing import Final
 from archive.model import Session, SessionStatus
 from archive.rules.states import OPEN, SessionEvent
 from archive.store import catalog_xml, files, manifest
-from archive.store.catalogue import recovering, sessions
+from archive.store.catalogue import events, recovering, sessions
 from archive.upkeep import leftovers
 from archive.upkeep.adoption import CHANGED, CLOSED, Examined, adopt, examine
 from archive.upkeep.comparison import is_whole
 from archive.upkeep.discrepancies import Discrepancy, DiscrepancyKind, SessionState, look
 from archive.upkeep.leftovers import mark_missing
+from archive.upkeep.printing import printable
 from archive.workspace import Workspace
 
 _WHO: Final = "doctor"
@@ -44,6 +45,7 @@ class Repair:
         if state.wrong_counters:
             with self._ws.catalogue.write() as tx:
                 sessions.recount(tx, session.id)
+                events.append(tx, "RECOUNTED", session.id, {"was": list(state.wrong_counters)})
         if state.has_folder:
             self._derive(session, has_new=is_adopted)
         after = look(self._ws, session.id)
@@ -93,7 +95,7 @@ class Repair:
         result = adopt(self._ws, session, found, source=_WHO)
         refused = [path for path, why in result.declined if why not in (CHANGED, CLOSED)]
         for path in (*(path for path in paths if path not in found), *refused):
-            self._set_aside(path)
+            self._set_aside(path, session.id)
         return bool(result.adopted)
 
     def _reopened(self, session: Session) -> Session:
@@ -114,7 +116,7 @@ class Repair:
             if has_new and session.status is SessionStatus.ARCHIVED:
                 catalog_xml.write_all(self._ws.root.fd, connection, session.id)
 
-    def _set_aside(self, path: str) -> None:
+    def _set_aside(self, path: str, session_id: int | None = None) -> None:
         """Move a file to the quarantine under its whole path: first the new name, durably, then the old one goes."""
         destination = f"{self._aside}/{path}"
         folder = files.split(destination)[0]
@@ -133,6 +135,9 @@ class Repair:
         files.unlink(self._ws.root.fd, path)
         files.sync_folder(self._ws.root.fd, files.split(path)[0])
         self._kept[path] = name
+        with self._ws.catalogue.write() as tx:
+            where = {"path": [printable(path), printable(name)], "reason": "no session lists it"}
+            events.append(tx, "FILE_SET_ASIDE", session_id, where)
 
     def _is_same_file(self, path: str, name: str) -> bool:
         one, other = files.status(self._ws.root.fd, path), files.status(self._ws.root.fd, name)

@@ -8,6 +8,7 @@ from typing import Any
 from archive.clock import from_iso
 from archive.findings import Finding, FindingKind
 from archive.model import Decision
+from archive.store.catalogue import events
 from archive.store.catalogue.connection import Transaction
 
 
@@ -19,10 +20,11 @@ def replace(tx: Transaction, session_id: int, found: Iterable[Finding]) -> None:
 
 
 def add_once(tx: Transaction, session_id: int, finding: Finding) -> None:
-    """Add a finding unless the session has one of this kind."""
+    """Add a finding unless the session has one of this kind, with its audit event."""
     sql = "SELECT 1 FROM finding WHERE session_id = ? AND kind = ?"
     if tx.execute(sql, (session_id, finding.kind)).fetchone() is None:
         _insert(tx, session_id, finding)
+        events.append(tx, "FOUND", session_id, {"findings": [finding.kind]})
 
 
 def of_session(connection: sqlite3.Connection, session_id: int) -> list[Finding]:
@@ -39,11 +41,15 @@ def of_session(connection: sqlite3.Connection, session_id: int) -> list[Finding]
 
 
 def decide(tx: Transaction, session_id: int, *, kinds: Iterable[str], reason: str, detail: Mapping[str, Any]) -> None:
-    """Record what an administrator decided against the checks, and why."""
+    """Record what an administrator decided against the checks, and why, with its audit event."""
+    decided = sorted(kinds)
     tx.execute(
         "INSERT INTO decision(session_id, decided_at, actor, kinds, reason, detail) VALUES (?, ?, ?, ?, ?, ?)",
-        (session_id, tx.now_text, tx.actor, json.dumps(sorted(kinds)), reason, _text(detail)),
+        (session_id, tx.now_text, tx.actor, json.dumps(decided), reason, _text(detail)),
     )
+    sides = {name: detail[name]["session"] for name in ("incoming", "archived") if detail.get(name)}
+    manifests = {"manifests": detail["manifests"]} if detail.get("manifests") else {}
+    events.append(tx, "DECISION", session_id, {"kinds": decided, "reason": reason, **sides, **manifests})
 
 
 def decisions(connection: sqlite3.Connection, session_id: int) -> list[Decision]:

@@ -190,8 +190,8 @@ def _create(tx: Transaction, claim: Claim, key: tuple[str, str, str], *, follows
         ),
     )
     session_id = int(cursor.lastrowid or 0)
-    detail = {"project": claim.project, "label": claim.label, "study_instance_uid": key[1]}
-    events.append(tx, "SESSION_OPENED", session_id, {**detail, "follows": follows_id})
+    detail = {"project": claim.project, "subject": claim.subject, "label": claim.label, "path": identity.path}
+    events.append(tx, "SESSION_OPENED", session_id, {**detail, "study_instance_uid": key[1], "follows": follows_id})
     if follows_id is not None:
         sessions.add_log(tx, session_id, f"Continues session {follows_id}: more instances of the same study came.")
     return session_id, identity.path
@@ -306,6 +306,7 @@ def _heal(tx: Transaction, instance_id: int, new: NewInstance) -> None:
     """The dataset of a lost file came again: its row takes the new file, whose name and prefix may differ."""
     file = new.file
     before = tx.execute("SELECT size_bytes FROM instance WHERE id = ?", (instance_id,)).fetchone()[0]
+    events.append(tx, "INSTANCE_FOUND", new.place.session_id, {"instance": instance_id, "reason": "it came again"})
     tx.execute(
         "UPDATE instance SET is_missing = 0, file_name = ?, size_bytes = ?, dataset_offset = ?, prefix_sha256 = ?"
         " WHERE id = ?",
