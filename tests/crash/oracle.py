@@ -118,7 +118,7 @@ def assert_rows_before_answers(root: Path, ledger: LedgerContents, scratch: Path
         (scratch / f"catalogue.sqlite3{suffix}").unlink(missing_ok=True)
     broken = list(_lost_acknowledgements(rows, ledger, may_repeat=True))
     for row in rows:
-        if ledger.acknowledged.get(row.uid) == row.dataset_sha256 and row.path is not None:
+        if (row.uid, row.dataset_sha256) in ledger.acknowledged and row.path is not None:
             broken += (
                 f"{row.uid}: acknowledged, {problem}: {row.path}"
                 for problem in _wrong_bytes(root / row.path, row, names_allowed=2)
@@ -154,7 +154,7 @@ def _broken_rows(root: Path, rows: list[Row], ledger: LedgerContents) -> Iterato
             yield f"{row.uid}: recovery calls its file missing: {row.path}"
         else:
             yield from (f"{row.uid}: {problem}: {row.path}" for problem in _wrong_bytes(root / row.path, row))
-        if ledger.sent.get(row.uid) != row.dataset_sha256:
+        if (row.uid, row.dataset_sha256) not in ledger.sent:
             yield f"{row.uid}: the row's digest is not that of what was sent"
 
 
@@ -198,7 +198,7 @@ def _unlisted_files(root: Path, names: list[str], reported: str) -> Iterator[str
 
 def _lost_acknowledgements(rows: list[Row], ledger: LedgerContents, *, may_repeat: bool) -> Iterator[str]:
     present = Counter((row.uid, row.dataset_sha256) for row in rows if not row.is_missing)
-    for identity in ledger.acknowledged.items():
+    for identity in sorted(ledger.acknowledged):
         count = present[identity]
         if count == 0 or (count > 1 and not may_repeat):
             yield f"{identity[0]}: acknowledged, and in the catalogue {count} times"

@@ -13,35 +13,40 @@ from typing import Final, Self
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 
+Identity = tuple[str, str]
+"""A dataset: its SOP Instance UID and its sha256; one UID may come with several datasets."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerContents:
-    """`acknowledged` and `sent`: dataset sha256 by SOP Instance UID; `statuses`: refusals by status."""
+    """`acknowledged` and `sent`: datasets, as SOP Instance UID and sha256; `statuses`: refusals by status."""
 
-    acknowledged: dict[str, str]
-    sent: dict[str, str]
+    acknowledged: frozenset[Identity]
+    sent: frozenset[Identity]
     statuses: Counter[str]
     lost: int
 
 
 def read_ledger(*paths: Path) -> LedgerContents:
     """What one or more ledgers say; a half-written last line is left out."""
-    acknowledged: dict[str, str] = {}
-    sent: dict[str, str] = {}
+    acknowledged: set[Identity] = set()
+    sent: set[Identity] = set()
     statuses: Counter[str] = Counter()
     lost = 0
     for line in "".join(path.read_text() for path in paths).splitlines(keepends=True):
         if not line.endswith("\n"):
             continue
         event = json.loads(line)
-        sent[event["uid"]] = event["sha256"]
+        identity = (event["uid"], event["sha256"])
+        sent.add(identity)
         match event["event"]:
             case "acknowledged":
-                acknowledged[event["uid"]] = event["sha256"]
+                acknowledged.add(identity)
             case "refused":
                 statuses[event["status"]] += 1
             case "lost":
                 lost += 1
-    return LedgerContents(acknowledged=acknowledged, sent=sent, statuses=statuses, lost=lost)
+    return LedgerContents(acknowledged=frozenset(acknowledged), sent=frozenset(sent), statuses=statuses, lost=lost)
 
 
 class LedgerSender:

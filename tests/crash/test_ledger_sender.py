@@ -55,7 +55,7 @@ def test_the_ledger_holds_the_digest_of_the_bytes_on_the_wire(tmp_path: Path) ->
     ledger = read_ledger(sender.ledger)
 
     assert len(ledger.acknowledged) >= 36
-    assert {uid: {sha} for uid, sha in ledger.acknowledged.items()} == received.digests
+    assert {uid: {sha} for uid, sha in ledger.acknowledged} == received.digests
 
 
 def test_a_refusal_is_not_an_acknowledgement(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_a_refusal_is_not_an_acknowledgement(tmp_path: Path) -> None:
     ledger = read_ledger(sender.ledger)
 
     assert ledger.statuses == {"A700": 2, "C000": 1}
-    assert first not in ledger.acknowledged
-    assert second in ledger.acknowledged
+    assert first not in dict(ledger.acknowledged)
+    assert second in dict(ledger.acknowledged)
 
 
 def test_a_lost_association_is_followed_by_another_to_the_new_address(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_lost_association_is_followed_by_another_to_the_new_address(tmp_path: 
 
     ledger = read_ledger(sender.ledger)
 
-    assert hung_up in ledger.acknowledged
+    assert hung_up in dict(ledger.acknowledged)
     assert hung_up in received.digests
 
 

@@ -21,7 +21,7 @@ SHA = hashlib.sha256(DATASET).hexdigest()
 GROUP_2 = b"\x02\x00\x10\x00UI\x02\x00x\x00"
 PREFIX = bytes(128) + b"DICM\x02\x00\x00\x00UL\x04\x00" + len(GROUP_2).to_bytes(4, "little") + GROUP_2
 PATH = "prearchive/CRASH/20260101_000000000/E1/SCANS/1/DICOM/one.dcm"
-LEDGER = LedgerContents(acknowledged={UID: SHA}, sent={UID: SHA}, statuses=Counter(), lost=0)
+LEDGER = LedgerContents(acknowledged=frozenset({(UID, SHA)}), sent=frozenset({(UID, SHA)}), statuses=Counter(), lost=0)
 ASSOCIATION = "INSERT INTO association VALUES (1, 'dead', 'A', 'B', '127.0.0.1', 'SCP', '2026', 1)"
 
 
