@@ -67,14 +67,6 @@ def _as_list(value: object) -> object:
 def _as_autoarchive(value: object) -> object:
     if isinstance(value, bool):
         return Autoarchive.AUTO if value else Autoarchive.MANUAL
-    if value == "auto-overwrite":
-        raise ValueError("overwriting is not available; 'auto' merges what is new and never overwrites")
-    return value
-
-
-def _as_mode(value: object) -> object:
-    if value == "overwrite":
-        raise ValueError("overwriting is not available; 'append' adds what is new and never overwrites")
     return value
 
 
@@ -83,10 +75,7 @@ Text = Annotated[str, AfterValidator(_check_text)]
 Expressions = Annotated[tuple[Text, ...], BeforeValidator(_as_list, json_schema_input_type=str | tuple[str, ...])]
 AutoarchiveChoice = Annotated[
     Autoarchive | None,
-    BeforeValidator(_as_autoarchive, json_schema_input_type=bool | Literal["manual", "auto"] | None),
-]
-ModeChoice = Annotated[
-    MergeMode | None, BeforeValidator(_as_mode, json_schema_input_type=Literal["none", "append"] | None)
+    BeforeValidator(_as_autoarchive, json_schema_input_type=bool | Literal["manual", "auto", "auto-overwrite"] | None),
 ]
 
 
@@ -151,7 +140,7 @@ class ReceiverSettings(_Section):
     session: Expressions = Field(default=(), description="Session label: a fixed value or routing expressions.")
     autoarchive: AutoarchiveChoice = Field(
         default=None,
-        description='"manual" (or false), "auto" (or true); left out: rules, sender or project decide.',
+        description='"manual" (or false), "auto" (or true), "auto-overwrite"; left out: rules, sender, project decide.',
     )
     idle_seconds: float = _seconds(300.0, "Time in seconds without new instances that ends a session.")
     cap_seconds: float = _seconds(14400.0, "Time in seconds after its first instance that ends a session.")
@@ -205,11 +194,11 @@ class ProjectSettings(_Section):
     )
     aliases: tuple[Text, ...] = Field(default=(), description="Other names by which senders call the project.")
     autoarchive: AutoarchiveChoice = Field(
-        default=None, description='"manual" (or false), "auto" (or true); left out: manual.'
+        default=None, description='"manual" (or false), "auto" (or true), "auto-overwrite"; left out: manual.'
     )
-    mode: ModeChoice = Field(
+    mode: MergeMode | None = Field(
         default=None,
-        description='When a session is archived already: "none" or "append"; left out: append.',
+        description='When a session is archived already: "none", "append" or "overwrite"; left out: as autoarchive.',
     )
 
 

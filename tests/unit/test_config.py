@@ -408,15 +408,13 @@ def test_autoarchive_is_a_word_or_a_boolean(tmp_path: Path, table: str, value: s
     assert (settings.project or settings.receiver)[0].autoarchive is meaning
 
 
-def test_overwriting_is_refused_in_words(tmp_path: Path) -> None:
-    """XNAT's overwriting codes are known, and not available."""
-    problems = _problems(
-        tmp_path, '[[receiver]]\nautoarchive = "auto-overwrite"\n[[project]]\nid = "P"\nmode = "overwrite"'
-    )
+def test_overwriting_is_asked_for_by_name(tmp_path: Path) -> None:
+    """XNAT's overwriting codes, of a receiver and of a project."""
+    text = '[[receiver]]\nautoarchive = "auto-overwrite"\n[[project]]\nid = "P"\nmode = "overwrite"'
+    settings = _load(tmp_path, text).settings
 
-    assert len(problems) == 2
-    assert problems[0].startswith("receiver[1].autoarchive: overwriting is not available")
-    assert problems[1].startswith("project[1].mode: overwriting is not available")
+    assert settings.receiver[0].autoarchive is Autoarchive.AUTO_OVERWRITE
+    assert settings.project[0].mode is MergeMode.OVERWRITE
 
 
 def test_labels_are_one_value_or_a_list(tmp_path: Path) -> None:
