@@ -77,8 +77,7 @@ AutoarchiveChoice = Annotated[
     Autoarchive | None,
     BeforeValidator(_as_autoarchive, json_schema_input_type=bool | Literal["manual", "auto", "auto-overwrite"] | None),
 ]
-
-
+FilterModeChoice = Literal["whitelist", "blacklist"]
 OptionalBytes = Annotated[int, Field(strict=True, ge=0, le=_PIB)] | None
 
 
@@ -200,6 +199,28 @@ class ProjectSettings(_Section):
         default=None,
         description='When a session is archived already: "none", "append" or "overwrite"; left out: as autoarchive.',
     )
+    filter_mode: FilterModeChoice = Field(
+        default="blacklist", description="As in [filters], for this project; the site's filter holds as well."
+    )
+    filter_lines: Expressions = Field(
+        default=(), description="As lines in [filters], for this project; empty: no filter of its own."
+    )
+
+
+class FilterSettings(_Section):
+    """``[filters]``: the site's series import filter, and what is answered for what a filter declines."""
+
+    mode: FilterModeChoice = Field(
+        default="blacklist", description='"blacklist": all series but those that match; "whitelist": only those.'
+    )
+    lines: Expressions = Field(
+        default=(),
+        description="XNAT's lines: a regular expression each, or [Keyword] for those that follow; empty: no filter.",
+    )
+    answer: Literal["success", "refused"] = Field(
+        default="success",
+        description='What the sender of a filtered instance hears: "success" (0x0000) or "refused" (0x0124).',
+    )
 
 
 class NamingSettings(_Section):
@@ -212,9 +233,18 @@ class NamingSettings(_Section):
 
 
 class ArchiverSettings(_Section):
-    """``[archiver]``: the background work."""
+    """``[archiver]``: the background work, and how far the checks look."""
 
     tick_seconds: float = _seconds(5.0, "Time in seconds between two looks for idle sessions.", ge=0.01, le=3600.0)
+    elsewhere_scope: Literal["project", "site"] = Field(
+        default="project",
+        description='Where the checks look for studies and instances archived already: "project" or "site".',
+    )
+    allow_cross_modality_merge: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether a session of other modalities may be merged when MODALITY_DIFFERS is overridden.",
+    )
 
 
 class LimitSettings(_Section):
@@ -287,6 +317,12 @@ class Settings(_Section):
         default=(),
         description="A known project; once one is listed, only listed ones count; repeat the table for more.",
     )
+    filters: FilterSettings = Field(
+        default=FilterSettings(),
+        description="Which series are taken at all; of what is not, nothing is stored but the trace of it.",
+    )
     naming: NamingSettings = Field(default=NamingSettings(), description="What files are called.")
-    archiver: ArchiverSettings = Field(default=ArchiverSettings(), description="The background work.")
+    archiver: ArchiverSettings = Field(
+        default=ArchiverSettings(), description="The background work and how far its checks look."
+    )
     limits: LimitSettings = Field(default=LimitSettings(), description="What one caller or one dataset may cost.")

@@ -19,14 +19,21 @@ class FindingKind(StrEnum):
     """Stable unique names; XNAT reused four of its numbers."""
 
     SESSION_EXISTS = "SESSION_EXISTS"
+    LABEL_CHANGED = "LABEL_CHANGED"
     PROJECT_CHANGED = "PROJECT_CHANGED"
     SUBJECT_CHANGED = "SUBJECT_CHANGED"
+    SUBJECT_NEW = "SUBJECT_NEW"
     STUDY_UID_DIFFERS = "STUDY_UID_DIFFERS"
     MIXED_STUDY_UIDS = "MIXED_STUDY_UIDS"
+    STUDY_ARCHIVED_ELSEWHERE = "STUDY_ARCHIVED_ELSEWHERE"
+    MODALITY_DIFFERS = "MODALITY_DIFFERS"
+    PATIENT_DIFFERS = "PATIENT_DIFFERS"
     SCAN_EXISTS = "SCAN_EXISTS"
     SCAN_NUMBER_TAKEN = "SCAN_NUMBER_TAKEN"
     SERIES_UNDER_OTHER_NUMBER = "SERIES_UNDER_OTHER_NUMBER"
+    SERIES_FILTERED = "SERIES_FILTERED"
     INSTANCE_DIFFERS = "INSTANCE_DIFFERS"
+    SOP_INSTANCE_ELSEWHERE = "SOP_INSTANCE_ELSEWHERE"
     FILE_UNREADABLE = "FILE_UNREADABLE"
     HEADER_MISMATCH = "HEADER_MISMATCH"
     FILE_MISSING = "FILE_MISSING"
@@ -37,7 +44,10 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindFacts:
-    """What the registry says of a kind. `hint` may use ``{id}`` (the incoming session)."""
+    """What the registry says of a kind. `hint` may use ``{id}`` (the incoming session).
+
+    `eased_by` names the setting that turns a FAIL into a CONFLICT that may be overridden.
+    """
 
     severity: Severity
     message: str
@@ -46,6 +56,12 @@ class KindFacts:
     accepted_under_append: bool = False
     overridable: bool = False
     is_file_trouble: bool = False
+    eased_by: str = ""
+
+    @property
+    def may_be_overridden(self) -> bool:
+        """Whether ``--override`` takes the kind, at least under some setting."""
+        return self.overridable or bool(self.eased_by)
 
 
 _ARCHIVE: Final = "prearc session archive {id}"
@@ -59,6 +75,12 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
             xnat_code=1,
             accepted_under_append=True,
         ),
+        FindingKind.LABEL_CHANGED: KindFacts(
+            severity=Severity.FAIL,
+            message="Invalid modification of session label via archive process.",
+            hint="prearc session relabel {id} --label {archived_label}",
+            xnat_code=2,
+        ),
         FindingKind.PROJECT_CHANGED: KindFacts(
             severity=Severity.FAIL,
             message="Invalid modification of session project via archive process.",
@@ -71,6 +93,12 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
             hint="prearc session relabel {id} --subject {archived_subject}",
             xnat_code=4,
         ),
+        FindingKind.SUBJECT_NEW: KindFacts(
+            severity=Severity.WARN,
+            message="Creating new subject",
+            hint="prearc session show {id}",
+            xnat_code=12,
+        ),
         FindingKind.STUDY_UID_DIFFERS: KindFacts(
             severity=Severity.CONFLICT,
             message="Invalid modification of session UID via archive process.",
@@ -81,6 +109,25 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
         FindingKind.MIXED_STUDY_UIDS: KindFacts(
             severity=Severity.CONFLICT,
             message="UID conflict detected during archiving",
+            hint="prearc conflict explain {id}",
+            overridable=True,
+        ),
+        FindingKind.STUDY_ARCHIVED_ELSEWHERE: KindFacts(
+            severity=Severity.CONFLICT,
+            message="This study is already archived as another session.",
+            hint="prearc conflict explain {id}",
+            overridable=True,
+        ),
+        FindingKind.MODALITY_DIFFERS: KindFacts(
+            severity=Severity.FAIL,
+            message="Invalid modification of session modality via archive process.  Data may require a manual merge.",
+            hint="prearc session relabel {id} --label LABEL",
+            xnat_code=19,
+            eased_by="archiver.allow_cross_modality_merge",
+        ),
+        FindingKind.PATIENT_DIFFERS: KindFacts(
+            severity=Severity.CONFLICT,
+            message="The patient is not the same on both sides.",
             hint="prearc conflict explain {id}",
             overridable=True,
         ),
@@ -103,11 +150,23 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
             hint="prearc session show {id}",
             xnat_code=18,
         ),
+        FindingKind.SERIES_FILTERED: KindFacts(
+            severity=Severity.FAIL,
+            message="Scan S is non-compliant with this project's DICOM whitelist/blacklist.",
+            hint="prearc session move {id} --project PROJECT",
+            xnat_code=22,
+        ),
         FindingKind.INSTANCE_DIFFERS: KindFacts(
             severity=Severity.CONFLICT,
             message="Two different datasets carry the same SOP Instance UID.",
             hint=f"{_ARCHIVE} --override INSTANCE_DIFFERS --reason 'keep both'",
             xnat_code=14,
+            overridable=True,
+        ),
+        FindingKind.SOP_INSTANCE_ELSEWHERE: KindFacts(
+            severity=Severity.CONFLICT,
+            message="The same SOP Instance UID is already archived in another session.",
+            hint="prearc conflict explain {id}",
             overridable=True,
         ),
         FindingKind.FILE_UNREADABLE: KindFacts(
@@ -155,7 +214,7 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is wrong, with both sides in `detail`."""
+    """One thing that is wrong, with both sides in `detail`, and ``eased_by`` there where its kind's setting is on."""
 
     kind: FindingKind
     message: str
@@ -163,17 +222,36 @@ class Finding:
     hint: str = ""
 
     @property
+    def is_eased(self) -> bool:
+        """Whether a setting makes this FAIL a CONFLICT that may be overridden."""
+        return bool(FACTS[self.kind].eased_by) and self.detail.get("eased_by") == FACTS[self.kind].eased_by
+
+    @property
     def severity(self) -> Severity:
-        return FACTS[self.kind].severity
+        return Severity.CONFLICT if self.is_eased else FACTS[self.kind].severity
 
     @property
     def overridable(self) -> bool:
-        return FACTS[self.kind].overridable
+        return self.is_eased or FACTS[self.kind].overridable
 
 
-def make(kind: FindingKind, session_id: int, detail: Mapping[str, Any], *, say: str = "", **names: str) -> Finding:
-    """A finding with the registry's message (`say` is appended) and hint; `names` fill the hint."""
+def make(
+    kind: FindingKind,
+    session_id: int,
+    detail: Mapping[str, Any],
+    *,
+    say: str = "",
+    message: str = "",
+    **names: str,
+) -> Finding:
+    """A finding with the registry's message (`say` is appended, `message` replaces it) and hint; `names` fill the
+    hint."""
     facts = FACTS[kind]
-    values = {"archived_project": "PROJECT", "archived_subject": "SUBJECT", **names}
-    message = f"{facts.message} {say}" if say else facts.message
-    return Finding(kind=kind, message=message, detail=dict(detail), hint=facts.hint.format(id=session_id, **values))
+    values = {"archived_project": "PROJECT", "archived_subject": "SUBJECT", "archived_label": "LABEL", **names}
+    text = message or facts.message
+    return Finding(
+        kind=kind,
+        message=f"{text} {say}" if say else text,
+        detail=dict(detail),
+        hint=facts.hint.format(id=session_id, **values),
+    )

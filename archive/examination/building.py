@@ -4,7 +4,8 @@ from archive.errors import Busy
 from archive.examination.inspection import Inspection, inspect
 from archive.findings import FindingKind
 from archive.model import Autoarchive, MergeMode, Session, SessionStatus
-from archive.rules.checks import FileFaults, blocking, differing_instances, file_findings
+from archive.rules.checks import blocking, differing_instances, file_findings
+from archive.rules.facts import FileFaults
 from archive.rules.states import SessionEvent
 from archive.store import manifest
 from archive.store.catalogue import events, findings, instances, intake, sessions

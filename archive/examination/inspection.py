@@ -1,11 +1,14 @@
 """Inspection: every file of a session against its row, disk against header against catalogue."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from archive.errors import HeaderError
-from archive.model import Instance, Session
+from archive.model import Instance, InstanceHeader, Session
+from archive.rules.filters import Declined, declined_scans
 from archive.rules.header import file_reader, read_file_header
+from archive.rules.patient import Patient, patient_of
 from archive.store import files, manifest
 from archive.store.catalog_xml import catalog_name
 from archive.store.catalogue import instances
@@ -25,12 +28,15 @@ class FileFault:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """What was found on the disk. `stats` has the instances whose file is there, by row id; `found_again` those of
-    them that the catalogue held for missing."""
+    them that the catalogue held for missing, `patients` those of the headers by Study Instance UID, `declined` the
+    scans that the series import filters of the session's project would not take."""
 
     instances: tuple[Instance, ...]
     stats: dict[int, os.stat_result]
     found_again: tuple[Instance, ...]
     study_instance_uids: frozenset[str]
+    patients: Mapping[str, frozenset[Patient]]
+    declined: tuple[Declined, ...]
     missing: tuple[FileFault, ...]
     unreadable: tuple[FileFault, ...]
     mismatched: tuple[FileFault, ...]
@@ -47,7 +53,8 @@ def inspect(ws: Workspace, connection: Connection, session: Session) -> Inspecti
     rows, found_again = list[Instance](), list[Instance]()
     stats: dict[int, os.stat_result] = {}
     missing, unreadable, mismatched = list[FileFault](), list[FileFault](), list[FileFault]()
-    studies: set[str] = set()
+    patients: dict[str, set[Patient]] = {}
+    declined: list[tuple[str, str]] = []
     for listed in instances.of_session(connection, session.id):
         row = listed
         status = found.pop(row.path, None) or files.status(ws.root.fd, row.path)
@@ -67,19 +74,25 @@ def inspect(ws: Workspace, connection: Connection, session: Session) -> Inspecti
             mismatched.append(FileFault(path=row.path, sop_instance_uid=row.sop_instance_uid, detail=detail))
             continue
         try:
-            differences = _compare(ws, row, studies)
+            header, differences = _compare(ws, row)
         except (HeaderError, OSError) as error:
             reason = error.message if isinstance(error, HeaderError) else os.strerror(error.errno or 0)
             fault = FileFault(path=row.path, sop_instance_uid=row.sop_instance_uid, detail={"reason": reason})
             unreadable.append(fault)
         else:
+            patients.setdefault(header.study_instance_uid, set()).add(patient_of(header))
+            rule = ws.policy.filters.declines(session.project, header)
+            if rule is not None:
+                declined.append((row.scan, rule))
             if differences:
                 mismatched.append(FileFault(path=row.path, sop_instance_uid=row.sop_instance_uid, detail=differences))
     return Inspection(
         instances=tuple(rows),
         stats=stats,
         found_again=tuple(found_again),
-        study_instance_uids=frozenset(studies),
+        study_instance_uids=frozenset(patients),
+        patients={study: frozenset(named) for study, named in patients.items()},
+        declined=declined_scans(declined),
         missing=tuple(missing),
         unreadable=tuple(unreadable),
         mismatched=tuple(mismatched),
@@ -112,15 +125,14 @@ def is_own_file(path: str) -> bool:
     return len(parts) >= 3 and name == catalog_name(parts[-3])
 
 
-def _compare(ws: Workspace, row: Instance, studies: set[str]) -> dict[str, object]:
-    """What differs between a file and its row, as ``{what: [row's, file's]}``."""
+def _compare(ws: Workspace, row: Instance) -> tuple[InstanceHeader, dict[str, object]]:
+    """The header of a file, and what differs between the file and its row as ``{what: [row's, file's]}``."""
     fd = files.open_file(ws.root.fd, row.path)
     try:
         size = os.fstat(fd).st_size
-        meta, header = read_file_header(file_reader(fd), size, limits=ws.policy.limits)
+        meta, header = read_file_header(file_reader(fd), size, also=ws.policy.filters.tags, limits=ws.policy.limits)
     finally:
         os.close(fd)
-    studies.add(header.study_instance_uid)
     pairs = {
         "size_bytes": (row.file.size_bytes, size),
         "transfer_syntax_uid": (row.transfer_syntax_uid, meta.transfer_syntax_uid),
@@ -129,4 +141,4 @@ def _compare(ws: Workspace, row: Instance, studies: set[str]) -> dict[str, objec
         "series_instance_uid": (row.series_instance_uid, header.series_instance_uid),
         "study_instance_uid": (row.study_instance_uid, header.study_instance_uid),
     }
-    return {name: list(values) for name, values in pairs.items() if values[0] != values[1]}
+    return header, {name: list(values) for name, values in pairs.items() if values[0] != values[1]}

@@ -11,10 +11,14 @@ from archive.examination.inspection import Inspection, inspect
 from archive.examination.planning import plan_onto
 from archive.findings import Finding, FindingKind
 from archive.model import MergeMode, Session, SessionStatus, archive_path, scan_files_path
-from archive.rules.checks import Facts, blocking, check
+from archive.rules.checks import blocking, check
+from archive.rules.elsewhere import ArchivedPatients, Elsewhere, Home
+from archive.rules.facts import Facts
 from archive.rules.merging import MergePlan
+from archive.rules.patient import accepted_patients
+from archive.rules.states import WORKING
 from archive.store import files
-from archive.store.catalogue import sessions
+from archive.store.catalogue import elsewhere, findings, sessions
 from archive.store.catalogue.connection import Connection
 from archive.workspace import Workspace
 
@@ -80,7 +84,10 @@ def _continued(connection: Connection, session: Session) -> Session | None:
     return None
 
 
-def review(ws: Workspace, connection: Connection, session: Session, order: ArchiveOrder) -> Review:
+def review(
+    ws: Workspace, connection: Connection, session: Session, order: ArchiveOrder, *, is_preview: bool = False
+) -> Review:
+    """Look at both sides; only a preview asks whether somebody works on them, the real run holds their locks."""
     existing = existing_session(connection, session)
     inspection = inspect(ws, connection, session)
     plan = plan_onto(connection, session, existing, inspection)
@@ -92,6 +99,13 @@ def review(ws: Workspace, connection: Connection, session: Session, order: Archi
         faults=file_faults(inspection),
         target_unlisted=_target_unlisted(ws, connection, session, existing, plan),
         unnamed_studies=_unnamed_studies(connection, session, existing),
+        elsewhere=_elsewhere(ws, connection, session, existing, inspection),
+        patients=inspection.patients,
+        archived_patients=_archived_patients(connection, existing),
+        archived_modalities={scan.modality for scan in sessions.scans(connection, existing.id)} if existing else (),
+        allows_cross_modality=ws.settings.archiver.allow_cross_modality_merge,
+        declined=inspection.declined,
+        busy_with=_busy_with(ws, session, existing) if is_preview else None,
     )
     found = check(facts)
     return Review(
@@ -102,6 +116,49 @@ def review(ws: Workspace, connection: Connection, session: Session, order: Archi
         findings=tuple(found),
         blockers=tuple(blocking(found, order.merge_mode, order.overrides)),
     )
+
+
+def _elsewhere(
+    ws: Workspace, connection: Connection, session: Session, existing: Session | None, inspection: Inspection
+) -> Elsewhere:
+    """What archived sessions other than the two hold, within the configured scope."""
+    project = session.project
+    if project is None:
+        return Elsewhere()
+    known = {session.id} | ({existing.id} if existing is not None else set())
+    is_site = ws.settings.archiver.elsewhere_scope == "site"
+
+    def is_asked(home: Home) -> bool:
+        return home.session_id not in known and (is_site or home.project == project)
+
+    uids = (instance.sop_instance_uid for instance in inspection.instances)
+    return Elsewhere(
+        studies=[each for each in elsewhere.studies(connection, session.study_instance_uids) if is_asked(each.home)],
+        instances=[each for each in elsewhere.instances(connection, uids) if is_asked(each.home)],
+        of_subject=[each for each in elsewhere.of_subject(connection, project, session.subject) if is_asked(each.home)],
+        is_known_subject=elsewhere.has_subject(connection, project, session.subject),
+    )
+
+
+def _archived_patients(connection: Connection, existing: Session | None) -> ArchivedPatients | None:
+    if existing is None:
+        return None
+    return ArchivedPatients(
+        home=Home(session_id=existing.id, project=existing.project or "", label=existing.label),
+        studies=sessions.studies(connection, existing.id),
+        accepted=accepted_patients(findings.decisions(connection, existing.id)),
+    )
+
+
+def _busy_with(ws: Workspace, session: Session, existing: Session | None) -> str | None:
+    """Who works on one of the two sessions; None when nobody does. The lock is asked for shared, so that two who only
+    look do not take each other for somebody at work."""
+    for each in (session, *([existing] if existing is not None else [])):
+        lock = ws.root.locks.named(f"session-{each.id}")
+        if not lock.acquire_shared():
+            return lock.holder or f"session {each.id}"
+        lock.release()
+    return f"session {session.id} is {session.status}" if session.status in WORKING else None
 
 
 def _unnamed_studies(connection: Connection, session: Session, existing: Session | None) -> int:

@@ -1,55 +1,50 @@
 """The checks before archiving: one engine for preview, `conflict explain` and the real run.
 
 All findings are collected, never only the first. XNAT's order: session exists, project, subject, study UID, then
-scan by scan, then instances, then files.
+modality, patient, scan by scan, then instances, then files.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from archive.findings import FACTS, Finding, FindingKind, Severity, make
-from archive.model import UNASSIGNED, Instance, MergeMode, Scan, Session, SessionStatus
-from archive.rules.merging import MergePlan
+from archive.model import Instance, MergeMode, Scan, SessionStatus
+from archive.rules.elsewhere import instance_findings, patient_findings, study_findings
+from archive.rules.facts import Facts, FileFaults
+from archive.rules.session_checks import (
+    existing_findings,
+    label_findings,
+    modality_findings,
+    project_findings,
+    study_uid_findings,
+    subject_findings,
+)
 
 _EXAMPLES: Final = 20
 """How many paths or UIDs a finding names; `count` always tells the whole number."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileFaults:
-    """What the inspection of the incoming session's files found: paths relative to the root."""
-
-    missing: Sequence[str] = ()
-    unreadable: Mapping[str, str] = ()  # type: ignore[assignment]
-    mismatched: Mapping[str, Mapping[str, object]] = ()  # type: ignore[assignment]
-    unlisted: Sequence[str] = ()
-    study_instance_uids: Collection[str] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """Both sides of an archiving."""
-
-    incoming: Session
-    existing: Session | None
-    continues: Session | None
-    plan: MergePlan
-    faults: FileFaults
-    target_unlisted: Sequence[str] = ()
-    unnamed_studies: int = 0
-    """Incoming studies without Study Instance UID that are none of the existing session's, by patient and date."""
+_WITHIN: Final = "within"
+"""In the detail of INSTANCE_DIFFERS where both datasets are incoming ones."""
 
 
 def check(facts: Facts) -> list[Finding]:
     """Everything that is wrong, in order."""
+    incoming, existing, elsewhere = facts.incoming, facts.existing, facts.elsewhere
     return [
-        *_project(facts),
-        *_existing(facts),
-        *_study_uids(facts),
+        *_busy(facts),
+        *project_findings(facts),
+        *label_findings(facts),
+        *existing_findings(facts),
+        *subject_findings(facts),
+        *study_uid_findings(facts),
+        *study_findings(incoming, existing.study_instance_uids if existing else (), elsewhere),
+        *modality_findings(facts),
+        *patient_findings(incoming, facts.patients, facts.archived_patients, elsewhere),
         *_scans(facts),
+        *_filtered(facts),
         *_instances(facts),
+        *instance_findings(incoming, facts.plan.instances, elsewhere.instances),
         *file_findings(facts.incoming.id, facts.faults),
         *_target_files(facts),
     ]
@@ -61,8 +56,9 @@ def blocking(findings: Iterable[Finding], mode: MergeMode, overrides: Collection
 
 
 def outcome(blockers: Sequence[Finding]) -> SessionStatus:
-    """CONFLICT where both sides are sound but do not agree; ERROR where files themselves are in trouble."""
-    if any(FACTS[finding.kind].is_file_trouble for finding in blockers):
+    """CONFLICT where both sides are sound but do not agree; ERROR where files themselves are in trouble, or cannot be
+    looked at because somebody works on them."""
+    if any(FACTS[finding.kind].is_file_trouble or finding.kind is FindingKind.SESSION_BUSY for finding in blockers):
         return SessionStatus.ERROR
     return SessionStatus.CONFLICT
 
@@ -97,81 +93,34 @@ def differing_instances(session_id: int, instances: Iterable[Instance]) -> list[
     uids = sorted(uid for uid, count in counts.items() if count > 1)
     if not uids:
         return []
-    detail = {"count": len(uids), "sop_instance_uids": uids[:_EXAMPLES], "within": session_id}
+    detail = {"count": len(uids), "sop_instance_uids": uids[:_EXAMPLES], _WITHIN: session_id}
     return [make(FindingKind.INSTANCE_DIFFERS, session_id, detail)]
 
 
 def _blocks(finding: Finding, mode: MergeMode, overrides: Collection[FindingKind]) -> bool:
-    facts = FACTS[finding.kind]
-    if facts.severity is Severity.WARN or (facts.overridable and finding.kind in overrides):
+    if finding.severity is Severity.WARN or (finding.overridable and finding.kind in overrides):
         return False
-    return not (facts.accepted_under_append and mode is MergeMode.APPEND)
+    if mode is MergeMode.NONE:
+        return True
+    if mode is MergeMode.OVERWRITE and finding.kind is FindingKind.INSTANCE_DIFFERS:
+        return _WITHIN in finding.detail  # which of two that came together is meant, nobody said
+    return not FACTS[finding.kind].accepted_under_append
 
 
-def _project(facts: Facts) -> Iterable[Finding]:
-    incoming, continues = facts.incoming, facts.continues
-    if incoming.project is None:
-        yield make(FindingKind.PROJECT_UNASSIGNED, incoming.id, {"project": UNASSIGNED})
-    elif continues is not None and continues.project != incoming.project:
-        detail = {
-            "incoming": incoming.project,
-            "archived": continues.project,
-            "archived_session": continues.id,
-            "archived_label": continues.label,
-        }
-        say = (
-            f"This session continues session {continues.id}, archived as {continues.project}/{continues.label},"
-            f" but is in project {incoming.project}."
-        )
+def _busy(facts: Facts) -> Iterable[Finding]:
+    if facts.busy_with is not None:
+        detail = {"session": facts.incoming.id, "holder": facts.busy_with}
+        say = f"({facts.busy_with})" if facts.busy_with else ""
+        yield make(FindingKind.SESSION_BUSY, facts.incoming.id, detail, say=say)
+
+
+def _filtered(facts: Facts) -> Iterable[Finding]:
+    for declined in facts.declined:
+        message = FACTS[FindingKind.SERIES_FILTERED].message.replace("Scan S ", f"Scan {declined.scan} ", 1)
+        detail = {"scan": declined.scan, "count": declined.count, "rule": declined.rule}
         yield make(
-            FindingKind.PROJECT_CHANGED,
-            incoming.id,
-            detail,
-            say=say,
-            archived_project=continues.project or UNASSIGNED,
+            FindingKind.SERIES_FILTERED, facts.incoming.id, detail, message=message, say=f"Rule: {declined.rule}."
         )
-
-
-def _existing(facts: Facts) -> Iterable[Finding]:
-    incoming, existing = facts.incoming, facts.existing
-    if existing is None:
-        return
-    yield make(
-        FindingKind.SESSION_EXISTS,
-        incoming.id,
-        {"archived_session": existing.id, "project": existing.project, "label": existing.label},
-    )
-    if existing.subject != incoming.subject:
-        detail = {"incoming": incoming.subject, "archived": existing.subject, "archived_session": existing.id}
-        say = f"{incoming.label} Already Exists for another Subject ({existing.subject}, not {incoming.subject})."
-        yield make(FindingKind.SUBJECT_CHANGED, incoming.id, detail, say=say, archived_subject=existing.subject)
-
-
-def _study_uids(facts: Facts) -> Iterable[Finding]:
-    incoming, existing = facts.incoming, facts.existing
-    if existing is None:
-        return
-    ours = {uid for uid in incoming.study_instance_uids if uid}
-    theirs = {uid for uid in existing.study_instance_uids if uid}
-    if ours and theirs and not ours <= theirs:
-        detail = {
-            "incoming": sorted(ours),
-            "archived": sorted(theirs),
-            "incoming_session": incoming.id,
-            "archived_session": existing.id,
-        }
-        say = (
-            f"Incoming session {incoming.id} carries {', '.join(sorted(ours))}; archived session {existing.id}"
-            f" ({existing.project}/{existing.label}) owns {', '.join(sorted(theirs))}."
-        )
-        yield make(FindingKind.STUDY_UID_DIFFERS, incoming.id, detail, say=say)
-    elif facts.unnamed_studies:
-        detail = {"incoming": sorted(ours), "archived": sorted(theirs), "without_uid": facts.unnamed_studies}
-        say = (
-            f"Incoming session {incoming.id} has instances without Study Instance UID, whose patient, date or accession"
-            f" number archived session {existing.id} ({existing.project}/{existing.label}) does not have."
-        )
-        yield make(FindingKind.STUDY_UID_DIFFERS, incoming.id, detail, say=say)
 
 
 def _scans(facts: Facts) -> Iterable[Finding]:

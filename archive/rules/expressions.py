@@ -167,6 +167,16 @@ def lines_of(texts: Iterable[str]) -> list[str]:
     return [line.strip() for text in texts for line in text.split("\n") if line.strip()]
 
 
+def java_pattern(java: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
+    """Compile a Java regex; what Python reads otherwise (nested sets, ``&&``) is an error, not a surprise.
+
+    Raises what `re.compile` raises, and `FutureWarning`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        return re.compile(_JAVA_ONLY.sub(_to_python, java), re.ASCII | flags)
+
+
 def _add(rules: list[Rule], text: str, where: str, problems: list[str]) -> None:
     try:
         rules.append(Rule(where=where, expression=parse_expression(text)))
@@ -178,7 +188,7 @@ def _compile(text: str) -> Expression:
     found = _EXPRESSION.fullmatch(text)
     if found is None:
         raise ValueError("the form is (gggg,eeee):REGEX[:GROUP][ t:TARGET r:REPLACEMENT]")
-    pattern = _pattern(found["regex"])
+    pattern = java_pattern(found["regex"])
     group = int(found["group"] or 1)
     if group > pattern.groups:
         advice = "put ( ) around the part that is meant, or add :0 for the whole value"
@@ -188,7 +198,7 @@ def _compile(text: str) -> Expression:
     if found["target"] is not None:
         if not found["target"]:
             raise ValueError("t: is empty")
-        target = _pattern(found["target"])
+        target = java_pattern(found["target"])
         replacement = tuple(_replacement(found["replacement"], target))
     return Expression(
         text=text,
@@ -209,13 +219,6 @@ def _source(text: str) -> int | ConnectionInput:
     if tag >> 16 < 0x0008 or tag >> 16 == 0x7FE0:
         raise ValueError("command, file meta and pixel data elements cannot be routed by")
     return tag
-
-
-def _pattern(java: str) -> re.Pattern[str]:
-    """Compile a Java regex; what Python reads otherwise (nested sets, ``&&``) is an error, not a surprise."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", FutureWarning)
-        return re.compile(_JAVA_ONLY.sub(_to_python, java), re.ASCII)
 
 
 def _to_python(found: re.Match[str]) -> str:

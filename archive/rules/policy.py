@@ -3,7 +3,7 @@
 A bad rule or template stops the start, not an image.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self, TypeVar
@@ -12,6 +12,7 @@ from archive.config import DEFAULT_TEMPLATE, LimitSettings, ReceiverSettings, Se
 from archive.errors import ConfigurationError
 from archive.model import MergeMode
 from archive.rules.expressions import RuleSet, parse_rules, rules_from_lists
+from archive.rules.filters import FilterMode, SeriesFilter, SeriesFilters
 from archive.rules.header_walk import HeaderLimits
 from archive.rules.naming import NameTemplate
 from archive.rules.routing import Project, ProjectList, ReceiverRouting, Router, Routing
@@ -21,13 +22,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Routers by (AE title, port), the file name template, and the tags that headers are read with."""
+    """Routers by (AE title, port), the file name template, filters, and the tags that headers are read with."""
 
     routers: Mapping[tuple[str, int], Routing]
     template: NameTemplate
     also: frozenset[int]
     limits: HeaderLimits
     merge_modes: Mapping[str, MergeMode]
+    filters: SeriesFilters
 
     @classmethod
     def compile(cls, settings: Settings, *, rules_text: str = "", rules_name: str = "routes.rules") -> Self:
@@ -36,7 +38,7 @@ class Policy:
         Raises
         ------
         ConfigurationError
-            With every problem of every rule and of the template, not only the first.
+            With every problem of every rule, every filter and the template, not only the first.
         """
         problems: list[str] = []
         rules = _attempt(lambda: parse_rules(rules_text, rules_name), RuleSet(), problems)
@@ -47,6 +49,7 @@ class Policy:
             NameTemplate.compile(DEFAULT_TEMPLATE),
             problems,
         )
+        filters = _filters(settings, problems)
         routers: dict[tuple[str, int], Router] = {}
         for receiver in settings.receiver:
             router = _attempt(lambda r=receiver: _router(r, rules, site, projects), None, problems)  # type: ignore[misc]
@@ -54,7 +57,7 @@ class Policy:
                 routers[receiver.ae_title, receiver.port] = router
         if problems:
             raise ConfigurationError(problems)
-        also = frozenset(template.tags).union(*(router.tags for router in routers.values()))
+        also = frozenset(template.tags).union(filters.tags, *(router.tags for router in routers.values()))
         return cls(
             routers=MappingProxyType(routers),
             template=template,
@@ -63,6 +66,7 @@ class Policy:
             merge_modes=MappingProxyType(
                 {project.id: project.mode or MergeMode.APPEND for project in settings.project}
             ),
+            filters=filters,
         )
 
     def router(self, receiver: ReceiverSettings) -> Routing:
@@ -92,6 +96,26 @@ def _template(text: str) -> NameTemplate:
         return NameTemplate.compile(text)
     except ConfigurationError as error:
         raise ConfigurationError([f"naming.template: {problem}" for problem in error.problems]) from None
+
+
+def _filters(settings: Settings, problems: list[str]) -> SeriesFilters:
+    site = settings.filters
+    own = {
+        project.id: _attempt(
+            lambda p=project: _filter(p.filter_lines, p.filter_mode, f"project {p.id} filter"),  # type: ignore[misc]
+            None,
+            problems,
+        )
+        for project in settings.project
+    }
+    return SeriesFilters(
+        site=_attempt(lambda: _filter(site.lines, site.mode, "site filter"), None, problems),
+        projects=MappingProxyType({name: each for name, each in own.items() if each is not None}),
+    )
+
+
+def _filter(lines: Iterable[str], mode: str, where: str) -> SeriesFilter | None:
+    return SeriesFilter.compile(lines, FilterMode(mode), where)
 
 
 def _site_rules(settings: Settings) -> RuleSet:

@@ -58,6 +58,8 @@ _FIRST: Final = (
     "CREATE INDEX session_key ON session(key_project, key_study, key_label)",
     # the archived session of a label
     "CREATE UNIQUE INDEX session_archived ON session(project, label) WHERE status = 'ARCHIVED' AND is_archived = 1",
+    # the archived sessions of a subject
+    "CREATE INDEX session_subject ON session(project, subject) WHERE status = 'ARCHIVED' AND is_archived = 1",
     # SESSION as project/timestamp/folder
     "CREATE UNIQUE INDEX session_folder ON session(IFNULL(project, ''), timestamp, folder)",
     # the daemon's look for idle sessions and for those to archive; status counts

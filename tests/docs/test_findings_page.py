@@ -34,7 +34,8 @@ def test_a_paragraph_has_the_registrys_words(kind: FindingKind) -> None:
     facts: KindFacts = FACTS[kind]
     code = f", XNAT's code {facts.xnat_code}" if facts.xnat_code is not None else ""
 
-    assert _paragraph(kind).startswith(f"{facts.severity}{code}: `{facts.message}`")
+    message = " ".join(facts.message.split())  # as `_paragraph`: XNAT has two spaces in one of them
+    assert _paragraph(kind).startswith(f"{facts.severity}{code}: `{message}`")
 
 
 @pytest.mark.parametrize("kind", FindingKind, ids=str)
@@ -50,7 +51,7 @@ def test_a_paragraph_ends_in_what_to_type(kind: FindingKind) -> None:
 @pytest.mark.parametrize("kind", FindingKind, ids=str)
 def test_a_paragraph_says_whether_it_may_be_overridden(kind: FindingKind) -> None:
     """The word is there where `--override` takes the kind, and only there."""
-    assert ("overridden" in _paragraph(kind).casefold()) == FACTS[kind].overridable
+    assert ("overridden" in _paragraph(kind).casefold()) == FACTS[kind].may_be_overridden
 
 
 @pytest.mark.parametrize("kind", FindingKind, ids=str)
@@ -59,3 +60,23 @@ def test_a_paragraph_says_what_append_does_with_it(kind: FindingKind) -> None:
     accepted = re.search(r"[Uu]nder append .*does not block", _paragraph(kind)) is not None
 
     assert accepted == FACTS[kind].accepted_under_append
+
+
+@pytest.mark.parametrize("kind", FindingKind, ids=str)
+def test_the_table_says_what_the_registry_says(kind: FindingKind) -> None:
+    """One row a kind: its level, XNAT's code, and the option or mode that takes it."""
+    facts = FACTS[kind]
+    (level, code, taken_by) = re.findall(rf"(?m)^\| {kind} \| (\w+) \| ([\d-]+) \| (.+) \|$", PAGE)[0]
+
+    assert level == facts.severity
+    assert code == (str(facts.xnat_code) if facts.xnat_code is not None else "-")
+    assert (f"`--override {kind}`" in taken_by) == facts.may_be_overridden
+    assert (not facts.eased_by) or f"`{facts.eased_by}`" in taken_by
+    assert ("--mode append" in taken_by) == facts.accepted_under_append
+    if not facts.may_be_overridden and not facts.accepted_under_append:
+        assert taken_by == "-"
+
+
+def test_the_table_is_in_the_order_of_the_registry() -> None:
+    """Every kind once."""
+    assert re.findall(r"(?m)^\| ([A-Z_]+) \|", PAGE) == [str(kind) for kind in FindingKind]

@@ -100,7 +100,7 @@ def test_every_command_of_the_documentation_exists(name: str) -> None:
 @pytest.mark.parametrize("kind", list(FACTS))
 def test_every_hint_of_a_finding_is_a_command(kind: str) -> None:
     """The next command that a finding names can be typed."""
-    names = {"id": "12", "archived_project": "PROJECT", "archived_subject": "SUBJECT"}
+    names = {"id": "12", "archived_project": "PROJECT", "archived_subject": "SUBJECT", "archived_label": "LABEL"}
     hint = re.sub(r"\s+\([^()]*\)$", "", FACTS[kind].hint.format(**names))  # type: ignore[index]
 
     commands = list(commands_in(hint))

@@ -195,7 +195,7 @@ def test_mixed_study_uids(tmp_path: Path) -> None:
     result = archive_session(ws, session.id)
 
     finding = assert_told(ws, session, result, K.MIXED_STUDY_UIDS)
-    assert (result.status, kinds(result)) == ("CONFLICT", ["MIXED_STUDY_UIDS"])
+    assert (result.status, kinds(result)) == ("CONFLICT", ["SUBJECT_NEW", "MIXED_STUDY_UIDS"])
     assert finding.message.startswith("UID conflict detected during archiving")
     assert finding.detail == {"study_instance_uids": [STUDY_1, STUDY_2]}
     assert finding.hint == f"prearc conflict explain {session.id}"
@@ -401,7 +401,7 @@ def test_file_missing(tmp_path: Path) -> None:
     result = archive_session(ws, session.id)
 
     finding = assert_told(ws, session, result, K.FILE_MISSING)
-    assert (result.status, kinds(result)) == ("ERROR", ["FILE_MISSING"])
+    assert (result.status, kinds(result)) == ("ERROR", ["SUBJECT_NEW", "FILE_MISSING"])
     assert finding.message == "A file that was received is not on the disk."
     assert finding.detail == {"count": 1, "paths": [str(lost.relative_to(ws.root.path))]}
     assert finding.hint == "prearc doctor"
@@ -533,6 +533,7 @@ def test_several_findings_are_all_told(tmp_path: Path) -> None:
     assert kinds(result) == [
         "SESSION_EXISTS",
         "SUBJECT_CHANGED",
+        "SUBJECT_NEW",
         "STUDY_UID_DIFFERS",
         "SCAN_EXISTS",
         "SCAN_NUMBER_TAKEN",
