@@ -74,6 +74,11 @@ def synthetic_instance(seed: int, number: int, *, project: str = "CRASH") -> Syn
     dataset.SeriesNumber = str(series_of_study + 1)
     dataset.InstanceNumber = str(position + 1)
     _add_pixels(dataset, chance, is_large=number % LARGE_EVERY == LARGE_EVERY - 1)
+    return identified(dataset)
+
+
+def identified(dataset: Dataset) -> SyntheticInstance:
+    """A dataset with the identity of the bytes it is sent as."""
     encoded = encode(dataset, is_implicit_vr=False, is_little_endian=True)
     assert encoded is not None
     return SyntheticInstance(

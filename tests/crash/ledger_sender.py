@@ -5,7 +5,8 @@ was not answered; after a refusal with a resource status (A7xx) it tries the sam
 event is one JSON line in the ledger, on a disk that is not faulted; an acknowledgement is synced before
 anybody is told of it.
 
-Run as ``python -m tests.crash.ledger_sender --ledger FILE --seed N [--associations N] ...``. It reads
+Run as ``python -m tests.crash.ledger_sender --ledger FILE --seed N [--associations N] ...``; with ``--visit`` it
+sends one visit again and again (`tests.crash.visit`), over short associations with a pause after each. It reads
 commands from standard input, one a line: ``target HOST PORT`` (send there), ``pause`` (release all
 associations), ``stop``; the end of the input is a stop. To standard output it writes ``acknowledged UID``,
 ``refused UID STATUS``, ``lost UID``, and ``idle`` each time a pause has been reached by all associations.
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import queue
+import random
 import sys
 import threading
 import time
@@ -29,6 +31,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import DIMSEPrimitive
 
 from tests.crash.instances import SOP_CLASSES, TRANSFER_SYNTAX, SyntheticInstance, synthetic_instances
+from tests.crash.visit import visit_instances
 
 SUCCESS: Final = 0x0000
 RETRY_SECONDS: Final = 0.05
@@ -36,6 +39,10 @@ ANSWER_TIMEOUT_SECONDS: Final = 30
 DEAD_CONNECTION_SECONDS: Final = 0.1
 RESEND_EVERY: Final = 16
 """One acknowledged instance in so many is sent a second time, as senders do after a restart."""
+VISIT_ASSOCIATION: Final = range(1, 12)
+"""How many instances of a visit go over one association."""
+VISIT_PAUSE_SECONDS: Final = 1.5
+"""The longest pause after an association of a visit: long enough for its session to become idle."""
 
 
 class Ledger:
@@ -105,10 +112,10 @@ class Control:
     def still_wants(self, target: Target) -> bool:
         return self._target is target and not self._is_stopped
 
-    def wait_before_retry(self, target: Target) -> None:
+    def wait(self, target: Target, seconds: float = RETRY_SECONDS) -> None:
         """Wait a moment, or until the driver wants something else."""
         with self._changed:
-            self._changed.wait_for(lambda: not self.still_wants(target), timeout=RETRY_SECONDS)
+            self._changed.wait_for(lambda: not self.still_wants(target), timeout=seconds)
 
     def _set(self, target: Target | None) -> None:
         with self._changed:
@@ -124,11 +131,20 @@ class Control:
 class Sender:
     """One association after another, one instance at a time, none given up without an answer."""
 
-    def __init__(self, ledger: Ledger, control: Control, instances: Iterator[SyntheticInstance], aet: str):
+    def __init__(
+        self,
+        ledger: Ledger,
+        control: Control,
+        instances: Iterator[SyntheticInstance],
+        aet: str,
+        pauses: random.Random | None = None,
+    ):
+        """With `pauses` it makes short associations, and a pause after each."""
         self._ledger = ledger
         self._control = control
         self._instances = instances
         self._called = aet
+        self._pauses = pauses
         self._pending = next(instances)
         self._acknowledged = 0
         self._ae = AE(ae_title="LEDGER")
@@ -141,13 +157,17 @@ class Sender:
         while (target := self._control.await_target()) is not None:
             association = self._ae.associate(target.host, target.port, ae_title=self._called)
             if not association.is_established:
-                self._control.wait_before_retry(target)
+                self._control.wait(target)
                 continue
             _hear_of_a_dropped_connection(association)
-            while association.is_established and self._control.still_wants(target):
+            left = self._pauses.choice(VISIT_ASSOCIATION) if self._pauses else sys.maxsize
+            while left and association.is_established and self._control.still_wants(target):
                 self._send(association, target)
+                left -= 1
             if association.is_established:
                 association.release()
+            if self._pauses:
+                self._control.wait(target, self._pauses.uniform(0, VISIT_PAUSE_SECONDS))
 
     def _send(self, association: Association, target: Target) -> None:
         instance = self._pending
@@ -165,7 +185,7 @@ class Sender:
             self._ledger.write("refused", instance, status=status)
             if status & 0xFF00 != 0xA700:
                 self._pending = next(self._instances)
-            self._control.wait_before_retry(target)
+            self._control.wait(target)
 
 
 def _hear_of_a_dropped_connection(association: Association) -> None:
@@ -212,16 +232,19 @@ def main() -> None:
     parser.add_argument("--associations", type=int, default=1)
     parser.add_argument("--called", default="PREARC")
     parser.add_argument("--project", default="CRASH")
+    parser.add_argument("--visit", action="store_true")
     arguments = parser.parse_args()
     threading.excepthook = _end_at_once
     ledger = Ledger(arguments.ledger)
     control = Control(arguments.associations)
+    traffic = visit_instances if arguments.visit else synthetic_instances
     senders = [
         Sender(
             ledger,
             control,
-            synthetic_instances(arguments.seed, first=number, step=arguments.associations, project=arguments.project),
+            traffic(arguments.seed, first=number, step=arguments.associations, project=arguments.project),
             arguments.called,
+            random.Random(f"pauses {arguments.seed} {number}") if arguments.visit else None,
         )
         for number in range(arguments.associations)
     ]

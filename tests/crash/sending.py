@@ -52,12 +52,15 @@ def read_ledger(*paths: Path) -> LedgerContents:
 class LedgerSender:
     """A running ledger sender; its words are counted as they come, so a test waits for them."""
 
-    def __init__(self, ledger: Path, *, seed: int, associations: int = 1, project: str = "CRASH") -> None:
+    def __init__(
+        self, ledger: Path, *, seed: int, associations: int = 1, project: str = "CRASH", is_visit: bool = False
+    ) -> None:
         self.ledger = ledger
         self._heard = threading.Condition()
         self._words: Counter[str] = Counter()
         self._is_ended = False
         arguments = ["--ledger", ledger, "--seed", seed, "--associations", associations, "--project", project]
+        arguments += ["--visit"] if is_visit else []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.ledger_sender", *map(str, arguments)],
             cwd=REPOSITORY,
