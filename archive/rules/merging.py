@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from archive.model import Instance, Scan
+from archive.model import Instance, MergeMode, Scan
 from archive.rules.naming import collision_name, renamed_scan
+
+_DIGITS: Final = (8, 16, 64)
+_Pair = tuple[Instance, Instance]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +24,20 @@ class MappedScan:
 class Placement:
     """An incoming instance and where it goes: `scan` and `name` in the target session.
 
-    `heals` is the archived row of the same dataset whose file was lost: the instance takes its name.
+    `heals` is the archived row of the same dataset whose file was lost: the instance takes its name. `replaces` are
+    the archived instances of its UID, with other bytes, that go to the backup.
     """
 
     instance: Instance
     scan: str
     name: str
     heals: Instance | None = None
+    replaces: tuple[Instance, ...] = ()
+
+    @property
+    def takes_a_name(self) -> bool:
+        """Whether its name is still that of a file it replaces."""
+        return any((old.scan, old.file.name) == (self.scan, self.name) for old in self.replaces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +60,7 @@ def plan_merge(
     archived_same_uids: Sequence[Instance] = (),
     taken_names: Mapping[str, Iterable[str]] | None = None,
     lost: Sequence[Instance] = (),
+    mode: MergeMode = MergeMode.APPEND,
 ) -> MergePlan:
     """Plan a merge; without archived scans, the plan of a new session.
 
@@ -57,46 +69,34 @@ def plan_merge(
     archived_same_uids
         The archived session's instances whose SOP Instance UID is also incoming.
     taken_names
-        File names in use, by archived scan; needed only for scans that incoming ones join.
+        File names in use, by archived scan; needed only for scans that incoming ones join, and only of those names
+        that incoming instances may get.
     lost
         Incoming instances without file: their rows go along, so that nobody forgets them.
 
     Notes
     -----
-    An identical dataset (same UID, same digest)
-    is kept once, and takes the place of an archived one whose file was lost; other bytes under the same UID get a
-    name of their own, ``~`` and their digest.
+    An identical dataset (same UID, same digest) is kept once, and takes the place of an archived one whose file was
+    lost. Other bytes under the same UID get a name of their own, ``~`` and their digest; under OVERWRITE they take
+    the name of the archived one in the scan that both belong to. Of two incoming datasets with one UID neither
+    replaces anything: which one is meant, nobody said.
     """
     mapped = _map_scans(scans, archived_scans)
     names = {scan.incoming.id: scan.name for scan in mapped}
-    by_uid: dict[str, list[Instance]] = {}
-    for theirs in archived_same_uids:
-        by_uid.setdefault(theirs.sop_instance_uid, []).append(theirs)
     used = {scan: set(taken) for scan, taken in (taken_names or {}).items()}
-    placements, identical, differing = (
-        list[Placement](),
-        list[tuple[Instance, Instance]](),
-        list[tuple[Instance, Instance]](),
-    )
+    archived = _ArchivedSide(archived_same_uids, (*instances, *lost), mode)
+    placements, identical, differing = list[Placement](), list[_Pair](), list[_Pair]()
     for ours in instances:
-        others = by_uid.get(ours.sop_instance_uid, [])
-        same = [theirs for theirs in others if theirs.file.dataset_sha256 == ours.file.dataset_sha256]
-        kept = next((theirs for theirs in same if not theirs.is_missing), None)
+        kept = archived.whole_copy(ours)
         if kept is not None:
             identical.append((ours, kept))
             continue
-        differing += [(ours, theirs) for theirs in others if theirs not in same]
-        scan = names[ours.scan_id]
-        gone = next((theirs for theirs in same if theirs.scan == scan), None)
-        name = gone.file.name if gone is not None else _free_name(ours, used.setdefault(scan, set()))
-        used.setdefault(scan, set()).add(name)
-        placements.append(Placement(instance=ours, scan=scan, name=name, heals=gone))
+        differing += [(ours, theirs) for theirs in archived.differing(ours)]
+        placements.append(_place(ours, names[ours.scan_id], archived, used))
     rows = list[Placement]()
     for ours in lost:
-        taken = used.setdefault(names[ours.scan_id], set())
-        name = _free_name(ours, taken)
-        taken.add(name)
-        rows.append(Placement(instance=ours, scan=names[ours.scan_id], name=name))
+        scan = names[ours.scan_id]
+        rows.append(Placement(instance=ours, scan=scan, name=_free_name(ours, used.setdefault(scan, set()))))
     return MergePlan(
         scans=tuple(mapped),
         placements=tuple(placements),
@@ -105,6 +105,58 @@ def plan_merge(
         instances=(*instances, *lost),
         lost=tuple(rows),
     )
+
+
+def possible_names(instance: Instance) -> list[str]:
+    """The names an instance may get, in order of preference: its own, then with more and more of its digest."""
+    name, digest = instance.file.name, instance.file.dataset_sha256
+    return [name, *(collision_name(name, digest, length) for length in _DIGITS)]
+
+
+class _ArchivedSide:
+    """The archived instances that share a UID with an incoming one."""
+
+    def __init__(self, archived: Iterable[Instance], incoming: Iterable[Instance], mode: MergeMode) -> None:
+        self._by_uid: dict[str, list[Instance]] = {}
+        for theirs in archived:
+            self._by_uid.setdefault(theirs.sop_instance_uid, []).append(theirs)
+        digests: dict[str, set[str]] = {}
+        for ours in incoming:
+            digests.setdefault(ours.sop_instance_uid, set()).add(ours.file.dataset_sha256)
+        is_overwriting = mode is MergeMode.OVERWRITE
+        self._replaceable = {uid for uid, found in digests.items() if is_overwriting and len(found) == 1}
+
+    def same(self, ours: Instance) -> list[Instance]:
+        """Those with the same dataset."""
+        others = self._by_uid.get(ours.sop_instance_uid, [])
+        return [theirs for theirs in others if theirs.file.dataset_sha256 == ours.file.dataset_sha256]
+
+    def differing(self, ours: Instance) -> list[Instance]:
+        """Those with other bytes."""
+        others = self._by_uid.get(ours.sop_instance_uid, [])
+        return [theirs for theirs in others if theirs.file.dataset_sha256 != ours.file.dataset_sha256]
+
+    def whole_copy(self, ours: Instance) -> Instance | None:
+        """The same dataset, with its file."""
+        return next((theirs for theirs in self.same(ours) if not theirs.is_missing), None)
+
+    def replaced_by(self, ours: Instance) -> tuple[Instance, ...]:
+        """Those that go to the backup for it, once; of a lost file there is nothing to keep."""
+        if ours.sop_instance_uid not in self._replaceable:
+            return ()
+        self._replaceable.remove(ours.sop_instance_uid)
+        return tuple(theirs for theirs in self.differing(ours) if not theirs.is_missing)
+
+
+def _place(ours: Instance, scan: str, archived: _ArchivedSide, used: dict[str, set[str]]) -> Placement:
+    """The name of a lost copy, else that of what it replaces, else a free one; always in the scan of its series."""
+    taken = used.setdefault(scan, set())
+    lost = next((theirs for theirs in archived.same(ours) if theirs.scan == scan), None)
+    replaced = archived.replaced_by(ours)
+    heir_of = lost or next((theirs for theirs in replaced if theirs.scan == scan), None)
+    name = heir_of.file.name if heir_of is not None else _free_name(ours, taken)
+    taken.add(name)
+    return Placement(instance=ours, scan=scan, name=name, heals=lost, replaces=replaced)
 
 
 def _map_scans(scans: Sequence[Scan], archived: Sequence[Scan]) -> list[MappedScan]:
@@ -126,9 +178,8 @@ def _map_scans(scans: Sequence[Scan], archived: Sequence[Scan]) -> list[MappedSc
 
 
 def _free_name(instance: Instance, used: set[str]) -> str:
-    name = instance.file.name
-    for length in (8, 16, 64):
-        if name not in used:
-            break
-        name = collision_name(instance.file.name, instance.file.dataset_sha256, length)
+    """The first of its possible names that nobody has; the last one tells every digit of its digest."""
+    names = possible_names(instance)
+    name = next((name for name in names if name not in used), names[-1])
+    used.add(name)
     return name

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from archive.model import FileRecord, Instance, Scan
+from archive.model import FileRecord, Instance, MergeMode, Scan
 from archive.rules.merging import plan_merge
 from archive.rules.naming import collision_name
 
@@ -129,3 +129,106 @@ def test_a_new_name_is_never_one_that_another_incoming_scan_has() -> None:
     plan = plan_merge(scans=incoming, instances=[], archived_scans=[scan(7, "4", series="x")])
 
     assert [mapped.name for mapped in plan.scans] == ["4-MR2", "4-MR1", "5"]
+
+
+# --- overwrite -------------------------------------------------------------------------------------------------------
+
+OVERWRITE = MergeMode.OVERWRITE
+
+
+def test_other_bytes_take_the_name_of_the_archived_ones() -> None:
+    """Under overwrite the incoming instance has scan and name of the archived one, which goes to the backup."""
+    ours, theirs = scan(1, "1"), scan(7, "1")
+    new, old = instance(1, "9.1", "b", of=ours, name="n.dcm"), instance(2, "9.1", "a", of=theirs)
+
+    plan = plan_merge(scans=[ours], instances=[new], archived_scans=[theirs], archived_same_uids=[old], mode=OVERWRITE)
+
+    (placed,) = plan.placements
+    assert (placed.scan, placed.name, placed.replaces, placed.takes_a_name) == ("1", NAME, (old,), True)
+    assert plan.differing == ((new, old),)
+
+
+def test_append_never_replaces() -> None:
+    """The same under append: a name of its own, beside the archived one."""
+    ours, theirs = scan(1, "1"), scan(7, "1")
+    new, old = instance(1, "9.1", "b", of=ours), instance(2, "9.1", "a", of=theirs)
+
+    plan = plan_merge(
+        scans=[ours],
+        instances=[new],
+        archived_scans=[theirs],
+        archived_same_uids=[old],
+        taken_names={"1": [NAME]},
+    )
+
+    (placed,) = plan.placements
+    assert (placed.name, placed.replaces) == (collision_name(NAME, DIGESTS["b"]), ())
+
+
+def test_every_archived_copy_of_the_uid_is_replaced() -> None:
+    """Several archived datasets of one UID all go, in whatever scan; the name is that of the one in its own scan."""
+    ours, theirs, other = scan(1, "1"), scan(7, "1"), scan(8, "2", series="1.9")
+    new = instance(1, "9.1", "c", of=ours)
+    first, second = instance(2, "9.1", "a", of=other), instance(3, "9.1", "b", of=theirs, name="b.dcm")
+
+    plan = plan_merge(
+        scans=[ours],
+        instances=[new],
+        archived_scans=[theirs, other],
+        archived_same_uids=[first, second],
+        mode=OVERWRITE,
+    )
+
+    (placed,) = plan.placements
+    assert (placed.scan, placed.name, placed.replaces) == ("1", "b.dcm", (first, second))
+
+
+def test_an_instance_never_joins_the_scan_of_another_series() -> None:
+    """What it replaces is in another series: it goes to its own, under its own name, and takes none."""
+    ours, theirs = scan(1, "1"), scan(7, "4", series="1.9")
+    new, old = instance(1, "9.1", "b", of=ours), instance(2, "9.1", "a", of=theirs, name="o.dcm")
+
+    plan = plan_merge(scans=[ours], instances=[new], archived_scans=[theirs], archived_same_uids=[old], mode=OVERWRITE)
+
+    (placed,) = plan.placements
+    assert (placed.scan, placed.name, placed.replaces, placed.takes_a_name) == ("1", NAME, (old,), False)
+
+
+def test_of_two_that_came_together_neither_replaces() -> None:
+    """Two incoming datasets with one UID: which one is meant, nobody said."""
+    ours, theirs = scan(1, "1"), scan(7, "1")
+    came = [instance(1, "9.1", "b", of=ours), instance(2, "9.1", "c", of=ours)]
+    old = instance(3, "9.1", "a", of=theirs)
+
+    plan = plan_merge(
+        scans=[ours],
+        instances=came,
+        archived_scans=[theirs],
+        archived_same_uids=[old],
+        taken_names={"1": [NAME]},
+        mode=OVERWRITE,
+    )
+
+    assert [placed.replaces for placed in plan.placements] == [(), ()]
+    assert len(plan.differing) == 2
+
+
+def test_what_is_identical_or_lost_is_not_replaced() -> None:
+    """An identical archived dataset stays for the incoming one; a lost file has no bytes that a backup could keep."""
+    ours, theirs = scan(1, "1"), scan(7, "1")
+    same, other = instance(2, "9.1", "a", of=theirs), instance(3, "9.1", "b", of=theirs, name="b.dcm")
+    lost = instance(4, "9.2", "b", of=theirs, name="c.dcm", is_missing=True)
+    again, new = instance(5, "9.1", "a", of=ours), instance(6, "9.2", "a", of=ours)
+
+    plan = plan_merge(
+        scans=[ours],
+        instances=[again, new],
+        archived_scans=[theirs],
+        archived_same_uids=[same, other, lost],
+        taken_names={"1": [NAME, "b.dcm", "c.dcm"]},
+        mode=OVERWRITE,
+    )
+
+    assert plan.identical == ((again, same),)
+    (placed,) = plan.placements
+    assert (placed.instance, placed.replaces, placed.name) == (new, (), collision_name(NAME, DIGESTS["a"]))
