@@ -90,7 +90,7 @@ def review(
     """Look at both sides; only a preview asks whether somebody works on them, the real run holds their locks."""
     existing = existing_session(connection, session)
     inspection = inspect(ws, connection, session)
-    plan = plan_onto(connection, session, existing, inspection)
+    plan = plan_onto(connection, session, existing, inspection, mode=order.merge_mode)
     facts = Facts(
         incoming=session,
         existing=existing,
@@ -179,7 +179,9 @@ def _target_unlisted(
         return [name for name, _ in files.walk(ws.root.fd, path)] if session.project else []
     return [
         path
-        for path in (destination(existing.path, placed.scan, placed.name) for placed in plan.placements)
+        for placed in plan.placements
+        if not placed.takes_a_name
+        for path in [destination(existing.path, placed.scan, placed.name)]
         if files.status(ws.root.fd, path) is not None
     ]
 
