@@ -65,7 +65,7 @@ class Daemon:
         log.info("session_built", session=session.id, status=str(built.status), instances=built.instance_count)
 
     def _archive(self, session: Session) -> None:
-        order = ArchiveOrder(mode=self._ws.policy.merge_mode(session.project), is_automatic=True)
+        order = ArchiveOrder(mode=self._ws.policy.merge_mode(session.project, session.autoarchive), is_automatic=True)
         result = archive(self._ws, session.id, order, wait_seconds=0.0)
         kinds = [finding.kind for finding in result.findings]
         log.info("session_archived", session=session.id, status=result.status, findings=kinds)

@@ -68,7 +68,7 @@ def build(ws: Workspace, session_id: int, *, event: SessionEvent = SessionEvent.
         mark_found(tx, session_id, inspection)
         sessions.recount(tx, session_id)
         due = event is SessionEvent.COMPLETE and status is SessionStatus.READY
-        wants = due and session.autoarchive is Autoarchive.AUTO and session.project is not None
+        wants = due and session.autoarchive is not Autoarchive.MANUAL and session.project is not None
         sessions.set_columns(tx, session_id, close_requested=0, autoarchive_due=int(wants))
         for finding in fatal:
             sessions.add_log(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self, TypeVar
 
-from archive.config import DEFAULT_TEMPLATE, LimitSettings, ReceiverSettings, Settings
+from archive.config import DEFAULT_TEMPLATE, LimitSettings, ProjectSettings, ReceiverSettings, Settings
 from archive.errors import ConfigurationError
-from archive.model import MergeMode
+from archive.model import Autoarchive, MergeMode
 from archive.rules.expressions import RuleSet, parse_rules, rules_from_lists
 from archive.rules.filters import FilterMode, SeriesFilter, SeriesFilters
 from archive.rules.header_walk import HeaderLimits
@@ -64,7 +64,7 @@ class Policy:
             also=also,
             limits=header_limits(settings.limits),
             merge_modes=MappingProxyType(
-                {project.id: project.mode or MergeMode.APPEND for project in settings.project}
+                {project.id: mode for project in settings.project if (mode := _stated_mode(project)) is not None}
             ),
             filters=filters,
         )
@@ -73,9 +73,17 @@ class Policy:
         """The router of a receiver."""
         return self.routers[receiver.ae_title, receiver.port]
 
-    def merge_mode(self, project: str | None) -> MergeMode:
-        """What autoarchive may do in a project: XNAT's default is to append, never to overwrite."""
-        return self.merge_modes.get(project or "", MergeMode.APPEND)
+    def merge_mode(self, project: str | None, autoarchive: Autoarchive = Autoarchive.AUTO) -> MergeMode:
+        """What autoarchive may do with a session: as its project says, else as it came; overwriting is asked for."""
+        asked = MergeMode.OVERWRITE if autoarchive is Autoarchive.AUTO_OVERWRITE else MergeMode.APPEND
+        return self.merge_modes.get(project or "", asked)
+
+
+def _stated_mode(project: ProjectSettings) -> MergeMode | None:
+    """The project's mode; without one, its autoarchive may ask to overwrite."""
+    if project.mode is None and project.autoarchive is Autoarchive.AUTO_OVERWRITE:
+        return MergeMode.OVERWRITE
+    return project.mode
 
 
 def header_limits(limits: LimitSettings) -> HeaderLimits:
