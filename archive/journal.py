@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import structlog
@@ -28,6 +28,14 @@ from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.journal")
 Apply = Callable[[Transaction], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLine:
+    """One line of a report: what became of what was left behind, and whether that is not enough without a person."""
+
+    text: str
+    needs_a_person: bool = False
 
 
 def new_op() -> str:
@@ -131,21 +139,21 @@ def _derive(ws: Workspace, connection: Connection, each: Mapping[str, Any], item
     manifest.write(ws.root.fd, connection, session.id)
 
 
-def resume_all(ws: Workspace) -> list[str]:
+def resume_all(ws: Workspace) -> list[ReportLine]:
     """Finish or undo every operation whose worker is gone; one line for the report each."""
     with ws.catalogue.read() as connection:
         intents = journal.unfinished(connection)
-    lines: list[str] = []
+    lines: list[ReportLine | None] = []
     for intent in intents:
         try:
             with ws.root.locks.sessions(*intent.session_ids, holder="recovery"):
                 lines.append(_resume(ws, intent))
         except Busy:
             continue
-    return [line for line in lines if line]
+    return [line for line in lines if line is not None]
 
 
-def settle(ws: Workspace, *session_ids: int) -> list[str]:
+def settle(ws: Workspace, *session_ids: int) -> list[ReportLine]:
     """Finish or undo what is left of earlier operations on these sessions; a line for each.
 
     The caller holds their locks, so whoever began the operations is gone, and reads the sessions afterwards.
@@ -161,7 +169,7 @@ def settle(ws: Workspace, *session_ids: int) -> list[str]:
     """
     with ws.catalogue.read() as connection:
         intents = journal.unfinished_of(connection, session_ids)
-    lines: list[str] = []
+    lines: list[ReportLine] = []
     for intent in intents:
         try:
             # not waiting for them: whoever holds one may be waiting for ours
@@ -171,32 +179,31 @@ def settle(ws: Workspace, *session_ids: int) -> list[str]:
                 line = _resume(ws, intent)
         except OSError as error:
             raise files.store_error(error, "finishing an interrupted operation") from error
-        with ws.catalogue.read() as connection:
-            is_open = journal.phase(connection, intent.op) in (Phase.PLANNED, Phase.COMMITTED)
-        if is_open:
-            raise Refused(f"{line}.", hint=f"prearc session show {intent.session_id}")
-        lines += [line] if line else []
+        if line is not None and line.needs_a_person:
+            raise Refused(f"{line.text}.", hint=f"prearc session show {intent.session_id}")
+        lines += [line] if line is not None else []
     return lines
 
 
-def _resume(ws: Workspace, intent: Intent) -> str:
-    """Finish or undo one operation, its sessions' locks held; "" when its worker went on until just now."""
+def _resume(ws: Workspace, intent: Intent) -> ReportLine | None:
+    """Finish or undo one operation, its sessions' locks held; None when its worker went on until just now."""
     what = f"{intent.kind} of session {intent.session_id}"
     phase = _settled_phase(ws, intent.op)
     if phase not in (Phase.PLANNED, Phase.COMMITTED):
-        return ""
+        return None
     with ws.catalogue.read() as connection:
         items = journal.items(connection, intent.op)
     if phase is Phase.COMMITTED:
         finish(ws, intent, items)
-        return f"{what} was interrupted after its commit: finished"
+        return ReportLine(text=f"{what} was interrupted after its commit: finished")
     stuck = _undo(ws, intent, items, how="was interrupted and undone")
     if stuck is not None:
-        return (
+        text = (
             f"{what} was interrupted before its commit and cannot be undone: its files are at {stuck.dst}, and"
             f" something else is at {stuck.src}. Nothing is lost; move that away and repeat"
         )
-    return f"{what} was interrupted before its commit: undone"
+        return ReportLine(text=text, needs_a_person=True)
+    return ReportLine(text=f"{what} was interrupted before its commit: undone")
 
 
 def _settled_phase(ws: Workspace, op: str) -> Phase | None:

@@ -144,7 +144,7 @@ def _spool(ws: Workspace, notes: Notes) -> None:
 
 def _builds(ws: Workspace, notes: Notes) -> None:
     """Sessions whose build died are received into again, so that their files can be adopted below."""
-    notes.lines += release_abandoned(ws, SessionStatus.BUILDING)
+    notes.tell(release_abandoned(ws, SessionStatus.BUILDING))
 
 
 def _receiving(ws: Workspace, notes: Notes) -> None:
@@ -190,20 +190,14 @@ def _journal(ws: Workspace, notes: Notes) -> None:
             for number in (intent.session_id, intent.target_id)
             if number is not None
         }
-    notes.resumed += journal.resume_all(ws)
-    for line in notes.resumed:
-        if "cannot be undone" in line:
-            notes.alarm(line)
-    notes.lines += notes.resumed
+    resumed = journal.resume_all(ws)
+    notes.resumed += [line.text for line in resumed]
+    notes.tell(resumed)
     notes.journalled = sorted(touched)
 
 
 def _working(ws: Workspace, notes: Notes) -> None:
-    lines = release_abandoned(ws, *sorted(WORKING))
-    notes.lines += lines
-    for line in lines:
-        if "its folder is gone" in line:
-            notes.alarm(line)
+    notes.tell(release_abandoned(ws, *sorted(WORKING)))
 
 
 def _touched(ws: Workspace, notes: Notes) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from archive.errors import StaleState
+from archive.journal import ReportLine
 from archive.model import Session, SessionStatus
 from archive.rules.states import WORKING, SessionEvent
 from archive.store import files, listing
@@ -114,9 +115,9 @@ def remove_temporaries(ws: Workspace, paths: Iterable[str]) -> None:
             files.unlink(ws.root.fd, path)
 
 
-def release_abandoned(ws: Workspace, *statuses: SessionStatus) -> list[str]:
+def release_abandoned(ws: Workspace, *statuses: SessionStatus) -> list[ReportLine]:
     """Sessions in a working state that nobody works on go back to where work can begin again; one line each."""
-    lines: list[str] = []
+    lines: list[ReportLine] = []
     with ws.catalogue.read() as connection:
         ids = recovering.session_ids(connection, *(statuses or tuple(sorted(WORKING))))
     for session_id in ids:
@@ -129,7 +130,7 @@ def release_abandoned(ws: Workspace, *statuses: SessionStatus) -> list[str]:
             continue  # a late instance was faster
         finally:
             lock.release()
-        if line:
+        if line is not None:
             lines.append(line)
     return lines
 
@@ -142,14 +143,15 @@ _RELEASES: Final = {
 }
 
 
-def _release(ws: Workspace, session_id: int) -> str:
+def _release(ws: Workspace, session_id: int) -> ReportLine | None:
     with ws.catalogue.read() as connection:
         session = sessions.get(connection, session_id)
         is_journalled = journal.has_unfinished(connection, session_id)
     if session.status not in _RELEASES or is_journalled:
-        return ""
+        return None
     if session.instance_count and not listing.is_folder(ws.root.fd, session.path):
-        return f"session {session_id} is {session.status}, nobody works on it, and its folder is gone"
+        text = f"session {session_id} is {session.status}, nobody works on it, and its folder is gone"
+        return ReportLine(text=text, needs_a_person=True)
     with ws.catalogue.write() as tx:
         status = sessions.apply(
             tx, session_id, _RELEASES[session.status], expected=[session.status], detail={"reason": "abandoned"}
@@ -159,7 +161,7 @@ def _release(ws: Workspace, session_id: int) -> str:
                 tx, session_id, close_requested=1, clock_since=tx.clock.monotonic(), boot_id=tx.clock.boot_id
             )
         sessions.add_log(tx, session_id, f"{session.status} was interrupted: the session is {status} again.")
-    return f"session {session_id} was {session.status} and nobody worked on it: {status}"
+    return ReportLine(text=f"session {session_id} was {session.status} and nobody worked on it: {status}")
 
 
 def abandon_empty(ws: Workspace, session: Session) -> bool:

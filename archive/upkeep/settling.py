@@ -5,13 +5,14 @@ holds a session's lock is left alone, and whatever changed since it was looked a
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from archive.errors import Busy
+from archive.journal import ReportLine
 from archive.model import Session, SessionStatus
 from archive.store import listing
 from archive.store.catalogue import recovering, sessions
@@ -37,6 +38,13 @@ class Notes:
     resumed: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     journalled: list[int] = field(default_factory=list)
+
+    def tell(self, lines: Iterable[ReportLine]) -> None:
+        """Take lines over; those that need a person are alarms too."""
+        for line in lines:
+            self.lines.append(line.text)
+            if line.needs_a_person:
+                self.alarm(line.text)
 
     def alarm(self, text: str) -> None:
         self.alarms.append(text)

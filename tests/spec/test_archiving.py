@@ -366,7 +366,9 @@ def test_a_failure_after_the_commit_is_finished_later(tmp_path: Path, step: str)
     assert result.status == "ARCHIVED"
     assert phases(ws) == ["DONE", "COMMITTED"]
     lines = resume_all(ws)
-    assert lines == [f"ARCHIVE of session {second.id} was interrupted after its commit: finished"]
+    assert [line.text for line in lines] == [
+        f"ARCHIVE of session {second.id} was interrupted after its commit: finished"
+    ]
     assert phases(ws) == ["DONE", "DONE"]
     assert resume_all(ws) == []
     assert len(files_below(ws, HOME)) == 4
@@ -391,7 +393,7 @@ def test_an_archiving_that_was_cut_off_is_finished_or_undone(
     lines = resume_all(ws)
     is_undone = step in ("PLANNED", "PLACED")
     how = "before its commit: undone" if is_undone else "after its commit: finished"
-    assert lines == [f"ARCHIVE of session {second.id} was interrupted {how}"]
+    assert [line.text for line in lines] == [f"ARCHIVE of session {second.id} was interrupted {how}"]
     assert status(ws, second.id) is (SessionStatus.READY if is_undone else SessionStatus.ARCHIVED)
     if is_undone:
         assert tree(ws) == before

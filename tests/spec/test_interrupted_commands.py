@@ -107,7 +107,9 @@ def test_a_command_interrupted_after_its_commit_took_place(
     assert now(ws, session.id).status is status
     assert now(ws, session.id).path.startswith(place)
     assert phases(ws) == ["COMMITTED"]
-    assert resume_all(ws) == [f"{verb.upper()} of session {session.id} was interrupted after its commit: finished"]
+    assert [line.text for line in resume_all(ws)] == [
+        f"{verb.upper()} of session {session.id} was interrupted after its commit: finished"
+    ]
     assert_consistent(ws)
 
 
@@ -135,7 +137,9 @@ def test_a_command_that_cannot_even_undo_leaves_the_session_to_the_next(
     (late,) = send(ws, visit(series=LATE))[:1]
     assert late.session_id != session.id
     assert not (ws.root.path / session.path).exists()
-    assert resume_all(ws) == [f"{verb.upper()} of session {session.id} was interrupted before its commit: undone"]
+    assert [line.text for line in resume_all(ws)] == [
+        f"{verb.upper()} of session {session.id} was interrupted before its commit: undone"
+    ]
     assert (now(ws, session.id).status, now(ws, session.id).path) == (S.READY, session.path)
     assert_consistent(ws)
 
@@ -225,7 +229,8 @@ def test_an_operation_is_not_called_undone_while_its_folder_is_elsewhere(
 
     for _ in range(2):
         (line,) = resume_all(ws)
-        assert "cannot be undone" in line and session.path in line and "Nothing is lost" in line
+        assert line.needs_a_person and "cannot be undone" in line.text
+        assert session.path in line.text and "Nothing is lost" in line.text
     with pytest.raises(Refused, match="cannot be undone") as caught:
         sessions.relabel(ws, session.id, label="L2")
 
@@ -250,7 +255,9 @@ def test_an_old_name_that_was_removed_is_given_back(tmp_path: Path, monkeypatch:
         with suppress(OSError):
             path.parent.rmdir()
 
-    assert resume_all(ws) == [f"ARCHIVE of session {session.id} was interrupted before its commit: undone"]
+    assert [line.text for line in resume_all(ws)] == [
+        f"ARCHIVE of session {session.id} was interrupted before its commit: undone"
+    ]
 
     assert tree(ws) == before
     assert_consistent(ws)
@@ -266,7 +273,9 @@ def test_a_committed_operation_whose_folder_was_taken_away_is_finished(
         sessions.move(ws, session.id, project="OTHER")
     os.rename(ws.root.path / now(ws, session.id).path, tmp_path / "taken")
 
-    assert resume_all(ws) == [f"MOVE of session {session.id} was interrupted after its commit: finished"]
+    assert [line.text for line in resume_all(ws)] == [
+        f"MOVE of session {session.id} was interrupted after its commit: finished"
+    ]
     assert phases(ws) == ["DONE"]
 
 
@@ -328,7 +337,9 @@ def test_settling_takes_the_lock_of_the_other_session(tmp_path: Path, monkeypatc
     assert (tree(ws), dump(ws)) == before
 
     with ws.root.locks.sessions(home.id):
-        assert settle(ws, home.id) == [f"ARCHIVE of session {second.id} was interrupted before its commit: undone"]
+        assert [line.text for line in settle(ws, home.id)] == [
+            f"ARCHIVE of session {second.id} was interrupted before its commit: undone"
+        ]
     assert settle(ws, home.id, second.id) == []
     assert_consistent(ws)
 
