@@ -1,0 +1,218 @@
+"""The look before an import: every header, grouped by study, where each study would go, and what speaks against it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from archive.config import ReceiverSettings
+from archive.importing.candidates import Candidate, Declined, Unusable
+from archive.importing.finding import Found
+from archive.importing.inspecting import inspect
+from archive.importing.opening import Opener
+from archive.intake.admission import water_marks
+from archive.intake.filing import study_of
+from archive.model import UNASSIGNED, InstanceHeader, Session
+from archive.rules.policy import Policy
+from archive.rules.routing import RouteInput, Routing
+from archive.store.catalogue import planned
+from archive.workspace import Workspace
+
+CALLING_AE_TITLE: Final = "IMPORT"
+PEER_HOST: Final = "localhost"
+"""Not the name of a file or of its folder: those may be a patient's, and receipts show this to everyone."""
+
+_SHOWN: Final = 10
+
+
+class Doubt(StrEnum):
+    """What an import warns of."""
+
+    STUDIES_SHARE_LABEL = "STUDIES_SHARE_LABEL"  # two studies of this import have one project and session label
+    LABEL_TAKEN = "LABEL_TAKEN"  # another study has the label in the prearchive or the archive
+    SPACE_SHORT = "SPACE_SHORT"  # the disk has not room for all of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportWarning:
+    """One doubt, with its facts and the next command."""
+
+    kind: Doubt
+    message: str
+    hint: str
+    detail: dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class PlannedStudy:
+    """One study at one place. `session`: the open session that takes it, whose labels these then are."""
+
+    study_key: str
+    study_instance_uid: str
+    patient_id: str
+    project: str | None
+    subject: str
+    label: str
+    instance_count: int = 0
+    size_bytes: int = 0
+    session: int | None = None
+
+    @property
+    def place(self) -> planned.Label:
+        return self.project, self.label
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What would be filed. `unread` counts the datasets whose header only the receiver will judge."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    declined: list[Declined] = field(default_factory=list)
+    studies: list[PlannedStudy] = field(default_factory=list)
+    warnings: list[ImportWarning] = field(default_factory=list)
+    size_bytes: int = 0
+    unread: int = 0
+    indexes: int = 0
+
+
+class Planner:
+    """Collects a plan, one found file after the other; routes as an instance that comes to `receiver` is routed."""
+
+    def __init__(self, ws: Workspace, receiver: ReceiverSettings, policy: Policy) -> None:
+        self._ws, self._policy = ws, policy
+        self._routing: Routing = policy.router(receiver)
+        self._origin = RouteInput(
+            calling_ae_title=CALLING_AE_TITLE, called_ae_title=receiver.ae_title, peer_host=PEER_HOST
+        )
+        self._plan = Plan()
+        self._studies: dict[tuple[str | None, str, str], PlannedStudy] = {}
+
+    def look(self, found: Iterable[Found]) -> Iterator[Plan]:
+        """Look at each; yields the plan as it grows. Nothing is written anywhere."""
+        opener = Opener()
+        try:
+            for each in found:
+                if isinstance(each, Declined):
+                    self._plan.declined.append(each)
+                else:
+                    self._add(each, opener)
+                yield self._plan
+        finally:
+            opener.close()
+
+    def plan(self) -> Plan:
+        """The plan of all that was looked at, with what speaks against it."""
+        plan = self._plan
+        plan.studies = list(self._studies.values())
+        with self._ws.catalogue.snapshot() as connection:
+            for study in plan.studies:
+                session = planned.joined(connection, study.project, study.study_key, study.label)
+                if session is not None:
+                    study.session = session.id
+                    study.project, study.subject, study.label = session.project, session.subject, session.label
+            there = planned.labelled(connection, {study.place for study in plan.studies})
+        plan.warnings = [*_shared(plan.studies), *_taken(plan.studies, there), *self._short_of_space()]
+        return plan
+
+    def _add(self, candidate: Candidate, opener: Opener) -> None:
+        plan = self._plan
+        try:
+            with opener.open(candidate) as opened:
+                inspected = inspect(opened, self._policy)
+        except Unusable as error:
+            plan.declined.append(error.of(candidate.name))
+            return
+        if inspected is None:
+            plan.indexes += 1
+            return
+        plan.candidates.append(candidate)
+        plan.size_bytes += candidate.size_bytes
+        if inspected.header is None:
+            plan.unread += 1
+        else:
+            self._count(inspected.header, candidate.size_bytes)
+
+    def _count(self, header: InstanceHeader, size_bytes: int) -> None:
+        route = self._routing.route(header, self._origin)
+        key = study_of(header).key
+        project, label = route.project.value, route.session.value or ""
+        study = self._studies.get((project, key, label))
+        if study is None:
+            study = self._studies[project, key, label] = PlannedStudy(
+                study_key=key,
+                study_instance_uid=header.study_instance_uid,
+                patient_id=header.patient_id,
+                project=project,
+                subject=route.subject.value or "",
+                label=label,
+            )
+        study.instance_count += 1
+        study.size_bytes += size_bytes
+
+    def _short_of_space(self) -> Iterator[ImportWarning]:
+        root = self._ws.root
+        free, (low, _) = root.free_bytes(), water_marks(root, self._ws.settings.node)
+        if self._plan.size_bytes > free - low:
+            yield ImportWarning(
+                kind=Doubt.SPACE_SHORT,
+                message=f"{self._plan.size_bytes} bytes are to be stored and {max(0, free - low)} bytes are left.",
+                hint="prearc status",
+                detail={"size_bytes": self._plan.size_bytes, "free_bytes": free, "low_water_bytes": low},
+            )
+
+
+def _shared(studies: list[PlannedStudy]) -> Iterator[ImportWarning]:
+    """Different studies of this import under one label."""
+    by_place: dict[planned.Label, dict[str, PlannedStudy]] = {}
+    for study in studies:
+        by_place.setdefault(study.place, {})[study.study_key] = study
+    for place, several in by_place.items():
+        if len(several) > 1 and len({study.session or study.study_key for study in several.values()}) > 1:
+            uids = [_uid_text(study.study_instance_uid) for study in several.values()]
+            yield ImportWarning(
+                kind=Doubt.STUDIES_SHARE_LABEL,
+                message=f"{len(several)} studies are to become {_place_text(place)}: {_listed(uids)}.",
+                hint="prearc import PATH... --map FILE.csv   (gives each study its own session label)",
+                detail={"project": place[0], "label": place[1], "study_instance_uids": uids},
+            )
+
+
+def _taken(studies: list[PlannedStudy], there: list[Session]) -> Iterator[ImportWarning]:
+    """Sessions of other studies that have the label already."""
+    by_place: dict[planned.Label, list[Session]] = {}
+    for session in there:
+        by_place.setdefault((session.project, session.label), []).append(session)
+    for study in studies:
+        for session in by_place.get(study.place, []):
+            if study.session == session.id or (study.study_instance_uid or None) in session.study_instance_uids:
+                continue
+            yield ImportWarning(
+                kind=Doubt.LABEL_TAKEN,
+                message=(
+                    f"{_uid_text(study.study_instance_uid)} is to become {_place_text(study.place)}, which is session"
+                    f" {session.id} ({session.status}) with {_listed(session.study_instance_uids)}."
+                ),
+                hint=f"prearc session show {session.id}",
+                detail={
+                    "project": study.project,
+                    "label": study.label,
+                    "study_instance_uids": [_uid_text(study.study_instance_uid)],
+                    "session": session.id,
+                    "archived": session.is_archived,
+                    "session_study_instance_uids": list(session.study_instance_uids),
+                },
+            )
+
+
+def _place_text(place: planned.Label) -> str:
+    return f"{place[0] or UNASSIGNED}/{place[1]}"
+
+
+def _uid_text(study_instance_uid: str) -> str:
+    return study_instance_uid or "a study without UID"
+
+
+def _listed(uids: Iterable[str]) -> str:
+    known = list(uids)
+    shown = ", ".join(known[:_SHOWN]) or "a study without UID"
+    return shown if len(known) <= _SHOWN else f"{shown} and {len(known) - _SHOWN} more"
