@@ -1,26 +1,31 @@
 """BUILDING: a complete session is read from its files, compared with its rows, and gets its manifest."""
 
-from archive.errors import Busy
+from collections.abc import Collection
+
+from archive.errors import Busy, StaleState
 from archive.examination.inspection import Inspection, inspect
 from archive.findings import FindingKind
 from archive.model import Autoarchive, MergeMode, Session, SessionStatus
-from archive.rules.checks import blocking, differing_instances, file_findings
+from archive.rules.checks import blocking, file_findings
 from archive.rules.facts import FileFaults
+from archive.rules.instance_checks import differing_instances
 from archive.rules.states import SessionEvent
 from archive.store import manifest
+from archive.store.catalogue import agreed as decided
 from archive.store.catalogue import events, findings, instances, intake, sessions
 from archive.store.catalogue.connection import Transaction
 from archive.workspace import Workspace
 
 
-def file_faults(inspection: Inspection) -> FileFaults:
-    """The inspection as the checks take it."""
+def file_faults(inspection: Inspection, agreed: Collection[str] = ()) -> FileFaults:
+    """The inspection as the checks take it; that studies are together which a person put together is no fault."""
+    studies = {uid for uid in inspection.study_instance_uids if uid}
     return FileFaults(
         missing=[fault.path for fault in inspection.missing],
         unreadable={fault.path: str(fault.detail.get("reason", "")) for fault in inspection.unreadable},
         mismatched={fault.path: fault.detail for fault in inspection.mismatched},
         unlisted=inspection.unlisted,
-        study_instance_uids=inspection.study_instance_uids,
+        study_instance_uids=() if studies <= set(agreed) else studies,
     )
 
 
@@ -54,8 +59,9 @@ def build(ws: Workspace, session_id: int, *, event: SessionEvent = SessionEvent.
     with ws.catalogue.read() as connection:
         session = sessions.get(connection, session_id)
         inspection = inspect(ws, connection, session)
+        together = decided.studies(connection, session_id)
     found = [
-        *file_findings(session_id, file_faults(inspection)),
+        *file_findings(session_id, file_faults(inspection, together)),
         *differing_instances(session_id, inspection.instances),
     ]
     fatal = blocking(found, MergeMode.APPEND, set(FindingKind))  # those that no decision overrides
@@ -80,3 +86,15 @@ def build(ws: Workspace, session_id: int, *, event: SessionEvent = SessionEvent.
     with ws.catalogue.read() as connection:  # outside the transaction: receivers need not wait for it
         manifest.write(ws.root.fd, connection, session_id)
     return built
+
+
+def build_again(ws: Workspace, session_id: int) -> Session:
+    """Compare a session whose folder was just changed with its rows; the caller holds its lock.
+
+    A late instance may be faster: then it is built when that wait is over.
+    """
+    try:
+        return build(ws, session_id, event=SessionEvent.REBUILD)
+    except StaleState:
+        with ws.catalogue.read() as connection:
+            return sessions.get(connection, session_id)

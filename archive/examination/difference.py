@@ -124,7 +124,7 @@ class _Child:
         """Have one pair compared; `is_alive` is False afterwards when the child cannot be asked again."""
         with ExitStack() as stack:
             fds: list[int] = []
-            for name, instance in (("new", new), ("archived", old)):
+            for name, instance in (("new", new), ("other", old)):
                 try:
                     fd = files.open_file(ws.root.fd, instance.path)
                 except OSError as error:

@@ -56,7 +56,7 @@ def compare(new_fd: int, old_fd: int) -> Difference:
         old = _index(old_fd)
         return differ(new, old)
     except HeaderError as error:
-        return unknown(f"the {'archived' if new else 'new'} file: {error.message}")
+        return unknown(f"the {'other' if new else 'new'} file: {error.message}")
     except OSError as error:
         return unknown(f"a file cannot be read: {os.strerror(error.errno or 0)}")
     except MemoryError:

@@ -6,7 +6,9 @@ Preview, `conflict explain` and the real run share it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from archive.differences import Difference
 from archive.examination.building import file_faults
+from archive.examination.difference import compare
 from archive.examination.inspection import Inspection, inspect
 from archive.examination.planning import plan_onto
 from archive.findings import Finding, FindingKind
@@ -14,11 +16,12 @@ from archive.model import MergeMode, Session, SessionStatus, archive_path, scan_
 from archive.rules.checks import blocking, check
 from archive.rules.elsewhere import ArchivedPatients, Elsewhere, Home
 from archive.rules.facts import Facts
+from archive.rules.instance_checks import pairs_to_compare
 from archive.rules.merging import MergePlan
 from archive.rules.patient import accepted_patients
 from archive.rules.states import WORKING
 from archive.store import files
-from archive.store.catalogue import elsewhere, findings, sessions
+from archive.store.catalogue import agreed, elsewhere, findings, sessions
 from archive.store.catalogue.connection import Connection
 from archive.workspace import Workspace
 
@@ -96,7 +99,7 @@ def review(
         existing=existing,
         continues=_continued(connection, session),
         plan=plan,
-        faults=file_faults(inspection),
+        faults=file_faults(inspection, agreed.studies(connection, session.id, *([existing.id] if existing else []))),
         target_unlisted=_target_unlisted(ws, connection, session, existing, plan),
         unnamed_studies=_unnamed_studies(connection, session, existing),
         elsewhere=_elsewhere(ws, connection, session, existing, inspection),
@@ -105,6 +108,7 @@ def review(
         archived_modalities={scan.modality for scan in sessions.scans(connection, existing.id)} if existing else (),
         allows_cross_modality=ws.settings.archiver.allow_cross_modality_merge,
         declined=inspection.declined,
+        differences=_differences(ws, plan),
         busy_with=_busy_with(ws, session, existing) if is_preview else None,
     )
     found = check(facts)
@@ -116,6 +120,11 @@ def review(
         findings=tuple(found),
         blockers=tuple(blocking(found, order.merge_mode, order.overrides)),
     )
+
+
+def _differences(ws: Workspace, plan: MergePlan) -> dict[tuple[int, int], Difference]:
+    pairs = pairs_to_compare(plan)
+    return {(new.id, old.id): found for (new, old), found in zip(pairs, compare(ws, pairs), strict=True)}
 
 
 def _elsewhere(

@@ -4,14 +4,14 @@ All findings are collected, never only the first. XNAT's order: session exists, 
 modality, patient, scan by scan, then instances, then files.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from archive.findings import FACTS, Finding, FindingKind, Severity, make
-from archive.model import Instance, MergeMode, Scan, SessionStatus
+from archive.model import MergeMode, Scan, SessionStatus
 from archive.rules.elsewhere import instance_findings, patient_findings, study_findings
 from archive.rules.facts import Facts, FileFaults
+from archive.rules.instance_checks import WITHIN, instance_differences
 from archive.rules.session_checks import (
     existing_findings,
     label_findings,
@@ -23,9 +23,6 @@ from archive.rules.session_checks import (
 
 _EXAMPLES: Final = 20
 """How many paths or UIDs a finding names; `count` always tells the whole number."""
-
-_WITHIN: Final = "within"
-"""In the detail of INSTANCE_DIFFERS where both datasets are incoming ones."""
 
 
 def check(facts: Facts) -> list[Finding]:
@@ -43,7 +40,7 @@ def check(facts: Facts) -> list[Finding]:
         *patient_findings(incoming, facts.patients, facts.archived_patients, elsewhere),
         *_scans(facts),
         *_filtered(facts),
-        *_instances(facts),
+        *instance_differences(facts),
         *instance_findings(incoming, facts.plan.instances, elsewhere.instances),
         *file_findings(facts.incoming.id, facts.faults),
         *_target_files(facts),
@@ -87,23 +84,13 @@ def file_findings(session_id: int, faults: FileFaults) -> list[Finding]:
     return found
 
 
-def differing_instances(session_id: int, instances: Iterable[Instance]) -> list[Finding]:
-    """Instances of one session that share a SOP Instance UID although their datasets differ."""
-    counts = Counter(instance.sop_instance_uid for instance in instances)
-    uids = sorted(uid for uid, count in counts.items() if count > 1)
-    if not uids:
-        return []
-    detail = {"count": len(uids), "sop_instance_uids": uids[:_EXAMPLES], _WITHIN: session_id}
-    return [make(FindingKind.INSTANCE_DIFFERS, session_id, detail)]
-
-
 def _blocks(finding: Finding, mode: MergeMode, overrides: Collection[FindingKind]) -> bool:
     if finding.severity is Severity.WARN or (finding.overridable and finding.kind in overrides):
         return False
     if mode is MergeMode.NONE:
         return True
     if mode is MergeMode.OVERWRITE and finding.kind is FindingKind.INSTANCE_DIFFERS:
-        return _WITHIN in finding.detail  # which of two that came together is meant, nobody said
+        return WITHIN in finding.detail  # which of two that came together is meant, nobody said
     return not FACTS[finding.kind].accepted_under_append
 
 
@@ -141,22 +128,6 @@ def _scan_detail(scan: Scan, archived_as: str) -> dict[str, object]:
         "series_instance_uid": scan.series_instance_uid,
         "archived_scan": archived_as,
     }
-
-
-def _instances(facts: Facts) -> Iterable[Finding]:
-    within = differing_instances(facts.incoming.id, facts.plan.instances)
-    yield from within
-    against: dict[str, list[str]] = defaultdict(list)
-    for ours, theirs in facts.plan.differing:
-        against[ours.sop_instance_uid].append(theirs.path)
-    if against:
-        detail = {
-            "count": len(against),
-            "sop_instance_uids": sorted(against)[:_EXAMPLES],
-            "archived_paths": [paths[0] for paths in list(against.values())[:_EXAMPLES]],
-            "archived_session": facts.existing.id if facts.existing else None,
-        }
-        yield make(FindingKind.INSTANCE_DIFFERS, facts.incoming.id, detail, say="One of them is archived.")
 
 
 def _target_files(facts: Facts) -> Iterable[Finding]:

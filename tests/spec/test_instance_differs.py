@@ -24,13 +24,17 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 
+from archive import conflicts, sessions
+from archive.archiving import preview
 from archive.differences import Difference, DifferenceKind
 from archive.examination.difference import ComparisonLimits, compare
-from archive.model import FileRecord, Instance
+from archive.examination.review import ArchiveOrder
+from archive.findings import FindingKind
+from archive.model import FileRecord, Instance, MergeMode
 from archive.rules.header import encode_file_prefix
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
-from tests.story import labelled_workspace, visit
+from tests.story import archive_session, assert_consistent, labelled_workspace, ready, visit
 from tests.workbench import encoded
 
 MB = 1 << 20
@@ -371,7 +375,7 @@ def test_a_file_that_is_gone_or_a_link_is_unknown(pairs: Pairs) -> None:
     )
 
     assert gone.reason == "the new file cannot be opened: No such file or directory"
-    assert (link.kind, "archived file cannot be opened" in link.reason) == (DifferenceKind.UNKNOWN, True)
+    assert (link.kind, "other file cannot be opened" in link.reason) == (DifferenceKind.UNKNOWN, True)
 
 
 FAKE = """
@@ -471,3 +475,83 @@ def test_an_element_of_unknown_vr_is_no_trouble(pairs: Pairs) -> None:
         value.add(DataElement(0x00291020, vr, text))
 
     assert pairs.of(written(new), written(old)).kind is DifferenceKind.SAME_DATASET
+
+
+def differing(findings: Any) -> Any:
+    """The finding of two datasets under one UID."""
+    (found,) = [each for each in findings if each.kind is FindingKind.INSTANCE_DIFFERS]
+    return found
+
+
+def conflict(path: Path) -> tuple[Workspace, int]:
+    """An archived study of four instances; one comes again with other pixels, three under another name."""
+    ws = labelled_workspace(path)
+    archive_session(ws, ready(ws, visit()).id)
+    again = [deepcopy(each) for each in visit()]  # they share elements
+    again[0].PixelData = bytes(len(again[0].PixelData))
+    for value in again[1:]:
+        value.PatientName, value.PatientID = "ANON", "0259"
+    return ws, ready(ws, again).id
+
+
+def test_the_finding_says_how_they_differ(tmp_path: Path) -> None:
+    """Kinds are counted in the detail and named in the message; examples have UID, both paths and the attributes."""
+    ws, session_id = conflict(tmp_path)
+
+    found = differing(preview(ws, session_id, ArchiveOrder(mode=MergeMode.APPEND)).findings)
+
+    assert "3 header only (PatientName, PatientID), 1 pixel data." in found.message
+    assert found.detail["by_kind"] == {"HEADER_ONLY": 3, "PIXEL_DATA": 1}
+    assert [each["kind"] for each in found.detail["differences"]] == ["PIXEL_DATA", *["HEADER_ONLY"] * 3]
+    example = found.detail["differences"][1]
+    assert example["incoming_path"].startswith("prearchive/PI/") and example["other_path"].startswith("archive/PI/")
+    assert example["sop_instance_uid"] in found.detail["sop_instance_uids"]
+    assert [(tag["keyword"], tag["old"], tag["new"]) for tag in example["tags"]] == [
+        ("PatientName", "Doe^Jane", "ANON"),
+        ("PatientID", "P1", "0259"),
+    ]
+
+
+def test_preview_explain_and_the_real_run_say_the_same(tmp_path: Path) -> None:
+    """One comparison, one finding; it is remembered with the session, and the log has no value of the patient."""
+    ws, session_id = conflict(tmp_path)
+
+    previewed = differing(preview(ws, session_id, ArchiveOrder()).findings)
+    explained = differing(conflicts.explain(ws, session_id).findings)
+    happened = differing(archive_session(ws, session_id).findings)
+
+    assert previewed == explained == happened
+    details = sessions.details(ws, session_id)
+    assert differing(details.findings) == happened
+    log = " ".join(text for _, text in details.log)
+    assert "3 header only (PatientName, PatientID)" in log
+    assert "ANON" not in log and "Doe" not in log
+    assert_consistent(ws)
+
+
+def test_two_datasets_in_one_session_are_compared_too(tmp_path: Path) -> None:
+    """The later one is the new one. Building, which is cheap, does not compare."""
+    ws = labelled_workspace(tmp_path)
+    again = visit()[:1]
+    again[0].StudyDescription = "Corrected"
+    session = ready(ws, [*visit(), *again])
+
+    built = differing(sessions.details(ws, session.id).findings)
+    found = differing(preview(ws, session.id, ArchiveOrder()).findings)
+
+    assert "differences" not in built.detail
+    assert found.detail["within"] == session.id
+    assert found.message.endswith("How they differ: 1 header only (StudyDescription).")
+    assert [(tag["old"], tag["new"]) for tag in found.detail["differences"][0]["tags"]] == [("Brain", "Corrected")]
+
+
+def test_kept_both_the_decision_has_how_they_differed(tmp_path: Path) -> None:
+    """Overridden by name, the decision records the finding with the differences; both files stay."""
+    ws, session_id = conflict(tmp_path)
+    overrides = [FindingKind.INSTANCE_DIFFERS, FindingKind.PATIENT_DIFFERS]
+
+    result = archive_session(ws, session_id, mode=MergeMode.APPEND, overrides=overrides, reason="keep both")
+
+    assert result.status == "ARCHIVED"
+    assert differing(result.findings).detail["by_kind"] == {"HEADER_ONLY": 3, "PIXEL_DATA": 1}
+    assert_consistent(ws)
