@@ -33,12 +33,11 @@ def catalog_name(scan: str) -> str:
     return f"scan_{scan}_catalog.xml"
 
 
-def write_all(root_fd: int, connection: Connection, session_id: int, *, only: set[str] | None = None) -> None:
-    """Write the catalogs of an archived session from its rows; `only` limits it to these scans."""
+def write_all(root_fd: int, connection: Connection, session_id: int) -> None:
+    """Write the catalogs of an archived session from its rows."""
     path = sessions.get(connection, session_id).path
     for scan in sessions.scans(connection, session_id):
-        if only is None or scan.scan in only:
-            write_scan(root_fd, connection, path, scan)
+        write_scan(root_fd, connection, path, scan)
 
 
 def write_scan(root_fd: int, connection: Connection, session_path: str, scan: Scan) -> None:

@@ -84,11 +84,6 @@ def remove(tx: Transaction, instance_id: int) -> tuple[int, int, int]:
     return int(row[0]), int(row[1]), int(row[2])
 
 
-def file_names(connection: sqlite3.Connection, scan_id: int) -> set[str]:
-    """The names in use in one scan's folder."""
-    return {row[0] for row in connection.execute("SELECT file_name FROM instance WHERE scan_id = ?", (scan_id,))}
-
-
 def _pieces(values: Iterable[_Value]) -> Iterator[tuple[Sequence[_Value], str]]:
     """The values in pieces that a statement can take, each with its parameter marks."""
     rest = iter(values)
