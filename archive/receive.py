@@ -15,6 +15,7 @@ from archive.config import ReceiverSettings, Settings
 from archive.errors import Busy, HeaderError, InDoubt, LimitExceeded, StoreError
 from archive.intake.admission import Admission
 from archive.intake.committer import Committer, Pending
+from archive.intake.declining import DeclinedStore, decline
 from archive.intake.endings import Endings
 from archive.intake.filing import Filer, Filing, Places, study_of
 from archive.intake.quarantine import Quarantine
@@ -278,6 +279,9 @@ class AssociationIntake:
     def _store(self, request: StoreRequest, part: Part, header: InstanceHeader) -> Receipt:
         """P3 to P8."""
         route = self._router.route(header, self._route_input)
+        declined_by = self._intake.policy.filters.declines(route.project.value, header)
+        if declined_by is not None:
+            return self._decline(request, part, route, declined_by)
         filing = Filing(
             claim=self._claim(route, header),
             header=header,
@@ -298,6 +302,26 @@ class AssociationIntake:
             self._intake.judge(error)
             return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
         failpoints.hit("P8")
+        return receipt
+
+    def _decline(self, request: StoreRequest, part: Part, route: Route, rule: str) -> Receipt:
+        """A filter does not take it: only the receipt is kept."""
+        is_refusal = self._intake.settings.filters.answer == "refused"
+        declined = DeclinedStore(
+            association=self._facts,
+            sop_instance_uid=request.sop_instance_uid,
+            dataset_sha256=part.dataset_sha256,
+            routing=_rule_text(route),
+            rule=rule,
+            status=self._intake.status_of(Refusal.NOT_AUTHORISED if is_refusal else None),
+        )
+        try:
+            receipt = decline(self._intake.committer, declined)
+        except StoreError as error:
+            self._is_known |= isinstance(error, InDoubt)
+            self._intake.judge(error)
+            return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
+        self._is_known = True
         return receipt
 
     def _claim(self, route: Route, header: InstanceHeader) -> Claim:

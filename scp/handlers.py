@@ -94,11 +94,11 @@ class StoreService:
             self.refused += 1
             return Answer(status=PROCESSING_FAILURE.code, comment=PROCESSING_FAILURE.text)
         self._request = self._part = self._refused = None
-        if receipt.outcome is not Outcome.REFUSED:
+        if receipt.outcome in (Outcome.REFUSED, Outcome.FILTERED):
+            self.refused += 1
+        else:
             self.stored += 1
-            return Answer(status=receipt.status)
-        self.refused += 1
-        return Answer(status=receipt.status, comment=error_comment(receipt.message))
+        return Answer(status=receipt.status, comment=error_comment(receipt.message) if receipt.status else "")
 
     def refuse(self, request: StoreRequest, refused: RefusedRequest) -> None:
         """Leave a trace of a request that is not answered, because the association ends instead."""

@@ -200,7 +200,7 @@ def test_archiving_tells_where_it_went(ws: Workspace, prearc: Prearc) -> None:
     (result,) = answer.json["results"]
     assert (answer.code, result["session"], result["status"]) == (0, session.id, "ARCHIVED")
     assert result["path"] == "archive/PI/arc001/S1_MR"
-    assert result["findings"] == []
+    assert [(each["kind"], each["severity"]) for each in result["findings"]] == [("SUBJECT_NEW", "WARN")]
     assert any(path.startswith("archive/PI/arc001/S1_MR/SCANS/1/DICOM/") for path in tree(ws))
 
 

@@ -284,8 +284,9 @@ def test_instance_differs_inside_one_session(tmp_path: Path) -> None:
     finding = assert_told(ws, session, result, K.INSTANCE_DIFFERS)
     uid = str(datasets[0].SOPInstanceUID)
     assert result.status == "CONFLICT"
-    assert finding.message == "Two different datasets carry the same SOP Instance UID."
-    assert finding.detail == {"count": 1, "sop_instance_uids": [uid], "within": session.id}
+    assert finding.message == "Two different datasets carry the same SOP Instance UID. How they differ: 1 pixel data."
+    told = {"count": 1, "sop_instance_uids": [uid], "within": session.id, "by_kind": {"PIXEL_DATA": 1}}
+    assert finding.detail == {**finding.detail, **told}
     assert f"prearc session archive {session.id} --override INSTANCE_DIFFERS" in finding.hint
 
     result = archive_session(ws, session.id, overrides=[K.INSTANCE_DIFFERS], reason="both are wanted")
@@ -621,9 +622,12 @@ def test_every_kind_has_its_facts(kind: FindingKind) -> None:
 
 
 def test_every_kind_is_made_here() -> None:
-    """There is a test of its own for every kind."""
+    """There is a test of its own for every kind, here or beside."""
+    from tests.spec import test_findings_across, test_series_filters  # they borrow from this module
+
+    names = {*globals(), *vars(test_findings_across), *vars(test_series_filters)}
     for kind in K:
-        assert any(name.startswith(f"test_{kind.lower()}") or name == INSIDE.get(kind) for name in globals()), kind
+        assert any(name.startswith(f"test_{kind.lower()}") or name == INSIDE.get(kind) for name in names), kind
 
 
 INSIDE = {K.INSTANCE_DIFFERS: "test_instance_differs_inside_one_session"}

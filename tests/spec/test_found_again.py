@@ -17,7 +17,7 @@ def test_a_file_that_is_there_again_is_archived(tmp_path: Path) -> None:
 
     result = archive_session(ws, session.id)
 
-    assert (result.status, kinds(result)) == ("ARCHIVED", [])
+    assert (result.status, kinds(result)) == ("ARCHIVED", ["SUBJECT_NEW"])
     assert rows(ws, "SELECT id FROM instance WHERE is_missing = 1") == []
     assert "INSTANCE_FOUND" in event_kinds(ws, session.id)
     assert not [path for path in tree(ws) if path.startswith("prearchive/") and path.endswith(".dcm")]

@@ -1,6 +1,7 @@
 """What other archived sessions hold: each question goes by an index, whatever the number of archived sessions.
 
-`CROSS JOIN` keeps SQLite to the order that is written: from the UID to the session, never the other way round.
+`CROSS JOIN` and `INDEXED BY` keep SQLite to what is written: from the UID by its index to the session, never the other
+way round.
 """
 
 import sqlite3
@@ -17,18 +18,21 @@ _BATCH: Final = 500
 _IS_ARCHIVED: Final = "s.status = 'ARCHIVED' AND s.is_archived = 1"
 
 STUDIES: Final = f"""
-    SELECT y.facts, s.id, s.project, s.label FROM session_study y CROSS JOIN session s ON s.id = y.session_id
+    SELECT y.facts, s.id, s.project, s.label
+    FROM session_study y INDEXED BY session_study_uid CROSS JOIN session s ON s.id = y.session_id
     WHERE y.study_instance_uid IN ({{marks}}) AND {_IS_ARCHIVED}"""
 INSTANCES: Final = f"""
     SELECT i.sop_instance_uid, i.dataset_sha256, s.id, s.project, s.label
-    FROM instance i CROSS JOIN session s ON s.id = i.session_id
+    FROM instance i INDEXED BY instance_uid CROSS JOIN session s ON s.id = i.session_id
     WHERE i.sop_instance_uid IN ({{marks}}) AND {_IS_ARCHIVED}"""
 OF_SUBJECT: Final = f"""
     SELECT y.facts, recent.id, recent.project, recent.label FROM
-        (SELECT s.id, s.project, s.label FROM session s
+        (SELECT s.id, s.project, s.label FROM session s INDEXED BY session_subject
          WHERE s.project = ? AND s.subject = ? AND {_IS_ARCHIVED} ORDER BY s.id DESC LIMIT {NEWEST}) recent
     CROSS JOIN session_study y ON y.session_id = recent.id"""
-HAS_SUBJECT: Final = f"SELECT 1 FROM session s WHERE s.project = ? AND s.subject = ? AND {_IS_ARCHIVED} LIMIT 1"
+HAS_SUBJECT: Final = f"""
+    SELECT 1 FROM session s INDEXED BY session_subject
+    WHERE s.project = ? AND s.subject = ? AND {_IS_ARCHIVED} LIMIT 1"""
 
 
 def studies(connection: sqlite3.Connection, study_instance_uids: Iterable[str]) -> list[ArchivedStudy]:
