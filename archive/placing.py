@@ -8,43 +8,58 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import structlog
+
 from archive import failpoints
-from archive.errors import OutOfSpace, Refused
+from archive.errors import OutOfSpace, Refused, StoreError
 from archive.store import catalog_xml, copying, files, manifest
 from archive.store.catalogue.journal import Item, ItemAction
 from archive.workspace import Workspace
 
+log = structlog.get_logger("prearc.journal")
 _ADDING: Final = (ItemAction.LINK, ItemAction.SWAP, ItemAction.RETIRE)
 
 
 def is_another_device(ws: Workspace, source: os.stat_result, destination: str) -> bool:
     """Whether a file cannot be linked to `destination` because that is on another file system."""
-    folder = destination
+    return device_of(ws, files.split(destination)[0]) != source.st_dev
+
+
+def device_of(ws: Workspace, folder: str) -> int:
+    """The file system that a folder is on, or would be."""
     while "/" in folder:
-        folder = files.split(folder)[0]
-        there = files.status(ws.root.fd, folder) if "/" in folder else os.stat(folder, dir_fd=ws.root.fd)
+        there = files.status(ws.root.fd, folder)
         if there is not None:
-            return there.st_dev != source.st_dev
-    return False
+            return there.st_dev
+        folder = files.split(folder)[0]
+    return os.stat(folder, dir_fd=ws.root.fd).st_dev
 
 
 def check_space(ws: Workspace, items: Sequence[Item]) -> None:
-    """Refuse what would not fit: the copies, and the reserve that is kept free.
+    """Refuse what would not fit: the copies, and the reserve that is kept free on the file system they go to.
 
     Raises
     ------
     OutOfSpace
+    StoreError
+        A file system that belongs to the root is not mounted.
     """
+    for place in ws.root.not_mounted():
+        raise StoreError(f"{place}/ was a file system of its own and is not mounted.", hint="mount it: prearc status")
     needed: dict[str, int] = {}
     for item in items:
         if item.is_copy:
             place = item.dst.split("/")[0]
             needed[place] = needed.get(place, 0) + item.size_bytes
     for place, size_bytes in needed.items():
-        with files.open_folder(ws.root.fd, place) as fd:
-            facts = os.fstatvfs(fd)
-        if facts.f_bavail * facts.f_frsize < size_bytes + (ws.settings.node.low_water_bytes or 0):
-            raise OutOfSpace(f"There is no room for {size_bytes} bytes in {place}/.", hint="prearc status")
+        reserve = ws.root.low_water_bytes(ws.settings.node.low_water_bytes, place)
+        free = ws.root.free_bytes(place)
+        if free < size_bytes + reserve:
+            raise OutOfSpace(
+                f"There is no room in {place}/: {size_bytes} bytes are to be copied, {free} are free, and {reserve} of"
+                " them are kept.",
+                hint=f"df -h {ws.root.path / place}",
+            )
 
 
 def place(ws: Workspace, op: str, items: Sequence[Item]) -> None:
@@ -68,8 +83,9 @@ def take_back(ws: Workspace, op: str, items: Sequence[Item]) -> None:
         if item.action is ItemAction.RENAME:
             _rename_back(ws, item)
         elif item.action in _ADDING:
-            _take_back(ws, op, item, folders)
-    for folder in sorted(folders):
+            _take_back(ws, op, item)
+            folders.add(files.split(_new_name(op, item))[0])
+    for folder in sorted(folders, key=len, reverse=True):  # one that was made for a name that never came goes as well
         if files.status(ws.root.fd, folder) is not None:
             files.sync_folder(ws.root.fd, folder)
         files.remove_empty_folders(ws.root.fd, folder, keep=folder.split("/")[0])
@@ -94,6 +110,7 @@ def clean(ws: Workspace, op: str, items: Sequence[Item], emptied: Iterable[str])
     instances any more: their manifests go with them.
     """
     retired = {item.src: item for item in items if item.action is ItemAction.RETIRE}
+    swapped = {item.dst for item in items if item.action is ItemAction.SWAP}
     for item in items:
         if item.action is ItemAction.SWAP:
             failpoints.hit("SWAP_ITEM")
@@ -106,6 +123,8 @@ def clean(ws: Workspace, op: str, items: Sequence[Item], emptied: Iterable[str])
         folders.add(files.split(item.src)[0])
         if _is_superseded(ws, item):
             files.unlink(ws.root.fd, item.src)
+        elif files.status(ws.root.fd, item.src) is not None and item.src not in swapped:
+            log.error("old_name_kept", op=op, src=item.src, why="the new name does not hold its bytes")
     for path in emptied:
         _drop_derived(ws, path, folders)
     for folder in folders:
@@ -153,7 +172,7 @@ def _add(ws: Workspace, op: str, item: Item, folders: set[str]) -> None:
         else:
             files.link(ws.root.fd, item.src, name)
     except FileExistsError:
-        if not _leads_there(ws, item, name):
+        if not _holds_its_bytes(ws, item, name):
             raise Refused(
                 "A file of another instance is already where one should go; nothing is ever replaced.",
                 hint="prearc doctor",
@@ -165,37 +184,52 @@ def _is_as_planned(status: os.stat_result, item: Item) -> bool:
 
 
 def _leads_there(ws: Workspace, item: Item, name: str) -> bool:
-    """Whether a new name holds the item's file: the file itself, or a whole copy of it."""
+    """Whether a new name leads to the item's file, or to a copy that was made of it."""
     there = files.status(ws.root.fd, name)
     if there is None:
         return False
     if not item.is_copy:
         return there.st_ino == item.inode
-    return (there.st_size, there.st_mtime_ns) == (item.size_bytes, item.mtime_ns)
+    seconds = 10**9  # not every file system keeps more of a time
+    return (there.st_size, there.st_mtime_ns // seconds) == (item.size_bytes, item.mtime_ns // seconds)
 
 
-def _take_back(ws: Workspace, op: str, item: Item, folders: set[str]) -> None:
+def _holds_its_bytes(ws: Workspace, item: Item, name: str) -> bool:
+    """As `_leads_there`, for those who take another name away: a copy is read once more."""
+    return _leads_there(ws, item, name) and (
+        not item.is_copy
+        or copying.dataset_is(ws.root.fd, name, dataset_offset=item.dataset_offset, dataset_sha256=item.dataset_sha256)
+    )
+
+
+def _take_back(ws: Workspace, op: str, item: Item) -> None:
     name = _new_name(op, item)
-    folder = files.split(name)[0]
-    if item.is_copy and files.unlink(ws.root.fd, f"{folder}/.{op}.{item.n}.copy"):
-        folders.add(folder)
-    if _leads_there(ws, item, name) and _has_old_name(ws, item, name):
+    if item.is_copy:
+        files.unlink(ws.root.fd, f"{files.split(name)[0]}/.{op}.{item.n}.copy")
+    if _leads_there(ws, item, name) and _has_old_name(ws, op, item, name):
         files.unlink(ws.root.fd, name)
-        folders.add(folder)
 
 
-def _has_old_name(ws: Workspace, item: Item, name: str) -> bool:
+def _has_old_name(ws: Workspace, op: str, item: Item, name: str) -> bool:
     """Whether the old name leads to the file; a name that somebody removed meanwhile is given back first."""
     source = files.status(ws.root.fd, item.src)
-    if source is None and not item.is_copy:
-        added = files.status(ws.root.fd, name)
-        if added is not None and _is_as_planned(added, item):
-            folder = files.split(item.src)[0]
-            files.make_folder(ws.root.fd, folder)
-            files.link(ws.root.fd, name, item.src)
-            files.sync_folder(ws.root.fd, folder)
-            source = files.status(ws.root.fd, item.src)
-    return source is not None and source.st_ino == item.inode and source.st_size == item.size_bytes
+    if source is not None:
+        return source.st_ino == item.inode and source.st_size == item.size_bytes
+    folder = files.split(item.src)[0]
+    files.make_folder(ws.root.fd, folder)
+    if item.is_copy:
+        copying.copy(
+            ws.root.fd,
+            name,
+            item.src,
+            temporary=f".{op}.{item.n}.copy",
+            dataset_offset=item.dataset_offset,
+            dataset_sha256=item.dataset_sha256,
+        )
+    else:
+        files.link(ws.root.fd, name, item.src)
+    files.sync_folder(ws.root.fd, folder)
+    return True
 
 
 def _rename_back(ws: Workspace, item: Item) -> None:
@@ -212,8 +246,10 @@ def _swap(ws: Workspace, op: str, item: Item, retired: Item | None) -> None:
     if not _leads_there(ws, item, staged):
         return  # it took its name in an earlier attempt
     there = files.status(ws.root.fd, item.dst)
-    is_kept = retired is not None and _leads_there(ws, retired, retired.dst)
-    if there is not None and not (retired is not None and is_kept and there.st_ino == retired.inode):
+    is_expected = there is None or (
+        retired is not None and there.st_ino == retired.inode and _holds_its_bytes(ws, retired, retired.dst)
+    )
+    if not (is_expected and _holds_its_bytes(ws, item, staged)):
         raise Refused(
             f"Something else is at {item.dst}; nothing is ever replaced that is not in the backup.",
             hint="prearc doctor",
@@ -230,6 +266,6 @@ def _is_superseded(ws: Workspace, item: Item) -> bool:
         case ItemAction.DROP:
             return files.status(ws.root.fd, item.dst) is not None
         case ItemAction.RETIRE:  # its name may have been taken by its replacement
-            return source.st_ino == item.inode and _leads_there(ws, item, item.dst)
+            return source.st_ino == item.inode and _holds_its_bytes(ws, item, item.dst)
         case _:
-            return _leads_there(ws, item, item.dst)
+            return _holds_its_bytes(ws, item, item.dst)

@@ -13,7 +13,8 @@ from archive.store.root import Root
 
 _LOOK_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 5.0
-_DEFAULT_LOW_BYTES: Final = 1 << 30
+_FILED_INTO: Final = ("spool", "prearchive", "quarantine")
+"""Where receiving writes. The archive may be on another disk: its trouble is not that of a sender."""
 _DISK_ERRNOS: Final = frozenset(
     {errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EUCLEAN, errno.EREMOTEIO, errno.ETIMEDOUT}
 )
@@ -76,7 +77,8 @@ class Admission:
         if now - self._probed_at >= _PROBE_SECONDS:
             self._probed_at = now
             try:
-                self._root.probe()
+                for place in _FILED_INTO:
+                    self._root.probe(place)
             except OSError:
                 return self._degraded
             self._degraded = None
@@ -95,7 +97,5 @@ def is_disk_failure(error: StoreError) -> bool:
 
 def water_marks(root: Root, settings: NodeSettings) -> tuple[int, int]:
     """(low, high) water in bytes: as configured, or 1 GiB but at most 1 % of the disk, and twice that."""
-    low, high = settings.low_water_bytes, settings.high_water_bytes
-    if low is None:
-        low = min(_DEFAULT_LOW_BYTES, root.total_bytes() // 100)
+    low, high = root.low_water_bytes(settings.low_water_bytes), settings.high_water_bytes
     return low, max(low, 2 * low if high is None else high)

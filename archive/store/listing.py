@@ -9,6 +9,7 @@ from typing import Final
 from archive.store import files
 
 _TEMPORARY: Final = re.compile(r"\..+\.(\d+)\.tmp")
+_LOST_AND_FOUND: Final = "lost+found"  # of ext4, in a place that is a file system of its own; root's alone
 _SESSION_DEPTH: Final = {"prearchive": 3, "archive": 3}
 """Levels below the place at which its layout has session folders; elsewhere their content tells."""
 
@@ -55,7 +56,7 @@ def session_folders(root_fd: int, place: str, *, mark: str) -> Iterator[tuple[st
             continue
         if beside:
             yield "", tuple(f"{folder}/{name}" for name in beside)
-        pending += [(f"{folder}/{name}", level + 1) for name in reversed(below)]
+        pending += [(f"{folder}/{name}", level + 1) for name in reversed(below) if level or name != _LOST_AND_FOUND]
 
 
 def is_temporary(path: str) -> bool:

@@ -19,7 +19,12 @@ FOLDERS: Final = (
     "backup",
     "locks",
 )
+APART: Final = ("archive", "backup")
+"""What may be on a file system of its own; the others give each other links and renames."""
+
 CATALOGUE_NAME: Final = "catalogue.sqlite3"
+_MOUNTED: Final = "locks/mounted-"  # and a name of `APART`: it was a file system of its own
+_DEFAULT_LOW_BYTES: Final = 1 << 30
 _REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p"})
 
 
@@ -50,15 +55,35 @@ class Root:
         if fd >= 0:
             os.close(fd)
 
-    def free_bytes(self) -> int:
-        """Bytes an unprivileged process can still write."""
-        facts = os.fstatvfs(self.fd)
+    def free_bytes(self, place: str = "") -> int:
+        """Bytes an unprivileged process can still write, at the root or in one of its folders."""
+        facts = self._facts(place)
         return facts.f_bavail * facts.f_frsize
 
-    def total_bytes(self) -> int:
-        """Size of the file system."""
-        facts = os.fstatvfs(self.fd)
+    def total_bytes(self, place: str = "") -> int:
+        """Size of the file system of the root or of one of its folders."""
+        facts = self._facts(place)
         return facts.f_blocks * facts.f_frsize
+
+    def low_water_bytes(self, configured: int | None, place: str = "") -> int:
+        """What is kept free: as configured, or 1 GiB but at most 1 % of the file system."""
+        return min(_DEFAULT_LOW_BYTES, self.total_bytes(place) // 100) if configured is None else configured
+
+    def apart(self) -> tuple[str, ...]:
+        """Those of `APART` that are on a file system of their own now."""
+        home = os.fstat(self.fd).st_dev
+        return tuple(place for place in APART if os.stat(place, dir_fd=self.fd).st_dev != home)
+
+    def not_mounted(self) -> tuple[str, ...]:
+        """Those of `APART` that were on a file system of their own and are not: whatever is there now is not it."""
+        apart = self.apart()
+        return tuple(place for place in APART if place not in apart and files.status(self.fd, _MOUNTED + place))
+
+    def _facts(self, place: str) -> os.statvfs_result:
+        if not place:
+            return os.fstatvfs(self.fd)
+        with files.open_folder(self.fd, place) as fd:
+            return os.fstatvfs(fd)
 
     def probe(self, folder: str = "spool") -> None:
         """Write, sync, read back and remove a file; raises OSError when the store does not hold what it is given."""
@@ -79,8 +104,9 @@ def prepare(path: Path, *, allow_remote: bool = False) -> Root:
     Raises
     ------
     RootError
-        Not writable, spread over several file systems (links would fail), or on a network file system
-        (flock and fsync there do not mean what durability needs).
+        Not writable; spread over several file systems in another way than `APART` allows (links would fail); one
+        of those is not mounted; or on a network file system (flock and fsync there do not mean what durability
+        needs).
     """
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -89,24 +115,21 @@ def prepare(path: Path, *, allow_remote: bool = False) -> Root:
             files.make_folder(root.fd, folder)
         os.fsync(root.fd)
         files.sync_path(root.path.parent)
-        root.probe()
+        for place in ("spool", *root.apart()):
+            root.probe(place)
     except OSError as error:
         raise RootError(
             f"The root {path} is not writable: {error.strerror or error}.",
             hint="prearc --root DIR serve, or mend the folder's owner and mode",
         ) from None
-    devices = {folder: (root.path / folder).stat().st_dev for folder in FOLDERS}
-    if len(set(devices.values())) > 1:
-        home = root.path.stat().st_dev
-        foreign = ", ".join(sorted(name for name, device in devices.items() if device != home))
-        raise RootError(
-            f"The root {path} is spread over two file systems: {foreign} is on another one. "
-            "Files are linked from folder to folder, so all must be on one.",
-            hint="mount one file system at the root itself",
-        )
-    kind = _file_system(root.path)
-    if kind in _REMOTE and not allow_remote:
-        raise RootError(f"The root {path} is on {kind}; locks and fsync do not hold there.", hint="use a local disk")
+    _verify_spread(root)
+    _verify_mounted(root)
+    for place in root.apart():
+        files.write_atomically(root.fd, _MOUNTED + place, b"")
+    for path in (root.path, *(root.path / place for place in root.apart())):
+        kind = _file_system(path)
+        if kind in _REMOTE and not allow_remote:
+            raise RootError(f"{path} is on {kind}; locks and fsync do not hold there.", hint="use a local disk")
     return root
 
 
@@ -116,11 +139,33 @@ def open_existing(path: Path) -> Root:
     Raises
     ------
     RootError
-        There is no catalogue at this path.
+        There is no catalogue at this path, or a part of the root is not mounted.
     """
     if not (path / CATALOGUE_NAME).exists():
         raise RootError(f"There is no prearc root at {path}.", hint=f"prearc --root {path} serve   (makes one)")
-    return Root(path.resolve())
+    root = Root(path.resolve())
+    _verify_mounted(root)
+    return root
+
+
+def _verify_spread(root: Root) -> None:
+    """Links and renames lead from spool to prearchive to trash and quarantine, and locks are where the catalogue is."""
+    home = root.path.stat().st_dev
+    foreign = [name for name in FOLDERS if name not in APART and (root.path / name).stat().st_dev != home]
+    if foreign:
+        raise RootError(
+            f"The root {root.path} is spread over several file systems: {', '.join(sorted(foreign))} is on another one."
+            f" Only {' and '.join(f'{name}/' for name in APART)} may be; between the others files are linked.",
+            hint="mount one file system at the root itself, and others at archive/ and backup/ alone",
+        )
+
+
+def _verify_mounted(root: Root) -> None:
+    for place in root.not_mounted():
+        raise RootError(
+            f"{root.path / place} was a file system of its own and is not mounted.",
+            hint=f"mount it; if it is to be a plain folder from now on: rm {root.path / _MOUNTED}{place}",
+        )
 
 
 def _file_system(path: Path) -> str:

@@ -3,14 +3,16 @@
 Nothing is deleted but unfinished temporaries, empty folders and second names.
 """
 
+import errno
 import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from archive.model import Session, SessionStatus
 from archive.rules.states import OPEN, SessionEvent
-from archive.store import catalog_xml, files, manifest
+from archive.store import catalog_xml, copying, files, manifest
 from archive.store.catalogue import events, recovering, sessions
 from archive.upkeep import leftovers
 from archive.upkeep.adoption import CHANGED, CLOSED, Examined, adopt, examine
@@ -125,7 +127,7 @@ class Repair:
         while True:
             name = f"{destination}~{number}" if number else destination
             try:
-                files.link(self._ws.root.fd, path, name)
+                self._second_name(path, name)
                 break
             except FileExistsError:
                 if self._is_same_file(path, name):
@@ -138,6 +140,15 @@ class Repair:
         with self._ws.catalogue.write() as tx:
             where = {"path": [printable(path), printable(name)], "reason": "no session lists it"}
             events.append(tx, "FILE_SET_ASIDE", session_id, where)
+
+    def _second_name(self, path: str, name: str) -> None:
+        """A link, or a verified copy where the file is on another file system than the quarantine."""
+        try:
+            files.link(self._ws.root.fd, path, name)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            copying.copy(self._ws.root.fd, path, name, temporary=f".{uuid.uuid4().hex}.{os.getpid()}.tmp")
 
     def _is_same_file(self, path: str, name: str) -> bool:
         one, other = files.status(self._ws.root.fd, path), files.status(self._ws.root.fd, name)
