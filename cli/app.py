@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, config, conflict, demo, doctor, receiver, route, serve, session, status, trace
+from cli import audit, config, conflict, demo, doctor, import_dicom, receiver, route, serve, session, status, trace
 
 app = typer.Typer(
     help="prearc: a DICOM node that receives durably, holds in a prearchive, and archives without guessing.",
@@ -61,6 +61,7 @@ for noun, module in (
 
 app.command("serve")(serve.serve)
 app.command("status")(status.status)
+app.command("import")(import_dicom.import_)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("trace")(trace.trace)

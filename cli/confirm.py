@@ -6,6 +6,11 @@ from archive.errors import Refused, UsageError
 from cli import render
 
 
+def can_ask() -> bool:
+    """Whether a person sits there: both to be asked and to answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirm(question: str, *, is_agreed: bool, cost: str = "") -> None:
     """Return when the person agreed: by ``--yes``, or by typing ``y`` on a terminal.
 
@@ -23,7 +28,7 @@ def confirm(question: str, *, is_agreed: bool, cost: str = "") -> None:
     """
     if is_agreed:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         raise UsageError(f"{question} Not on a terminal, so nobody can be asked.", hint="add --yes")
     if cost:
         render.say(cost)

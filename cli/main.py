@@ -106,6 +106,7 @@ def _guarded(arguments: list[str], environment: Mapping[str, str], *, is_json: b
 
 def _run(arguments: list[str], environment: Mapping[str, str]) -> int:
     from archive import failpoints
+    from cli import render
     from cli.app import app
     from cli.opening import Options
 
@@ -117,7 +118,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> int:
         sudo_user=environment.get("SUDO_USER", ""),
     )
     code = app(arguments or ["--help"], prog_name="prearc", obj=options, standalone_mode=False)
-    if code == INTERRUPTED:  # typer has turned the exception into its code
+    if code == INTERRUPTED and not isinstance(code, render.Told):  # typer has turned the exception into its code
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 

@@ -14,6 +14,10 @@ from typing import Any
 GAP = "  "
 
 
+class Told(int):
+    """An exit code of which the command has said all there is to say itself."""
+
+
 def escape(value: object) -> str:
     r"""`value` as text for a terminal: what is not printable is shown as ``\x1b``, ``\n``, ``\u202e``.
 

@@ -20,6 +20,7 @@ from cli.roles import ARCHIVER_LOCK, LISTENING_LOCK, NODE_LOCK, held, held_if_fr
 
 if TYPE_CHECKING:
     from archive.config import Settings
+    from archive.receive import Intake
     from archive.rules.policy import Policy
     from archive.store.root import Root
     from archive.workspace import Workspace
@@ -83,6 +84,21 @@ def send(host: str, port: int, called: str, calling: str, **study: Any) -> list[
     from scp import sender, synthetic
 
     return sender.send(host, port, called, calling, synthetic.study(**study))
+
+
+def import_intake(ws: "Workspace", policy: "Policy") -> "Intake":
+    """The receiving side of this process, with the network's statuses and without a network."""
+    from archive.receive import Intake
+    from scp.status import status_of
+
+    return Intake(ws.root, ws.catalogue, ws.settings, policy, status_of=status_of, clock=ws.clock)
+
+
+def is_storage(sop_class_uid: str) -> bool:
+    """Whether an association would have taken instances of this SOP class."""
+    from scp import contexts
+
+    return contexts.is_storage(sop_class_uid)
 
 
 def series(**facts: Any) -> Any:

@@ -162,54 +162,67 @@ class Planner:
 
 
 def _shared(studies: list[PlannedStudy]) -> Iterator[ImportWarning]:
-    """Different studies of this import under one label."""
-    by_place: dict[planned.Label, dict[str, PlannedStudy]] = {}
-    for study in studies:
-        by_place.setdefault(study.place, {})[study.study_key] = study
-    for place, several in by_place.items():
-        if len(several) > 1 and len({study.session or study.study_key for study in several.values()}) > 1:
-            uids = [_uid_text(study.study_instance_uid) for study in several.values()]
-            yield ImportWarning(
-                kind=Doubt.STUDIES_SHARE_LABEL,
-                message=f"{len(several)} studies are to become {_place_text(place)}: {_listed(uids)}.",
-                hint="prearc import PATH... --map FILE.csv   (gives each study its own session label)",
-                detail={"project": place[0], "label": place[1], "study_instance_uids": uids},
-            )
+    """Different studies of this import under one label; those that are there already were agreed to before."""
+    for place, several in _by_place(studies).items():
+        if len({study.study_key for study in several}) < 2 or all(study.session is not None for study in several):
+            continue
+        uids = sorted({_uid_text(study) for study in several})
+        yield ImportWarning(
+            kind=Doubt.STUDIES_SHARE_LABEL,
+            message=f"{len(several)} studies are to become {_place_text(place)}: {_listed(uids)}.",
+            hint="prearc import PATH... --map FILE.csv   (gives each study its own session label)",
+            detail={"project": place[0], "label": place[1], "study_instance_uids": uids},
+        )
 
 
 def _taken(studies: list[PlannedStudy], there: list[Session]) -> Iterator[ImportWarning]:
-    """Sessions of other studies that have the label already."""
-    by_place: dict[planned.Label, list[Session]] = {}
+    """Sessions of other studies that have the label already. A study in a session of its own comes to no new place."""
+    own = {study.session for study in studies}
+    sessions: dict[planned.Label, list[Session]] = {}
     for session in there:
-        by_place.setdefault((session.project, session.label), []).append(session)
+        if session.id not in own:
+            sessions.setdefault((session.project, session.label), []).append(session)
+    for place, several in _by_place(studies).items():
+        fresh = [study for study in several if study.session is None]
+        others = [session for session in sessions.get(place, []) if any(_is_another(each, session) for each in fresh)]
+        if not others:
+            continue
+        uids = sorted({_uid_text(study) for study in fresh})
+        held = "; ".join(f"session {each.id} ({each.status}): {_listed(each.study_instance_uids)}" for each in others)
+        yield ImportWarning(
+            kind=Doubt.LABEL_TAKEN,
+            message=f"{_listed(uids)} is to become {_place_text(place)}, which is taken by {held}.",
+            hint=f"prearc session show {others[0].id}",
+            detail={
+                "project": place[0],
+                "label": place[1],
+                "study_instance_uids": uids,
+                "sessions": [
+                    {"id": each.id, "archived": each.is_archived, "study_instance_uids": list(each.study_instance_uids)}
+                    for each in others
+                ],
+            },
+        )
+
+
+def _is_another(study: PlannedStudy, session: Session) -> bool:
+    """Whether a session is of other studies; what has no UID may be anything."""
+    return not study.study_instance_uid or study.study_instance_uid not in session.study_instance_uids
+
+
+def _by_place(studies: list[PlannedStudy]) -> dict[planned.Label, list[PlannedStudy]]:
+    places: dict[planned.Label, list[PlannedStudy]] = {}
     for study in studies:
-        for session in by_place.get(study.place, []):
-            if study.session == session.id or (study.study_instance_uid or None) in session.study_instance_uids:
-                continue
-            yield ImportWarning(
-                kind=Doubt.LABEL_TAKEN,
-                message=(
-                    f"{_uid_text(study.study_instance_uid)} is to become {_place_text(study.place)}, which is session"
-                    f" {session.id} ({session.status}) with {_listed(session.study_instance_uids)}."
-                ),
-                hint=f"prearc session show {session.id}",
-                detail={
-                    "project": study.project,
-                    "label": study.label,
-                    "study_instance_uids": [_uid_text(study.study_instance_uid)],
-                    "session": session.id,
-                    "archived": session.is_archived,
-                    "session_study_instance_uids": list(session.study_instance_uids),
-                },
-            )
+        places.setdefault(study.place, []).append(study)
+    return places
 
 
 def _place_text(place: planned.Label) -> str:
     return f"{place[0] or UNASSIGNED}/{place[1]}"
 
 
-def _uid_text(study_instance_uid: str) -> str:
-    return study_instance_uid or "a study without UID"
+def _uid_text(study: PlannedStudy) -> str:
+    return study.study_instance_uid or "a study without UID"
 
 
 def _listed(uids: Iterable[str]) -> str:
