@@ -74,6 +74,8 @@ def explain(
     pairs = [("receiver", receiver.ae_title), ("folder", document["folder"]), ("file name", document["name"])]
     if document["refused"]:
         pairs.append(("refused", document["refused"]))
+    if document["filtered"]:
+        pairs.append(("not stored", document["filtered"]))
     render.emit(render.fields(pairs))
     return 0
 
@@ -136,6 +138,7 @@ def _explained(
         "folder": scan_files_path(key.path, scan),
         "name": policy.template.name(header),
         "refused": f"{problem[0]}: {problem[1]}" if problem else None,
+        "filtered": policy.filters.declines(route.project.value, header),
     }
 
 

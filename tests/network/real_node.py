@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from archive.clock import Clock
 from archive.receive import Intake
@@ -14,9 +15,9 @@ from tests.workbench import make_workspace
 
 
 @contextmanager
-def real_node(path: Path) -> Iterator[tuple[Node, Workspace]]:
-    """A listening node with the root ``<path>/root``, one receiver PREARC on a free port."""
-    workspace = make_workspace(path, clock=Clock(), receiver=[{"ae_title": "PREARC", "port": 0}])
+def real_node(path: Path, **tables: Any) -> Iterator[tuple[Node, Workspace]]:
+    """A listening node with the root ``<path>/root``, one receiver PREARC on a free port; `tables` of prearc.toml."""
+    workspace = make_workspace(path, clock=Clock(), receiver=[{"ae_title": "PREARC", "port": 0}], **tables)
     intake = Intake(
         workspace.root,
         workspace.catalogue,

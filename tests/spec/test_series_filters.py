@@ -1,5 +1,6 @@
 """Series import filters: what they decline is never silently gone, and is told again before archiving."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from archive.rules.header import read_header
 from archive.rules.policy import Policy
 from archive.store.catalogue import receipts
 from archive.workspace import Workspace
+from cli.main import run
+from scp.sender import send
 from scp.synthetic import SeriesSpec
+from tests.network.real_node import real_node
 from tests.spec.test_findings import the
 from tests.story import TO_LABEL, archive_session, assert_consistent, kinds, labelled_workspace, ready, visit
 from tests.workbench import Sender, close_since, encoded, make_settings, make_workspace, opened, rows, tree
@@ -258,3 +262,36 @@ def test_unknown_modes_and_answers_are_told(tmp_path: Path) -> None:
     told = "\n".join(caught.value.problems)
     for key in ("filters.mode", "filters.answer", "archiver.elsewhere_scope", "project[1].filter_mode"):
         assert key in told
+
+
+def test_what_was_filtered_is_listed_and_foretold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`trace UID`, `trace --refused` and `route explain` all name it."""
+    ws = labelled_workspace(tmp_path, filters=NO_LOCALIZER)
+    scout = visit(series=T1_AND_SCOUT)[2]
+    receipt = send_one(ws, scout)
+    scout.save_as(tmp_path / "scout.dcm", enforce_file_format=True)
+    tables = '[filters]\nlines = ["# scouts are not wanted", "^.*localizer.*$"]\n[[receiver]]\nproject = "PI"\n'
+    (ws.root.path / "prearc.toml").write_text(tables)
+
+    def answer(*arguments: str) -> Any:
+        capsys.readouterr()
+        assert run([*arguments, "--json"], {"PREARC_ROOT": str(ws.root.path)}) == 0
+        return json.loads(capsys.readouterr().out)
+
+    rule = "blacklist of site filter line 2: ^.*localizer.*$"
+    for traced in (answer("trace", receipt.sop_instance_uid), answer("trace", "--refused", "--since", "2020-01-01")):
+        assert [(each["outcome"], each["status"]) for each in traced] == [("FILTERED", 0)]
+        assert traced[0]["message"] == f"not stored: {rule}"
+    assert answer("route", "explain", str(tmp_path / "scout.dcm"))["filtered"] == rule
+
+
+@pytest.mark.parametrize(("answer", "status"), [("success", 0x0000), ("refused", 0x0124)])
+def test_a_sender_on_the_network_hears_it(tmp_path: Path, answer: str, status: int) -> None:
+    """Over a real association: the status that is configured, and the trace beside it."""
+    filters = {**NO_LOCALIZER, "answer": answer}
+    with real_node(tmp_path, filters=filters) as (node, ws):
+        told = send("127.0.0.1", node.addresses[0].port, "PREARC", "SCANNER", visit(series=T1_AND_SCOUT))
+        outcomes = [(row["outcome"], row["status"]) for row in rows(ws, "SELECT * FROM receipt ORDER BY id")]
+
+    assert told == [0, 0, status, status]
+    assert outcomes == [("STORED", 0), ("STORED", 0), ("FILTERED", status), ("FILTERED", status)]

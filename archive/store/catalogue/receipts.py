@@ -71,8 +71,8 @@ def trace(connection: sqlite3.Connection, uid: str, *, limit: int = 10_000) -> l
 
 
 def refused(connection: sqlite3.Connection, *, since: str, limit: int = 10_000) -> list[Receipt]:
-    """What was refused since a time, oldest first."""
-    sql = f"{SELECT} WHERE r.received_at >= ? AND r.outcome = 'REFUSED' ORDER BY r.id LIMIT ?"
+    """What was refused, or declined by a filter, since a time, oldest first."""
+    sql = f"{SELECT} WHERE r.received_at >= ? AND r.outcome IN ('REFUSED', 'FILTERED') ORDER BY r.id LIMIT ?"
     return [rows.receipt(row) for row in connection.execute(sql, (since, limit))]
 
 
