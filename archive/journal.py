@@ -20,13 +20,14 @@ from archive.errors import ArchiveError, Busy, Refused, StoreError
 from archive.model import SessionStatus
 from archive.placing import check_space, clean, place, still_placed, take_back
 from archive.rules.states import SessionEvent
-from archive.store import catalog_xml, files, manifest
+from archive.store import backup, derived, files
 from archive.store.catalogue import journal, sessions
 from archive.store.catalogue.connection import Connection, Transaction
-from archive.store.catalogue.journal import Intent, Item, OperationKind, Phase
+from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
 from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.journal")
+_BRINGING: Final = (ItemAction.LINK, ItemAction.SWAP)
 Apply = Callable[[Transaction], None]
 
 
@@ -39,7 +40,7 @@ class ReportLine:
 
 
 def new_op() -> str:
-    """A name for an operation, sortable by time and unique."""
+    """A unique name for an operation."""
     return f"{os.getpid():x}-{secrets.token_hex(8)}"
 
 
@@ -49,12 +50,21 @@ def plan_digest(items: Sequence[Item]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def run(ws: Workspace, intent: Intent, items: Sequence[Item], *, on_plan: Apply, on_commit: Apply) -> None:
+def run(
+    ws: Workspace,
+    intent: Intent,
+    items: Sequence[Item],
+    *,
+    on_plan: Apply,
+    on_commit: Apply,
+    on_placed: Callable[[], None] = lambda: None,
+) -> None:
     """Carry an operation out; the caller holds the locks of its sessions.
 
     `intent.detail` may say: ``derive``, for which sessions the derived files are written anew afterwards (``session``,
-    ``whole``, or ``gone``, the (scan, name) pairs that left, and ``also``, ids of instances that no item names), and
-    ``emptied``, the folders of sessions that hold nothing any more.
+    ``whole``, or ``gone``, the (scan, name) pairs that left, and ``also``, ids of instances that no item names),
+    ``emptied``, the folders of sessions that hold nothing any more, and ``backup``, the folder below backup/ for what
+    the operation replaces and notes.
 
     Whatever fails or interrupts it before the commit, a Ctrl-C too, has it undone: all that was added is taken
     back, and then, in one transaction, the operation is UNDONE and its session's status is as work can begin
@@ -66,6 +76,8 @@ def run(ws: Workspace, intent: Intent, items: Sequence[Item], *, on_plan: Apply,
     ----------
     on_plan, on_commit
         Run in the transaction that writes the plan, and in the one that makes it true.
+    on_placed
+        Runs when every name was added, before the commit: what has to be on the disk by then.
 
     Raises
     ------
@@ -80,6 +92,7 @@ def run(ws: Workspace, intent: Intent, items: Sequence[Item], *, on_plan: Apply,
             on_plan(tx)
         failpoints.hit("PLANNED")
         place(ws, intent.op, items)
+        on_placed()
         failpoints.hit("PLACED")
         with ws.catalogue.write() as tx:
             if not journal.set_phase(tx, intent.op, Phase.COMMITTED, expected=Phase.PLANNED):
@@ -93,7 +106,7 @@ def run(ws: Workspace, intent: Intent, items: Sequence[Item], *, on_plan: Apply,
     try:
         failpoints.hit("COMMITTED")
         finish(ws, intent, items)
-    except (StoreError, OSError) as error:
+    except (ArchiveError, OSError) as error:
         log.warning("operation_not_cleaned", op=intent.op, session=intent.session_id, error=str(error))
 
 
@@ -131,12 +144,16 @@ def _derive(ws: Workspace, connection: Connection, each: Mapping[str, Any], item
     if files.status(ws.root.fd, session.path) is None:
         return  # somebody took it away
     if each.get("whole"):
-        if session.is_archived:
-            catalog_xml.write_all(ws.root.fd, connection, session.id)
-        manifest.write(ws.root.fd, connection, session.id)
+        derived.write_all(ws.root.fd, connection, session.id)
         return
-    catalog_xml.write_all(ws.root.fd, connection, session.id)
-    manifest.write(ws.root.fd, connection, session.id)
+    came = [item.instance_id for item in items if item.action in _BRINGING and item.instance_id is not None]
+    derived.after_merge(
+        ws.root.fd,
+        connection,
+        session.id,
+        instance_ids=[*came, *each.get("also", [])],
+        gone=[(scan, name) for scan, name in each.get("gone", [])],
+    )
 
 
 def resume_all(ws: Workspace) -> list[ReportLine]:
@@ -150,6 +167,10 @@ def resume_all(ws: Workspace) -> list[ReportLine]:
                 lines.append(_resume(ws, intent))
         except Busy:
             continue
+        except (ArchiveError, OSError) as error:  # the others can be settled all the same
+            log.error("operation_not_settled", op=intent.op, session=intent.session_id, error=str(error))
+            text = f"{intent.kind} of session {intent.session_id} was interrupted and cannot be settled now: {error}"
+            lines.append(ReportLine(text=text, needs_a_person=True))
     return [line for line in lines if line is not None]
 
 
@@ -228,6 +249,7 @@ def _undo(ws: Workspace, intent: Intent, items: Sequence[Item], *, how: str, put
     if stuck is not None:
         log.error("operation_not_undone", op=intent.op, session=intent.session_id, src=stuck.src, dst=stuck.dst)
         return stuck
+    backup.forget(ws.root.fd, intent.detail.get("backup"))
     with ws.catalogue.write() as tx:
         if journal.set_phase(tx, intent.op, Phase.UNDONE, expected=Phase.PLANNED) and puts_back:
             _put_back(tx, intent, how)

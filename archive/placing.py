@@ -121,10 +121,7 @@ def clean(ws: Workspace, op: str, items: Sequence[Item], emptied: Iterable[str])
             continue
         failpoints.hit("CLEAN_ITEM")
         folders.add(files.split(item.src)[0])
-        if _is_superseded(ws, item):
-            files.unlink(ws.root.fd, item.src)
-        elif files.status(ws.root.fd, item.src) is not None and item.src not in swapped:
-            log.error("old_name_kept", op=op, src=item.src, why="the new name does not hold its bytes")
+        _let_go(ws, op, item, has_heir=item.src in swapped)
     for path in emptied:
         _drop_derived(ws, path, folders)
     for folder in folders:
@@ -132,6 +129,14 @@ def clean(ws: Workspace, op: str, items: Sequence[Item], emptied: Iterable[str])
             files.sync_folder(ws.root.fd, folder)
     for folder in sorted(folders, key=len, reverse=True):
         files.remove_empty_folders(ws.root.fd, folder, keep=folder.split("/")[0])
+
+
+def _let_go(ws: Workspace, op: str, item: Item, *, has_heir: bool) -> None:
+    """Remove an old name whose bytes are held by the new one; one that its replacement took is gone already."""
+    if _is_superseded(ws, item):
+        files.unlink(ws.root.fd, item.src)
+    elif not has_heir and files.status(ws.root.fd, item.src) is not None:
+        log.error("old_name_kept", op=op, src=item.src, why="the new name does not hold its bytes")
 
 
 def _drop_derived(ws: Workspace, path: str, folders: Iterable[str]) -> None:

@@ -31,10 +31,10 @@ _SESSION_COLUMNS: Final = (
 ).split()
 
 
-def write(root_fd: int, connection: Connection, session_id: int) -> None:
-    """Write the session's manifest whole into its folder, durably, as the connection sees the session now."""
+def write(root_fd: int, connection: Connection, session_id: int, *, path: str | None = None) -> None:
+    """Write the session's manifest whole, durably, as the connection sees the session now; to its folder or `path`."""
     columns = sessions.raw_columns(connection, session_id)
-    with files.replacing(root_fd, f"{columns['path']}/{NAME}") as stream:
+    with files.replacing(root_fd, path or f"{columns['path']}/{NAME}") as stream:
         stream.write(_head(connection, columns))
         for scan in sessions.scans(connection, session_id):
             for instance in instances.of_scan(connection, scan.id):
