@@ -1,5 +1,6 @@
 """A session's folder on its way: to another project, into the trash, and back."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from archive.clock import folder_timestamp
@@ -37,8 +38,10 @@ def rename(
     destination: str,
     begin: Apply,
     commit: Apply,
+    *,
+    also: Sequence[Item] = (),
 ) -> None:
-    """Rename the session's folder under the journal; the caller holds its lock.
+    """Rename the session's folder under the journal; the caller holds its lock. `also` are further items.
 
     Raises
     ------
@@ -52,16 +55,16 @@ def rename(
         raise Refused(f"The folder of session {session.id} is not on the disk.", hint="prearc doctor")
     if files.status(ws.root.fd, destination) is not None:
         raise Refused(f"Something is already at {destination}; nothing is ever replaced.", hint="prearc doctor")
-    item = Item(n=0, action=ItemAction.RENAME, src=session.path, dst=destination, inode=status.st_ino)
+    items = [Item(n=0, action=ItemAction.RENAME, src=session.path, dst=destination, inode=status.st_ino), *also]
     intent = Intent(
         op=new_op(),
         kind=kind,
         session_id=session.id,
         phase=Phase.PLANNED,
-        plan_digest=plan_digest([item]),
+        plan_digest=plan_digest(items),
         detail={"was": session.status},
     )
-    run(ws, intent, [item], on_plan=begin, on_commit=commit)
+    run(ws, intent, items, on_plan=begin, on_commit=commit)
     parent = files.split(session.path)[0]
     files.remove_empty_folders(ws.root.fd, parent, keep=parent.split("/")[0])
 

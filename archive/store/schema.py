@@ -62,6 +62,8 @@ _FIRST: Final = (
     "CREATE INDEX session_subject ON session(project, subject) WHERE status = 'ARCHIVED' AND is_archived = 1",
     # SESSION as project/timestamp/folder
     "CREATE UNIQUE INDEX session_folder ON session(IFNULL(project, ''), timestamp, folder)",
+    # what was joined with or merged into a session, when that one goes elsewhere
+    "CREATE INDEX session_merged ON session(merged_into_id) WHERE merged_into_id IS NOT NULL",
     # the daemon's look for idle sessions and for those to archive; status counts
     "CREATE INDEX session_status ON session(status)",
     """CREATE TABLE association_session (   -- open associations only

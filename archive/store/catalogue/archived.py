@@ -34,6 +34,7 @@ class Replacement:
 def become_archived(tx: Transaction, session_id: int, *, path: str) -> None:
     """The session itself becomes the archived one."""
     sessions.set_columns(tx, session_id, is_archived=1, path=path, accepts=0, autoarchive_due=0)
+    tx.execute("UPDATE session SET accepts = 0, path = ? WHERE merged_into_id = ?", (path, session_id))
     sessions.apply(tx, session_id, SessionEvent.ARCHIVE_DONE, detail={"path": path})
 
 
@@ -100,6 +101,10 @@ def merge_into(
     added = move_rows(tx, session_id, target_id, scans=scans, relocations=relocations, replacements=replacements)
     home = sessions.get(tx.connection, target_id)
     sessions.set_columns(tx, session_id, merged_into_id=target_id, path=home.path, accepts=0, autoarchive_due=0)
+    tx.execute(
+        "UPDATE session SET accepts = 0, merged_into_id = ?, path = ? WHERE merged_into_id = ?",
+        (target_id, home.path, session_id),
+    )
     sessions.apply(tx, session_id, SessionEvent.ARCHIVE_DONE, detail={"merged_into": target_id})
     events.append(tx, "MERGED", target_id, {"from": session_id, "instances": added})
 

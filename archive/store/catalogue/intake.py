@@ -68,8 +68,10 @@ class NewInstance:
     file: FileRecord
 
 
-_ACCEPTING: Final = (
-    "SELECT id, status, path FROM session WHERE key_project = ? AND key_study = ? AND key_label = ? AND accepts = 1"
+_ACCEPTING: Final = (  # a session that was joined with another takes its instances for that one
+    "SELECT s.id AS accepting_id, h.id, h.status, h.path FROM session s JOIN session h"
+    " ON h.id = CASE s.status WHEN 'JOINED' THEN s.merged_into_id ELSE s.id END"
+    " WHERE s.key_project = ? AND s.key_study = ? AND s.key_label = ? AND s.accepts = 1"
 )
 
 
@@ -149,7 +151,7 @@ def _session(tx: Transaction, claim: Claim) -> tuple[int, str, bool]:
             _restart_clock(tx, row["id"])
         return row["id"], row["path"], False
     if row is not None:
-        sessions.set_columns(tx, row["id"], accepts=0)
+        sessions.set_columns(tx, row["accepting_id"], accepts=0)
     previous = tx.execute(
         "SELECT max(id) FROM session WHERE key_project = ? AND key_study = ? AND key_label = ?", key
     ).fetchone()[0]
