@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from archive.attributes import HEADER_TAGS, header_value
 from archive.errors import ConfigurationError
@@ -296,6 +296,8 @@ def _reader(expression: Expression) -> Callable[[InstanceHeader, RouteInput], st
             return lambda header, origin: expression.extract(origin.peer_host)
         case int():
             return lambda header, origin: expression.extract(header_value(header, source))
+        case _:
+            assert_never(source)
 
 
 def _assigned(key: str, text: str) -> str:
