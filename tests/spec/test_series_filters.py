@@ -228,7 +228,7 @@ def test_a_filter_without_expressions_is_none() -> None:
 def test_every_problem_of_every_filter_is_told_at_the_start(tmp_path: Path) -> None:
     """A bad filter stops the start, exit code 5, and names filter, line and text of each problem."""
     settings = make_settings(
-        filters={"lines": ["ok", "a(", "[NoSuchKeyword]", "[0002,0010]"]},
+        filters={"lines": ["ok", "a(", "[NoSuchKeyword]", "(told once", "[0002,0010]"]},
         project=[{"id": "PI", "filter_lines": ["*", "[a-z]"]}],
     )
 
@@ -242,7 +242,7 @@ def test_every_problem_of_every_filter_is_told_at_the_start(tmp_path: Path) -> N
         "project PI filter line 2",
         "site filter line 2",
         "site filter line 3",
-        "site filter line 4",
+        "site filter line 5",
     ]
     assert "'a(' is no regular expression" in caught.value.problems[2]
     assert "names no DICOM attribute" in caught.value.problems[3]
