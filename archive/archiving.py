@@ -6,25 +6,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from archive.errors import ArchiveError, Busy, Refused, StaleState, UsageError
-from archive.examination.building import mark_found
 from archive.examination.review import ArchiveOrder, Review, existing_session
 from archive.examination.review import review as look
-from archive.findings import FACTS, Finding, FindingKind
-from archive.journal import new_op, plan_digest, run, settle
+from archive.execution import carry_out
+from archive.findings import FACTS, Finding
+from archive.journal import settle
 from archive.model import Session, SessionStatus
 from archive.rules.checks import outcome
 from archive.rules.states import SessionEvent
-from archive.store.catalogue import archived, events, findings, instances, journal, sessions
-from archive.store.catalogue.connection import Connection, Transaction
-from archive.store.catalogue.journal import Intent, OperationKind, Phase
-from archive.transfer import (
-    items_of,
-    relocations,
-    replacements,
-    scans_of,
-    verify_all_have_a_place,
-    verify_kept_copies,
-)
+from archive.store.catalogue import findings, journal, sessions
+from archive.store.catalogue.connection import Connection
 from archive.workspace import Workspace
 
 ARCHIVABLE: Final = (SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.ERROR)
@@ -32,13 +23,17 @@ ARCHIVABLE: Final = (SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveResult:
-    """How it ended: ARCHIVED, CONFLICT or ERROR; WOULD_ARCHIVE, WOULD_CONFLICT or WOULD_FAIL for a preview."""
+    """How it ended: ARCHIVED, CONFLICT or ERROR; WOULD_ARCHIVE, WOULD_CONFLICT or WOULD_FAIL for a preview.
+
+    `backup_path` is the folder with the files that were replaced, "" when none was.
+    """
 
     session_id: int
     status: str
     path: str
     findings: tuple[Finding, ...]
     archived_id: int | None = None
+    backup_path: str = ""
     log: tuple[str, ...] = ()
 
 
@@ -131,7 +126,15 @@ def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> Arc
             review = look(ws, connection, session, order)
         if review.blockers:
             return _declined(ws, review)
-        return _carry_out(ws, review, order)
+        replaced = carry_out(ws, review, order)
+        return ArchiveResult(
+            session_id=session.id,
+            status=SessionStatus.ARCHIVED,
+            path=review.target_path,
+            findings=review.findings,
+            archived_id=review.existing.id if review.existing else session.id,
+            backup_path=replaced,
+        )
     except (Exception, KeyboardInterrupt) as error:
         _failed(ws, session.id, error, order)
         raise
@@ -180,100 +183,6 @@ def _failed(ws: Workspace, session_id: int, error: BaseException, order: Archive
             sessions.set_columns(tx, session_id, autoarchive_due=int(transient and order.is_automatic))
             hint = getattr(error, "hint", "") or f"prearc session archive {session_id}"
             sessions.add_log(tx, session_id, f"Session upload failed: {error} Type: {hint}")
-
-
-def _carry_out(ws: Workspace, review: Review, order: ArchiveOrder) -> ArchiveResult:
-    session, existing, plan = review.session, review.existing, review.plan
-    verify_all_have_a_place(plan)
-    verify_kept_copies(ws, plan)
-    items = items_of(ws, plan, review.inspection, review.target_path)
-    intent = Intent(
-        op=new_op(),
-        kind=OperationKind.ARCHIVE,
-        session_id=session.id,
-        target_id=existing.id if existing else None,
-        phase=Phase.PLANNED,
-        plan_digest=plan_digest(items),
-        detail={
-            "automatic": order.is_automatic,
-            "emptied": [session.path],
-            "derive": [
-                {
-                    "session": existing.id if existing else session.id,
-                    "whole": existing is None,
-                    "also": [placed.instance.id for placed in plan.lost],
-                }
-            ],
-        },
-    )
-    run(ws, intent, items, on_plan=lambda tx: None, on_commit=lambda tx: _commit(tx, review, order))
-    return ArchiveResult(
-        session_id=session.id,
-        status=SessionStatus.ARCHIVED,
-        path=review.target_path,
-        findings=review.findings,
-        archived_id=existing.id if existing else session.id,
-    )
-
-
-def _commit(tx: Transaction, review: Review, order: ArchiveOrder) -> None:
-    session, existing, plan = review.session, review.existing, review.plan
-    home = existing or session
-    findings.replace(tx, session.id, [])
-    mark_found(tx, session.id, review.inspection)
-    for placed in plan.lost:
-        instances.set_missing(tx, placed.instance.id, is_missing=True)
-        if not placed.instance.is_missing:
-            gone = {"instance": placed.instance.id, "path": placed.instance.path}
-            events.append(tx, "INSTANCE_MISSING", session.id, gone)
-    if existing is None:
-        archived.become_archived(tx, session.id, path=review.target_path)
-    else:
-        archived.merge_into(
-            tx,
-            session.id,
-            existing.id,
-            scans=scans_of(plan),
-            relocations=relocations(plan),
-            replacements=replacements(plan),
-        )
-    text = f"Archived as {home.project}/{home.label}: {len(plan.placements)} instances"
-    if plan.identical:
-        text += f", {len(plan.identical)} were already there"
-    for session_id in {session.id, home.id}:
-        sessions.add_log(tx, session_id, text if session_id == session.id else f"{text} (from session {session.id})")
-    for finding in review.findings:
-        if finding.kind is FindingKind.SCAN_NUMBER_TAKEN:
-            sessions.add_log(tx, home.id, finding.message)
-    _decide(tx, review, order, home.id)
-
-
-def _decide(tx: Transaction, review: Review, order: ArchiveOrder, home_id: int) -> None:
-    """Record an override: who, when, which findings, why, and both sides as they were."""
-    overridden = [finding for finding in review.findings if finding.kind in order.overrides]
-    if not overridden:
-        return
-    detail = {
-        "incoming": _side(review.session),
-        "archived": _side(review.existing) if review.existing else None,
-        "findings": [{"kind": f.kind, "message": f.message, "detail": dict(f.detail)} for f in overridden],
-    }
-    kinds = sorted({finding.kind for finding in overridden})
-    for session_id in {home_id, review.session.id}:
-        findings.decide(tx, session_id, kinds=kinds, reason=order.reason, detail=detail)
-    sessions.add_log(tx, home_id, f"Decision by {tx.actor}: {', '.join(kinds)} overridden. Reason: {order.reason}")
-
-
-def _side(session: Session) -> dict[str, object]:
-    return {
-        "session": session.id,
-        "project": session.project,
-        "subject": session.subject,
-        "label": session.label,
-        "study_instance_uids": list(session.study_instance_uids),
-        "scan_count": session.scan_count,
-        "instance_count": session.instance_count,
-    }
 
 
 def _already(connection: Connection, session: Session) -> ArchiveResult:

@@ -1,13 +1,15 @@
 """A merge plan as work: what becomes of files (journal items) and of rows, for archiving, join, split and return."""
 
+import os
 from collections.abc import Mapping
 
 from archive.errors import Refused
 from archive.examination.inspection import Inspection, dataset_sha256
 from archive.examination.review import destination
 from archive.model import Instance, Scan
-from archive.placing import is_another_device
-from archive.rules.merging import MergePlan
+from archive.placing import device_of
+from archive.rules.merging import MergePlan, Placement
+from archive.store import files
 from archive.store.catalogue.archived import Relocation, Replacement
 from archive.store.catalogue.journal import Item, ItemAction
 from archive.workspace import Workspace
@@ -21,22 +23,46 @@ def verify_all_have_a_place(plan: MergePlan) -> None:
 
 
 def verify_kept_copies(ws: Workspace, plan: MergePlan) -> None:
-    """An incoming copy is only dropped for one that stays, whose bytes were read and found right just now."""
+    """The archived bytes that count are as received, read just now: those an incoming copy is dropped for, and those
+    that go to the backup."""
     for _, kept in plan.identical:
         if dataset_sha256(ws, kept) != kept.file.dataset_sha256:
             raise Refused(
                 f"The archived copy of an instance no longer has its bytes ({kept.path}); the incoming one is kept.",
                 hint="prearc doctor",
             )
+    for old, _ in replaced(plan):
+        if dataset_sha256(ws, old) != old.file.dataset_sha256:
+            raise Refused(
+                f"An archived file that is to be replaced is not what was archived ({old.path}); nothing is replaced.",
+                hint="prearc doctor",
+            )
 
 
-def items_of(ws: Workspace, plan: MergePlan, inspection: Inspection, target_path: str) -> list[Item]:
-    """The journal's items of a plan: what is placed below `target_path`, and what goes because it is there."""
-    moves = [
-        (ItemAction.LINK, placed.instance, destination(target_path, placed.scan, placed.name))
-        for placed in plan.placements
-    ] + [(ItemAction.DROP, ours, kept.path) for ours, kept in plan.identical]
-    return [_item(ws, n, action, ours, path, inspection) for n, (action, ours, path) in enumerate(moves)]
+def replaced(plan: MergePlan) -> list[tuple[Instance, Placement]]:
+    """Each archived instance that goes to the backup, with the placement that replaces it."""
+    return [(old, placed) for placed in plan.placements for old in placed.replaces]
+
+
+def items_of(
+    ws: Workspace, plan: MergePlan, inspection: Inspection, target_path: str, *, backup_path: str = ""
+) -> list[Item]:
+    """The journal's items of a plan: what is placed below `target_path`, what goes because it is there, and what goes
+    to the folder `backup_path` because it is replaced."""
+    devices: dict[str, int] = {}
+    stats = dict(inspection.stats)
+    moves: list[tuple[ItemAction, Instance, str]] = []
+    for placed in plan.placements:
+        action = ItemAction.SWAP if placed.takes_a_name else ItemAction.LINK
+        moves.append((action, placed.instance, destination(target_path, placed.scan, placed.name)))
+    moves += [(ItemAction.DROP, ours, kept.path) for ours, kept in plan.identical]
+    for old, _ in replaced(plan):
+        stats[old.id] = _status(ws, old)
+        moves.append((ItemAction.RETIRE, old, f"{backup_path}/{old.scan}/{old.file.name}"))
+    return [
+        _item(ws, n, action, instance, path, stats[instance.id], devices)
+        for n, (action, instance, path) in enumerate(moves)
+    ]
 
 
 def scans_of(plan: MergePlan) -> Mapping[int, tuple[Scan, str]]:
@@ -58,33 +84,58 @@ def relocations(plan: MergePlan) -> list[Relocation]:
 
 
 def replacements(plan: MergePlan) -> list[Replacement]:
-    """The rows that go because an identical one stays: incoming ones, and archived ones whose file was lost."""
-    return [
-        Replacement(instance_id=ours.id, stays_id=kept.id, sop_instance_uid=ours.sop_instance_uid)
-        for ours, kept in plan.identical
-    ] + [
-        Replacement(
-            instance_id=placed.heals.id,
-            stays_id=placed.instance.id,
-            sop_instance_uid=placed.instance.sop_instance_uid,
-        )
-        for placed in plan.placements
-        if placed.heals is not None
-    ]
+    """The rows that go because another one stays: incoming ones and archived ones whose file was lost, for an identical
+    one; replaced ones, for what replaces them."""
+    return (
+        [
+            Replacement(instance_id=ours.id, stays_id=kept.id, sop_instance_uid=ours.sop_instance_uid)
+            for ours, kept in plan.identical
+        ]
+        + [
+            Replacement(
+                instance_id=placed.heals.id,
+                stays_id=placed.instance.id,
+                sop_instance_uid=placed.instance.sop_instance_uid,
+            )
+            for placed in plan.placements
+            if placed.heals is not None
+        ]
+        + [
+            Replacement(instance_id=old.id, stays_id=placed.instance.id, sop_instance_uid=old.sop_instance_uid)
+            for old, placed in replaced(plan)
+        ]
+    )
 
 
-def _item(ws: Workspace, n: int, action: ItemAction, ours: Instance, path: str, inspection: Inspection) -> Item:
-    status = inspection.stats[ours.id]
+def _status(ws: Workspace, instance: Instance) -> os.stat_result:
+    status = files.status(ws.root.fd, instance.path)
+    if status is None:
+        raise Refused(f"An archived file is not there ({instance.path}).", hint="prearc doctor")
+    return status
+
+
+def _item(
+    ws: Workspace,
+    n: int,
+    action: ItemAction,
+    instance: Instance,
+    path: str,
+    status: os.stat_result,
+    devices: dict[str, int],
+) -> Item:
+    folder = files.split(path)[0]
+    if action is not ItemAction.DROP and folder not in devices:
+        devices[folder] = device_of(ws, folder)
     return Item(
         n=n,
         action=action,
-        src=ours.path,
+        src=instance.path,
         dst=path,
         inode=status.st_ino,
         size_bytes=status.st_size,
         mtime_ns=status.st_mtime_ns,
-        dataset_sha256=ours.file.dataset_sha256,
-        dataset_offset=ours.file.dataset_offset,
-        instance_id=ours.id,
-        is_copy=action is not ItemAction.DROP and is_another_device(ws, status, path),
+        dataset_sha256=instance.file.dataset_sha256,
+        dataset_offset=instance.file.dataset_offset,
+        instance_id=instance.id,
+        is_copy=action is not ItemAction.DROP and devices[folder] != status.st_dev,
     )
