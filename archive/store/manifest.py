@@ -130,6 +130,7 @@ def _head(connection: Connection, columns: Mapping[str, Any]) -> bytes:
                     "actor": decision.actor,
                     "kinds": list(decision.kinds),
                     "reason": decision.reason,
+                    "detail": dict(decision.detail),
                 }
                 for decision in findings.decisions(connection, session_id)
             ],

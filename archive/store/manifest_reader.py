@@ -194,7 +194,14 @@ def _decision(entry: Mapping[str, Any]) -> dict[str, Any]:
         "actor": _text(entry["actor"]),
         "kinds": sorted(_text(kind) for kind in entry["kinds"]),
         "reason": _text(entry["reason"]),
+        "detail": _mapping(entry["detail"]),
     }
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("an object is expected")
+    return value
 
 
 def _text(value: object) -> str:

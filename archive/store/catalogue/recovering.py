@@ -281,8 +281,15 @@ def choose_accepting(tx: Transaction) -> None:
 def insert_decision(tx: Transaction, session_id: int, decision: Mapping[str, Any]) -> None:
     """A decision as a manifest tells it."""
     tx.execute(
-        "INSERT INTO decision(session_id, decided_at, actor, kinds, reason, detail) VALUES (?, ?, ?, ?, ?, '{}')",
-        (session_id, decision["at"], decision["actor"], json.dumps(decision["kinds"]), decision["reason"]),
+        "INSERT INTO decision(session_id, decided_at, actor, kinds, reason, detail) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            session_id,
+            decision["at"],
+            decision["actor"],
+            json.dumps(decision["kinds"]),
+            decision["reason"],
+            json.dumps(decision["detail"], sort_keys=True),
+        ),
     )
 
 
