@@ -91,8 +91,8 @@ def show_plan(report: Report) -> None:
             render.emit(f"and {len(plan.studies) - _SHOWN_STUDIES} more; --json has them all")
         render.emit()
     total = f"{render.count(len(plan.candidates), 'file')} to import, {render.size(plan.size_bytes)}"
-    if plan.unread:
-        total += f"; {plan.unread} of them with a header the receiver will judge"
+    if plan.doubtful:
+        total += f"; {plan.doubtful} of them will most likely be refused"
     if plan.declined:
         total += f"; {render.count(len(plan.declined), 'other')} not importable, listed at the end"
     render.emit(total)
