@@ -27,6 +27,13 @@ COSTS: Final[Mapping[FindingKind, str]] = {
     " groups by study will see several, and no DICOM file is rewritten to hide it.",
     FindingKind.INSTANCE_DIFFERS: "Both datasets are kept under one SOP Instance UID. Software that finds instances by"
     " their UID will take either.",
+    FindingKind.STUDY_ARCHIVED_ELSEWHERE: "One study will be archived in two sessions, and whoever looks for it finds"
+    " one of them.",
+    FindingKind.SOP_INSTANCE_ELSEWHERE: "The same SOP Instance UIDs will be archived in two sessions. Software that"
+    " finds instances by their UID will take either.",
+    FindingKind.PATIENT_DIFFERS: "One session, study or subject will have two patients' names, ids, birth dates or"
+    " sexes. No DICOM file is rewritten to hide it, and if it is two people, their data are mixed.",
+    FindingKind.MODALITY_DIFFERS: "One session will hold images of two modalities, which XNAT keeps apart.",
     FindingKind.FILE_MISSING: "The session is archived without a file that was received and acknowledged.",
 }
 """What an override costs, told before the question."""
