@@ -98,12 +98,14 @@ def review(
     """Look at both sides; only a preview asks whether somebody works on them, the real run holds their locks."""
     holders = _holders(connection, session)  # first: what comes after it is seen at the commit
     existing = existing_session(connection, session)
+    continues = _continued(connection, session)
     inspection = inspect(ws, connection, session)
     plan = plan_onto(connection, session, existing, inspection, mode=order.merge_mode)
     facts = Facts(
         incoming=session,
         existing=existing,
-        continues=_continued(connection, session),
+        continues=continues,
+        continued_modalities=_modalities(connection, continues),
         plan=plan,
         faults=file_faults(inspection, agreed.studies(connection, session.id, *([existing.id] if existing else []))),
         target_unlisted=_target_unlisted(ws, connection, session, existing, plan),
@@ -111,7 +113,7 @@ def review(
         elsewhere=_elsewhere(ws, connection, session, existing, inspection),
         patients=inspection.patients,
         archived_patients=_archived_patients(connection, existing),
-        archived_modalities={scan.modality for scan in sessions.scans(connection, existing.id)} if existing else (),
+        archived_modalities=_modalities(connection, existing),
         allows_cross_modality=ws.settings.archiver.allow_cross_modality_merge,
         declined=inspection.declined,
         differences=_differences(ws, plan),
@@ -174,6 +176,10 @@ def _elsewhere(
         of_subject=[each for each in elsewhere.of_subject(connection, project, session.subject) if is_asked(each.home)],
         is_known_subject=elsewhere.has_subject(connection, project, session.subject),
     )
+
+
+def _modalities(connection: Connection, archived: Session | None) -> set[str]:
+    return {scan.modality for scan in sessions.scans(connection, archived.id)} if archived is not None else set()
 
 
 def _archived_patients(connection: Connection, existing: Session | None) -> ArchivedPatients | None:

@@ -353,6 +353,21 @@ def test_modality_differs(tmp_path: Path) -> None:
     assert again.status == "CONFLICT"
 
 
+def test_the_way_out_of_another_modality_works(tmp_path: Path) -> None:
+    """Under a label of its own the other half of a study is only asked about as a study that is archived already."""
+    ws = labelled_workspace(tmp_path)
+    archived_first(ws, visit(series=ONE))
+    second = ready(ws, visit(series=CT))
+    sessions.relabel(ws, second.id, label="S1_CT")
+
+    result = archive_session(ws, second.id)
+
+    assert (result.status, kinds(result)) == ("CONFLICT", ["STUDY_ARCHIVED_ELSEWHERE"])
+    both = archive_session(ws, second.id, overrides=[K.STUDY_ARCHIVED_ELSEWHERE], reason="MR and CT are kept apart")
+    assert both.status == "ARCHIVED"
+    assert_consistent(ws)
+
+
 def test_modality_differs_is_a_conflict_where_the_setting_says_so(tmp_path: Path) -> None:
     """With `allow_cross_modality_merge` an administrator may override it by name; so it is shown later, too."""
     ws = places(tmp_path, allow_cross_modality_merge=True)
