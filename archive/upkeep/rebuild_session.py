@@ -52,11 +52,10 @@ class Rebuilder:
     def __init__(self, root: Root, catalogue: Catalogue, settings: Settings, policy: Policy, tally: Tally) -> None:
         self._root, self._catalogue, self._settings, self._policy = root, catalogue, settings, policy
         self._tally = tally
-        self._doubles = {
-            status.st_ino: path
-            for path, status in files.walk(root.fd, "prearchive")
-            if status.st_nlink > 1 and stat.S_ISREG(status.st_mode)
-        }
+        self._doubles: dict[tuple[int, int], set[str]] = {}  # names in the prearchive of files that may have several
+        for path, status in files.walk(root.fd, "prearchive"):
+            if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+                self._doubles.setdefault((status.st_dev, status.st_ino), set()).add(path)
 
     def add(self, place: str, folder: str) -> None:
         """Add the session of a folder, or say why there is none."""
@@ -130,19 +129,20 @@ class Rebuilder:
     def _settle_doubles(
         self, place: str, on_disk: dict[str, os.stat_result], listed: dict[str, tuple[str, InstanceFacts]]
     ) -> None:
-        """A file under two names is an interrupted archiving: the archive's name stays if its manifest lists it."""
-        if place != "archive" or not self._doubles:
-            return
+        """A file under two names is an interrupted operation: a name stays that a manifest lists, else the other."""
         for path, status in list(on_disk.items()):
-            other = self._doubles.get(status.st_ino)
-            if other is None:
+            names = self._doubles.get((status.st_dev, status.st_ino), set())
+            others = names - {path}
+            if not others:
                 continue
-            gone = other if path in listed else path
-            files.unlink(self._root.fd, gone)
-            self._tally.lines.append(f"{gone} was the second name of a file: an archiving was interrupted")
-            if gone == path:
+            gone = others if path in listed else {path}
+            for name in sorted(gone):
+                files.unlink(self._root.fd, name)
+                self._tally.lines.append(f"{name} was the second name of a file: an operation was interrupted")
+            names -= gone
+            if path in gone:
                 del on_disk[path]
-                files.remove_empty_folders(self._root.fd, files.split(path)[0], keep="archive")
+                files.remove_empty_folders(self._root.fd, files.split(path)[0], keep=place)
 
     def _examine(self, folder: str, paths: list[str]) -> list[Examined]:
         found: list[Examined] = []
