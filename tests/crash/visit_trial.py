@@ -90,7 +90,7 @@ class VisitTrial:
         if outcome.code == -signal.SIGKILL:
             self.deaths.append(f"{words[1]} at {failpoints}")
             self.tally.kills += 1
-        self._go_down()
+        self.go_down()
         assert_rows_before_answers(self.root, read_ledger(self.sender.ledger), self._folder)
         return outcome
 
@@ -101,7 +101,7 @@ class VisitTrial:
         if self.node.has_ended:
             self.deaths.append(f"recovery at {failpoints}")
             self.tally.kills += 1
-        self._go_down()
+        self.go_down()
 
     def recover_and_judge(self) -> None:
         """Finished or undone, each acknowledged dataset there and whole; and recovery has nothing more to do."""
@@ -117,7 +117,8 @@ class VisitTrial:
         self.tally.acknowledged = verdict.acknowledged
         self.tally.instances_judged += verdict.instances
 
-    def _go_down(self) -> None:
+    def go_down(self) -> None:
+        """The power of the disk goes, where it is a disk of its own, and the node with it."""
         if self._disk:
             self._disk.cut()
             self.tally.cuts += 1
