@@ -74,6 +74,8 @@ def document(report: Report) -> dict[str, Any]:
         "plan": [_study(each) for each in plan.studies],
         "files": len(plan.candidates),
         "size_bytes": plan.size_bytes,
+        "filtered_files": plan.filtered,
+        "doubtful_files": plan.doubtful,
         "skipped_dicomdirs": plan.indexes,
         "not_closed": [{"session": number, "reason": why} for number, why in report.not_closed.items()],
         "dry_run": report.is_dry_run,
@@ -91,6 +93,8 @@ def show_plan(report: Report) -> None:
             render.emit(f"and {len(plan.studies) - _SHOWN_STUDIES} more; --json has them all")
         render.emit()
     total = f"{render.count(len(plan.candidates), 'file')} to import, {render.size(plan.size_bytes)}"
+    if plan.filtered:
+        total += f"; a filter declines {plan.filtered} of them"
     if plan.doubtful:
         total += f"; {plan.doubtful} of them will most likely be refused"
     if plan.declined:

@@ -65,7 +65,8 @@ class PlannedStudy:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What would be filed. `doubtful` counts the files the receiver will most likely refuse: no study has them."""
+    """What would be filed. No study has the `filtered` files, which a series import filter declines, nor the
+    `doubtful` ones, which the receiver will most likely refuse."""
 
     candidates: list[Candidate] = field(default_factory=list)
     declined: list[Declined] = field(default_factory=list)
@@ -73,6 +74,7 @@ class Plan:
     warnings: list[ImportWarning] = field(default_factory=list)
     size_bytes: int = 0
     doubtful: int = 0
+    filtered: int = 0
     indexes: int = 0
 
 
@@ -136,8 +138,11 @@ class Planner:
 
     def _count(self, header: InstanceHeader, size_bytes: int) -> None:
         route = self._routing.route(header, self._origin)
-        key = study_of(header).key
         project, label = route.project.value, route.session.value or ""
+        if self._policy.filters.declines(project, header) is not None:
+            self._plan.filtered += 1
+            return
+        key = study_of(header).key
         study = self._studies.get((project, key, label))
         if study is None:
             study = self._studies[project, key, label] = PlannedStudy(

@@ -187,6 +187,19 @@ def test_sessions_are_closed_when_asked_to(ws: Workspace, tmp_path: Path, prearc
     assert_consistent(ws)
 
 
+def test_a_series_that_a_filter_declines_is_told(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
+    """Filters hold for imports as for senders: in the plan, in the counts, in the trace."""
+    (ws.root.path / "prearc.toml").write_text('[node]\nlow_water_bytes = 0\n[filters]\nlines = ["scout"]\n')
+    write_files(tmp_path / "in", visit(series=[SeriesSpec(number=1), SeriesSpec(number=2, description="Scout")]))
+
+    planned = prearc_import(tmp_path / "in", "--dry-run").json
+    imported = prearc_import(tmp_path / "in")
+
+    assert (planned["filtered_files"], [each["files"] for each in planned["plan"]]) == (2, [2])
+    assert (imported.code, imported.json["stored"], imported.json["filtered"]) == (0, 2, 2)
+    assert sorted(outcomes(ws)) == ["FILTERED", "FILTERED", "STORED", "STORED"]
+
+
 # --- media -----------------------------------------------------------------------------------------------------------
 
 
