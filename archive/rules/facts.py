@@ -28,8 +28,8 @@ class Facts:
     """Both sides of an archiving.
 
     `archived_modalities` and `archived_patients` are the existing session's, `continued_modalities` those of the one it
-    continues; `patients` the incoming ones, by Study
-    Instance UID; `busy_with` says, for a preview, who works on one of the two sessions right now.
+    continues; `patients` the incoming ones, by Study Instance UID; `busy_with` says, for a preview, who works on one of
+    the two sessions right now.
     """
 
     incoming: Session
