@@ -102,9 +102,17 @@ def show_plan(report: Report) -> None:
     render.emit(total)
     for row in report.unmatched:
         render.emit(f"map line {row.line} fits no file: {render.escape(_key_text(row))}")
-    for warning in plan.warnings:
-        render.emit(f"warning {warning.kind}: {render.escape(warning.message)}")
-        render.emit(f"  next: {render.escape(warning.hint)}")
+    for line in warning_lines(plan):
+        render.emit(line)
+
+
+def warning_lines(plan: "Plan") -> list[str]:
+    """The warnings as text, each with its next command."""
+    return [
+        line
+        for each in plan.warnings
+        for line in (f"warning {each.kind}: {render.escape(each.message)}", f"  next: {render.escape(each.hint)}")
+    ]
 
 
 def show_end(report: Report) -> None:

@@ -134,12 +134,14 @@ def test_an_import_of_what_was_received_is_known(ws: Workspace, tmp_path: Path, 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_zip_is_read_without_unpacking(ws: Workspace, tmp_path: Path, prearc_import: Any, method: int) -> None:
     """The entries of a zip are stored, stored or deflated; nothing is written beside the root."""
-    archive = zipped(tmp_path / "v.zip", write_files(tmp_path / "in", visit()), method=method)
+    files = write_files(tmp_path / "in", visit())
+    archive = zipped(tmp_path / "v.zip", [*files, zipped(tmp_path / "inner.zip", files)], method=method)
     before = sorted(tmp_path.iterdir())
 
     imported = prearc_import(archive)
 
-    assert (imported.code, imported.counts()) == (0, (4, 0, 0, 0))
+    assert (imported.code, imported.counts()) == (3, (4, 0, 0, 1))
+    assert imported.reasons() == {"inner.zip": "ZIP_INSIDE"}
     assert filed(ws) == digests(visit())
     assert sorted(tmp_path.iterdir()) == before
     assert_consistent(ws)
