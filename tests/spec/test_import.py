@@ -15,6 +15,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 
+from archive.recovery import recover
 from archive.workspace import Workspace
 from cli.main import run
 from scp.synthetic import SeriesSpec, study
@@ -499,19 +500,28 @@ def test_an_interrupted_import_keeps_what_it_answered_and_goes_on(
     assert filed(ws) == digests(datasets)
 
 
-def test_a_killed_import_goes_on(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
-    """kill -9 in the middle: what was committed is there, importing again stores the rest and leaves no doubt."""
-    datasets = visit(series=[SeriesSpec(number=1, instances=10)])
+@pytest.mark.parametrize("step", ["P1", "P2", "P3", "P4@1", "P5", "P6", "P7", "P8"])
+def test_a_killed_import_goes_on(ws: Workspace, tmp_path: Path, prearc_import: Any, step: str) -> None:
+    """kill -9 at any step: what was committed is there, importing again stores the rest, recovery finds nothing odd."""
+    datasets = visit(series=[SeriesSpec(number=1, instances=8)])
     write_files(tmp_path / "in", datasets)
-    environment = {**os.environ, "PREARC_ROOT": str(ws.root.path), "PREARC_FAILPOINTS": "P6=kill@5"}
+    name, _, hit = step.partition("@")
+    environment = {
+        **os.environ,
+        "PREARC_ROOT": str(ws.root.path),
+        "PREARC_FAILPOINTS": f"{name}=kill@{hit or 5}",
+    }
     killed = subprocess.run([*PREARC, "import", str(tmp_path / "in")], env=environment, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    assert outcomes(ws) == ["STORED"] * 4
+    known = len(outcomes(ws))
 
     again = prearc_import(tmp_path / "in")
 
-    assert (again.code, again.counts()) == (0, (6, 4, 0, 0))
+    assert (again.code, again.counts()) == (0, (8 - known, known, 0, 0))
+    assert known == (0 if step == "P4@1" else 5 if step == "P8" else 4)
     assert filed(ws) == digests(datasets)
+    recover(ws)
+    assert_consistent(ws)
 
 
 def test_a_full_disk_refuses_what_does_not_fit(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
