@@ -1,5 +1,6 @@
 """Text for a page of fixed width: wrapped between words, long words broken, nothing cut."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -59,15 +60,16 @@ def columns(rows: Iterable[Sequence[Sequence[str]]], rooms: Sequence[int], *, ga
 
 
 def _broken(word: str, room: int) -> list[str]:
-    """A word in pieces that fit, broken behind punctuation where there is some."""
+    """A word in pieces that fit, broken behind punctuation where that takes no further line."""
     pieces: list[str] = []
     while width(word) > room:
         end = 0
         while end < len(word) and width(word[: end + 1]) <= room:
             end += 1
         end = max(end, 1)
-        better = max((word.rfind(char, 0, end) for char in _BREAKS), default=-1) + 1
-        end = better if better > end // 2 else end
+        better = max(word.rfind(char, 0, end) for char in _BREAKS) + 1
+        lines_after = math.ceil((width(word) - end) / room)
+        end = better if better and width(word[better:]) <= lines_after * room else end
         pieces.append(word[:end])
         word = word[end:]
     return [*pieces, word]
