@@ -1,5 +1,6 @@
 """DICOMDIRs: the files they refer to, in every encoding, and what becomes of hostile ones."""
 
+import struct
 from io import BytesIO
 
 import pytest
@@ -17,7 +18,7 @@ from pydicom.uid import (
 from archive.errors import HeaderError, LimitExceeded
 from archive.rules import directory
 from archive.rules.directory import FileId, is_directory, referenced_files
-from archive.rules.header import ReadAt, read_file_meta
+from archive.rules.header import HeaderLimits, ReadAt, TruncatedHeader, encode_file_prefix, read_file_meta
 
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
 
@@ -103,6 +104,66 @@ def test_a_directory_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(LimitExceeded):
         read(made([["A", str(number)] for number in range(4)]))
+
+
+ITEM, ITEM_END, SEQUENCE_END, RECORDS, FILE_ID = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0x00041220, 0x00041500
+OPEN = 0xFFFFFFFF
+PREFIX = encode_file_prefix(
+    sop_class_uid=MediaStorageDirectoryStorage,
+    sop_instance_uid="1.2.3",
+    transfer_syntax_uid=ImplicitVRLittleEndian,
+    calling_ae_title="",
+    implementation_class_uid="1.2.3",
+    implementation_version_name="",
+)
+
+
+def element(tag: int, value: bytes = b"", length: int | None = None) -> bytes:
+    """An element under implicit VR, with its own length or a lie."""
+    return struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value) if length is None else length) + value
+
+
+A = element(ITEM, element(FILE_ID, b"A "))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "found", "error"),
+    [
+        (element(RECORDS, A + element(SEQUENCE_END), OPEN), [("A",)], None),
+        (element(RECORDS, A, OPEN), [("A",)], None),
+        (element(RECORDS, A, 500), [("A",)], TruncatedHeader),
+        (element(RECORDS, A + element(FILE_ID, b"B ")), [("A",)], HeaderError),
+        (element(RECORDS, A + element(ITEM, element(FILE_ID, b"B "), OPEN) + element(SEQUENCE_END), OPEN), [("A",)],
+         TruncatedHeader),
+        (element(RECORDS, A + element(ITEM, element(FILE_ID, b"B ", 20), 10)), [("A",)], TruncatedHeader),
+        (element(RECORDS, A + element(ITEM, element(FILE_ID, b"B" * 138))), [("A",)], HeaderError),
+        (element(RECORDS, A + element(ITEM, element(FILE_ID, b"  ") + element(ITEM_END), OPEN), OPEN), [("A",)], None),
+    ],
+)  # fmt: skip
+def test_records_that_are_put_together_wrongly(
+    dataset: bytes, found: list[FileId], error: type[HeaderError] | None
+) -> None:
+    """Delimiters that are missing or misplaced, lengths that lie: what came before is told, then what is wrong."""
+    data = PREFIX + element(0x00041130, b"SET ") + dataset
+    read_: list[FileId] = []
+
+    try:
+        for file_id in referenced_files(reader(data), len(data)):
+            read_.append(file_id)
+    except HeaderError as raised:
+        assert error is not None and isinstance(raised, error)
+    else:
+        assert error is None
+
+    assert read_ == found
+
+
+def test_a_directory_with_endless_elements_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of elements in all records is bounded too."""
+    monkeypatch.setattr(directory, "LIMITS", HeaderLimits(read_bytes=1 << 20, elements=10, nested_elements=20))
+
+    with pytest.raises(LimitExceeded):
+        read(made([["A", str(number)] for number in range(20)]))
 
 
 @settings(max_examples=300, deadline=None)
