@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from archive.findings import FindingKind
 from archive.model import UNASSIGNED, Outcome, Receipt, Session
 from cli import render, shapes
 
@@ -122,6 +123,7 @@ def show_end(report: Report) -> None:
         render.emit(f"refused {render.escape(each.name)}: {render.escape(each.message)}{status}")
     for session_id, why in report.not_closed.items():
         render.emit(f"session {session_id} was not closed: {render.escape(why)}")
+        render.emit(f"  next: prearc session close {session_id}")
     if report.sessions:
         headers = ("SESSION", "STATUS", "PROJECT", "LABEL", "INSTANCES")
         render.emit("\n" + render.table(headers, map(_session_row, report.sessions)))
@@ -130,9 +132,22 @@ def show_end(report: Report) -> None:
         return
     counts = [f"{name.replace('_', ' ')} {report.outcomes[outcome]}" for outcome, name in OUTCOMES.items()]
     render.emit(", ".join([*counts, f"refused {len(report.refused)}"]))
+    for line in _next_lines(report):
+        render.emit(line)
     if report.is_interrupted:
         left = len(report.plan.candidates) - report.answered
         render.say(f"interrupted: {render.count(left, 'file')} left; the same command again goes on")
+
+
+def _next_lines(report: Report) -> list[str]:
+    """What to type about what was kept and needs a look."""
+    lines = []
+    if any(each.status is not None for each in report.refused):
+        lines.append("next: prearc trace --refused   (what the receiver refused, and where its bytes are)")
+    held = [each.id for each in report.sessions if FindingKind.INSTANCE_DIFFERS in each.finding_kinds]
+    if report.outcomes[Outcome.HELD] and held:
+        lines.append(f"next: prearc session show {held[0]}   (other bytes under a UID that was there: both are kept)")
+    return lines
 
 
 def _declined(value: "Declined") -> dict[str, Any]:

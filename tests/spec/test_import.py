@@ -357,6 +357,8 @@ def test_the_text_says_what_the_document_says(ws: Workspace, tmp_path: Path, pre
 
     asked = prearc_import(tmp_path / "in", "--map", tmp_path / "map.csv", is_json=False)
     done = prearc_import(tmp_path / "in", "--yes", is_json=False)
+    write_files(tmp_path / "other", visit(STUDY_1, pixel_seed=1))
+    held = prearc_import(tmp_path / "other", is_json=False)
 
     assert (asked.code, done.code) == (3, 3)
     assert "8 files to import" in asked.out and "1 of them will most likely be refused" in asked.out
@@ -367,6 +369,8 @@ def test_the_text_says_what_the_document_says(ws: Workspace, tmp_path: Path, pre
     assert "x.txt: not a DICOM file" in done.out
     assert "nouid.dcm: the dataset's SOP Instance UID is missing or invalid (0117)" in done.out
     assert "stored 7, already stored 0, held 0, filtered 0, refused 2" in done.out
+    assert "next: prearc trace --refused" in done.out
+    assert "next: prearc session show 1" in held.out
 
 
 @pytest.mark.parametrize(("answer", "code", "stored"), [(b"y\n", 0, 4), (b"n\n", 1, 0), (b"\x03", 130, 0)])
