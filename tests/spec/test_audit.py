@@ -18,6 +18,7 @@ from archive.findings import FindingKind
 from archive.model import MergeMode, Session
 from archive.rebuild import rebuild
 from archive.reconcile import reconcile
+from archive.recovery import recover
 from archive.rules.chain import BreakKind
 from archive.store.catalogue import events, findings
 from archive.store.catalogue.events import Wanted
@@ -183,6 +184,17 @@ def test_what_the_doctor_does_is_in_the_audit(ws: Workspace) -> None:
     assert aside["path"][0].endswith("notes.txt") and aside["path"][1].startswith("quarantine/unlisted-")
     assert "99" in details(ws, "RECOUNTED")[0]["was"][0]
     assert details(ws, "INSTANCE_MISSING")[0]["path"] == str(lost.relative_to(ws.root.path))
+
+
+def test_a_part_that_nobody_was_promised_is_named_when_it_is_set_aside(ws: Workspace) -> None:
+    """Bytes of a dead receiver: where they were and where they are."""
+    (ws.root.path / "spool" / "dead.1.part").write_bytes(b"half an image")
+
+    recover(ws)
+
+    (aside,) = details(ws, "PART_SET_ASIDE")
+    assert aside["path"] == ["spool/dead.1.part", "spool/lost+found/dead.1.part"]
+    assert (ws.root.path / aside["path"][1]).read_bytes() == b"half an image"
 
 
 def test_a_lost_file_that_came_again_is_an_event(ws: Workspace) -> None:
