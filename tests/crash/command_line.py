@@ -26,8 +26,8 @@ ANSWER_SECONDS: Final = 30.0
 WAIT_SECONDS: Final = 5
 """What an invocation itself may wait for others, where the verb has an option for it."""
 PROJECTS: Final = ("CRASH", "OTHER")
-EXIT_CODES: Final = frozenset({0, 1, 3, 4})
-"""Of a well-formed command on a root that is there: done, refused, findings remain, busy or stale."""
+EXIT_CODES: Final = frozenset({0, 1, 2, 3, 4})
+"""On a root that is there: done, refused, senseless (a session joined with itself), findings remain, busy."""
 FIT_SHARE: Final = 0.8
 """How often a session is chosen for which the table of states allows the verb."""
 AT_REST: Final = ("READY", "CONFLICT", "ERROR")
@@ -192,12 +192,15 @@ class Shell:
     Parameters
     ----------
     folder:
-        For what the commands write; beside the root.
+        For what the commands write, beside the root; each begins it anew unless `is_appending`.
     """
 
-    def __init__(self, root: Path, configuration: Path, folder: Path, *, name: str = "shell") -> None:
+    def __init__(
+        self, root: Path, configuration: Path, folder: Path, *, name: str = "shell", is_appending: bool = False
+    ) -> None:
+        self.output, self.errors = folder / f"{name}-output", folder / f"{name}-errors"
         self._base = ["--root", str(root), "--config", str(configuration), "--json"]
-        self._output, self._errors = folder / f"{name}-output", folder / f"{name}-errors"
+        self._is_appending = is_appending
         self._guard = threading.Lock()
         self._is_busy = False
         self._terminal = subprocess.Popen(
@@ -217,13 +220,13 @@ class Shell:
     def run(self, *words: str, failpoints: str = "") -> Outcome:
         """Run one command to its end, or to a `kill` by another thread."""
         with self._guard:
-            paths = {"output": str(self._output), "errors": str(self._errors)}
-            self._order({"words": [*self._base, *words], "failpoints": failpoints, **paths})
+            files = {"output": str(self.output), "errors": str(self.errors), "append": self._is_appending}
+            self._order({"words": [*self._base, *words], "failpoints": failpoints, **files})
             self._is_busy = True
         code = int(self._answer())
         with self._guard:
             self._is_busy = False
-        read = [path.read_text(errors="replace") if path.exists() else "" for path in (self._output, self._errors)]
+        read = [path.read_text(errors="replace") if path.exists() else "" for path in (self.output, self.errors)]
         return Outcome(code=code, output=read[0], errors=read[1])
 
     def kill(self) -> bool:

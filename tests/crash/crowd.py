@@ -11,11 +11,11 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
 from tests.crash.command_line import CommandLine, doctor
+from tests.crash.forked_node import ForkedNode
 from tests.crash.node import START_SECONDS, Node, NodeError, wait_until
 from tests.crash.oracle import assert_kept, assert_unchanged, reported, snapshot, statuses
 from tests.crash.sending import LedgerSender, read_ledger
 from tests.crash.settled import WORKING, assert_settled
-from tests.crash.trial import ARCHIVER_ONLY, RECEIVER_ONLY
 
 QUIET_EVERY_SECONDS: Final = 10.0
 KILL_EVERY_SECONDS: Final = (0.7, 1.3)
@@ -51,9 +51,9 @@ class Crowd:
         self._launched_at = 0.0
         self._is_introduced = False
         configuration = folder / "prearc.toml"
-        self.receiver = Node(self.root, configuration, log=folder / "receiver.log")
-        self.receiver.configure(**CONFIGURATION)
-        self.archiver = self.receiver.beside(log=folder / "archiver.log")
+        Node(self.root, configuration).configure(**CONFIGURATION)
+        self.receiver = ForkedNode(self.root, configuration, folder, part="scp")
+        self.archiver = ForkedNode(self.root, configuration, folder, part="archiver")
         self.sender = LedgerSender(folder / "ledger", seed=seed, is_visit=True)
         self.command_lines = [CommandLine(self.root, configuration, folder, seed=f"{seed}-{n}") for n in (1, 2)]
         self._configuration = configuration
@@ -64,8 +64,8 @@ class Crowd:
     def __exit__(self, *exception: object) -> None:
         for each in self.command_lines:
             each.close()
-        self.archiver.kill()
-        self.receiver.kill()
+        self.archiver.close()
+        self.receiver.close()
         self.sender.stop()
 
     def run(self, seconds: float) -> None:
@@ -111,7 +111,7 @@ class Crowd:
         )
 
     def _work_and_kill(self, until: float) -> None:
-        self.archiver.launch(self._chance.choice(("", SLOW_ARCHIVER)), options=ARCHIVER_ONLY)
+        self.archiver.launch(self._chance.choice(("", SLOW_ARCHIVER)))
         self.receiver.await_ready()
         self.sender.send_to(self.receiver.port)
         for each in self.command_lines:
@@ -128,7 +128,7 @@ class Crowd:
                 self._launch_receiver()
             case "archiver":
                 self.archiver.kill()
-                self.archiver.launch(self._chance.choice(("", SLOW_ARCHIVER)), options=ARCHIVER_ONLY)
+                self.archiver.launch(self._chance.choice(("", SLOW_ARCHIVER)))
             case _:
                 if not self.command_lines[who == "second"].kill():
                     return
@@ -136,7 +136,7 @@ class Crowd:
 
     def _launch_receiver(self) -> None:
         self.receiver.kill()
-        self.receiver.launch(self._chance.choice(("", SLOW_RECEIVER)), options=RECEIVER_ONLY)
+        self.receiver.launch(self._chance.choice(("", SLOW_RECEIVER)))
         self._launched_at = time.monotonic()
         self._is_introduced = False
 
@@ -150,12 +150,11 @@ class Crowd:
         assert not problems, "\n".join(problems)
         for node in (self.receiver, self.archiver):
             assert not node.has_ended or _was_not_alone(node), f"ended by itself:\n{node.last_lines}"
-            assert node.log is not None
-            text = node.log.read_text() if node.log.exists() else ""
-            assert TRACEBACK not in text, f"{node.log}:\n{text[text.index(TRACEBACK) - 500 :][:6000]}"
+            text = node.log
+            assert TRACEBACK not in text, text[max(0, text.index(TRACEBACK) - 1000) :][:8000]
         if self.archiver.has_ended:
             self.archiver.kill()
-            self.archiver.launch(options=ARCHIVER_ONLY)
+            self.archiver.launch()
             self.archiver_restarts += 1
         if not self.receiver.is_ready:
             silent_seconds = time.monotonic() - self._launched_at
@@ -176,8 +175,9 @@ class Crowd:
         self.archiver.kill()
         self.receiver.kill()
         if self._chance.random() < 0.3:
-            self.receiver.launch(f"{self._chance.choice(RECOVERY_STEPS)}=kill", options=RECEIVER_ONLY)
-            self.receiver.wait_for_end(timeout_seconds=ECHO_SECONDS)
+            self.receiver.launch(f"{self._chance.choice(RECOVERY_STEPS)}=kill")
+            self.receiver.await_end_or_ready(timeout_seconds=START_SECONDS)
+            assert self.receiver.has_died, f"recovery did not die:\n{self.receiver.last_lines}"
         self._start_receiver()
         self._judge()
         before = snapshot(self.root)
@@ -194,7 +194,7 @@ class Crowd:
 
     def _come_to_rest(self) -> None:
         """Left alone, the archiver brings every session to where only a person can take it further."""
-        self.archiver.launch(options=ARCHIVER_ONLY)
+        self.archiver.launch()
         wait_until(
             lambda: set(statuses(self.root)) <= STATUSES_AT_REST,
             lambda: f"{statuses(self.root)}\n{self.archiver.last_lines}",
@@ -204,7 +204,7 @@ class Crowd:
         assert not set(statuses(self.root)) & set(WORKING)
 
 
-def _was_not_alone(node: Node) -> bool:
+def _was_not_alone(node: ForkedNode) -> bool:
     """Whether it gave way to a recovery that had its role just then."""
     return "Another process is the archiver" in node.last_lines
 

@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Self, TextIO
+from typing import Final, Self
 
 REPOSITORY: Final = Path(os.environ.get("PREARC_CRASH_PRODUCT", Path(__file__).resolve().parents[2]))
 """The checkout whose node is run; another one when a deliberately broken copy is being tried."""
@@ -30,13 +30,11 @@ class Node:
     """One node on one root, which it makes itself. `configure`, then `start` and `kill` as often as wanted.
 
     The node runs in a process group of its own, so that a kill reaches every process of it. Its standard
-    error is drained by a thread from start to end, into `log` where one is wanted; the end of it means that the
-    last process is gone.
+    error is drained by a thread from start to end; the end of it means that the last process is gone.
     """
 
-    def __init__(self, root: Path, configuration: Path, *, log: Path | None = None) -> None:
+    def __init__(self, root: Path, configuration: Path) -> None:
         self.root = root
-        self.log = log
         self._configuration = configuration
         self.port = 0
         self.failpoints = ""
@@ -63,9 +61,9 @@ class Node:
         tables = (("[node]", node), ("[archiver]", {"tick_seconds": tick_seconds}), ("[[receiver]]", keys))
         self._configuration.write_text("\n".join(f"{name}\n{_toml(table)}" for name, table in tables))
 
-    def beside(self, *, log: Path | None = None) -> "Node":
+    def beside(self) -> "Node":
         """Another process on the same root with the same configuration."""
-        return Node(self.root, self._configuration, log=log)
+        return Node(self.root, self._configuration)
 
     @property
     def is_running(self) -> bool:
@@ -82,25 +80,12 @@ class Node:
             It ended before that, or was not ready in time.
         """
         self.launch(failpoints, options=options)
-        self.await_ready(timeout_seconds=timeout_seconds)
-
-    def await_ready(self, *, timeout_seconds: float = START_SECONDS) -> None:
-        """Return when the node says that it listens.
-
-        Raises
-        ------
-        NodeError
-            It ended before that, or was not ready in time; it is dead now.
-        """
-        self.await_end_or_ready(timeout_seconds=timeout_seconds)
-        if not self._is_ready:
-            self.kill()
-            raise NodeError(f"the node was not ready:\n{self.last_lines}")
-
-    def await_end_or_ready(self, *, timeout_seconds: float) -> None:
-        """Return when the node listens, when its last process is gone, or when the time is over."""
         with self._news:
             self._news.wait_for(lambda: self._is_ready or self._is_over, timeout=timeout_seconds)
+            is_ready = self._is_ready
+        if not is_ready:
+            self.kill()
+            raise NodeError(f"the node was not ready:\n{self.last_lines}")
 
     def launch(self, failpoints: str = "", *, options: Sequence[str] = ()) -> None:
         """Start without waiting: for a node that is to die on its way."""
@@ -167,16 +152,6 @@ class Node:
         return process.returncode
 
     @property
-    def is_ready(self) -> bool:
-        """Whether it said so since it was started."""
-        return self._is_ready
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it was started and is gone, without having been killed or stopped."""
-        return self._process is not None and self._process.poll() is not None
-
-    @property
     def last_lines(self) -> str:
         """The end of the node's standard error."""
         return "\n".join(self._lines)
@@ -193,12 +168,7 @@ class Node:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr is not None
-        with open(self.log or os.devnull, "a") as log:
-            self._follow(process.stderr, log)
-
-    def _follow(self, lines: Iterable[str], log: TextIO) -> None:
-        for line in lines:
-            log.write(line)
+        for line in process.stderr:
             ready = READY.match(line)
             with self._news:
                 self._lines.append(line.rstrip("\n"))

@@ -1,9 +1,9 @@
 """A process that runs `prearc` commands as children of its own, without a start of Python for each.
 
-Run as a file with the product on PYTHONPATH. Each line of standard input is an order: ``{"words": [...],
-"failpoints": "...", "output": PATH, "errors": PATH}`` runs a command, ``{"kill": true}`` kills the one that runs,
-``{"offer": true}`` asks for every command with its options, and for the findings that may be overridden. Each command
-is answered by a line with its exit code.
+Run as a file with the product on PYTHONPATH. Each line of standard input is an order. ``{"words": [...],
+"failpoints": "...", "output": PATH, "errors": PATH, "append": BOOL}`` runs a command, whose exit code is answered when
+it ended; ``{"kill": true}`` kills the one that runs; ``{"offer": true}`` asks for every command with its options, and
+for the findings that may be overridden.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from typing import Any
 
 def main() -> None:
     """Import the product once, then follow orders until the input ends."""
-    for name in ("archive", "cli"):
+    for name in ("archive", "scp", "cli"):
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
             if not module.name.endswith("__main__"):
@@ -78,7 +78,8 @@ def _run(order: dict[str, Any]) -> None:
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for descriptor, name in ((1, "output"), (2, "errors")):
-            os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+            how = os.O_APPEND if order["append"] else os.O_TRUNC
+            os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | how, 0o600), descriptor)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREARC_")}
         code = run(order["words"], {**environment, "PREARC_FAILPOINTS": order["failpoints"]})
         sys.stdout.flush()

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Final, Self
 
 from tests.crash.command_line import STEPS, STEPS_OF_ITEMS, Choice, Outcome, Shell, known_sessions, problem_of
+from tests.crash.forked_node import ForkedNode
 from tests.crash.node import Node
 from tests.crash.oracle import assert_kept, assert_rows_before_answers, assert_unchanged, snapshot
 from tests.crash.power_cut import CuttableDisk
 from tests.crash.sending import LedgerSender, read_ledger
 from tests.crash.settled import assert_settled
-from tests.crash.trial import RECEIVER_ONLY, Tally, age_the_write_ahead_log
+from tests.crash.trial import Tally, age_the_write_ahead_log
 
 MOVING_VERBS: Final = ("archive", "archive", "join", "split", "return", "move", "delete", "restore")
 RECOVERY_STEPS: Final = ("R_JOURNAL", "R_WORKING", "R_TOUCHED", "R_REPORT", *STEPS, *STEPS_OF_ITEMS)
@@ -41,8 +42,8 @@ class VisitTrial:
         self._disk = disk
         self._chance = random.Random(f"visit trial {seed}")
         configuration = folder / "prearc.toml"
-        self.node = Node(self.root, configuration)
-        self.node.configure()
+        Node(self.root, configuration).configure()
+        self.node = ForkedNode(self.root, configuration, folder, part="scp")
         self.sender = LedgerSender(folder / "ledger", seed=seed, is_visit=True)
         self.shell = Shell(self.root, configuration, folder)
         self._choice = Choice(f"visit trial {seed}", self.shell.offer(), verbs=MOVING_VERBS)
@@ -51,14 +52,14 @@ class VisitTrial:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.node.kill()
+        self.node.close()
         self.sender.stop()
         self.shell.close()
 
     def receive(self, acknowledged: int) -> None:
         """So many more instances of the visit, and every session closed."""
         if not self.node.is_running:
-            self.node.start(options=RECEIVER_ONLY)
+            self.node.start()
         self.sender.send_to(self.node.port)
         self.sender.wait_for_more("acknowledged", acknowledged)
         self.sender.pause()
@@ -96,22 +97,22 @@ class VisitTrial:
 
     def die_in_recovery(self, failpoints: str) -> None:
         """Recovery dies at `failpoints`, where it comes there, and the power with it."""
-        self.node.launch(failpoints, options=RECEIVER_ONLY)
+        self.node.launch(failpoints)
         self.node.await_end_or_ready(timeout_seconds=RECOVERY_SECONDS)
-        if self.node.has_ended:
+        if self.node.has_died:
             self.deaths.append(f"recovery at {failpoints}")
             self.tally.kills += 1
         self.go_down()
 
     def recover_and_judge(self) -> None:
         """Finished or undone, each acknowledged dataset there and whole; and recovery has nothing more to do."""
-        self.node.start(options=RECEIVER_ONLY)
+        self.node.start()
         ledger = read_ledger(self.sender.ledger)
         verdict = assert_kept(self.root, ledger, may_repeat=True)
         assert_settled(self.root)
         before = snapshot(self.root)
         self.node.kill()
-        self.node.start(options=RECEIVER_ONLY)
+        self.node.start()
         assert_unchanged(before, snapshot(self.root))
         self.tally.second_recoveries += 1
         self.tally.acknowledged = verdict.acknowledged
