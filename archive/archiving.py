@@ -76,7 +76,7 @@ def archive(ws: Workspace, session_id: int, order: ArchiveOrder, *, wait_seconds
             existing = existing_session(connection, session)
         ids = [session_id] + ([existing.id] if existing is not None else [])
         with ws.root.locks.sessions(*ids, wait_seconds=wait_seconds, holder=f"archiving, pid {os.getpid()}"):
-            destination = ws.root.locks.named(_destination_lock(session))
+            destination = ws.root.locks.named(destination_lock(session))
             if not destination.acquire(wait_seconds=wait_seconds):
                 raise Busy(
                     f"Another session is being archived as {session.project}/{session.label}.",
@@ -200,6 +200,7 @@ def _already(connection: Connection, session: Session) -> ArchiveResult:
     )
 
 
-def _destination_lock(session: Session) -> str:
+def destination_lock(session: Session) -> str:
+    """The lock of the place in the archive that a session has or is to get: one at a time comes or goes there."""
     text = f"{session.project}/{session.label}"
     return f"destination-{hashlib.sha256(text.encode()).hexdigest()[:32]}"

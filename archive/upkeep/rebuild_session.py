@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -52,6 +53,7 @@ class Rebuilder:
     def __init__(self, root: Root, catalogue: Catalogue, settings: Settings, policy: Policy, tally: Tally) -> None:
         self._root, self._catalogue, self._settings, self._policy = root, catalogue, settings, policy
         self._tally = tally
+        self._joined: list[tuple[int, str, Mapping[str, Any]]] = []  # session, its folder, what was joined into it
         self._doubles: dict[tuple[int, int], set[str]] = {}  # names in the prearchive of files that may have several
         for path, status in files.walk(root.fd, "prearchive"):
             if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
@@ -77,6 +79,17 @@ class Rebuilder:
                 self._tally.lines.append(f"{folder}: {what}: {error}")
         self._reject(folder, "it contradicts another one")
 
+    def add_joined(self) -> None:
+        """The sessions that were joined with others: they hold nothing, but say where it went, and take what comes."""
+        with self._catalogue.write() as tx:
+            for home_id, folder, columns in self._joined:
+                key = (columns["project"], columns["timestamp"], columns["folder"])
+                if recovering.is_taken(tx.connection, columns["id"]) or sessions.by_folder(tx.connection, *key):
+                    continue  # a folder of it was there: the join was interrupted
+                places = {"status": SessionStatus.JOINED, "path": folder, "merged_into_id": home_id, "accepts": 0}
+                clock = {"clock_since": tx.clock.monotonic(), "boot_id": tx.clock.boot_id}
+                recovering.insert_session(tx, {**columns, **places, **clock})
+
     def _reject(self, folder: str, why: str) -> None:
         """Name the files of a folder that cannot be a session; they stay where they are."""
         self._tally.unlisted += [path for path, _ in files.walk(self._root.fd, folder)]
@@ -99,6 +112,8 @@ class Rebuilder:
             count += self._insert_examined(tx, session_id, examined)
             sessions.recount(tx, session_id)
             events.append(tx, "SESSION_REBUILT", session_id, {"from_manifest": content is not None, "instances": count})
+        if content is not None:
+            self._joined += [(session_id, folder, each) for each in content.joined]
         self._tally.sessions += 1
         self._tally.instances += count
 

@@ -9,11 +9,12 @@ import pytest
 from archive import journal, sessions
 from archive.archiving import preview
 from archive.daemon import Daemon
-from archive.errors import Busy, Refused, StaleState, UsageError
+from archive.errors import ArchiveError, Busy, Refused, StaleState, UsageError
 from archive.examination.review import ArchiveOrder
 from archive.joining import JoinResult, join, preview_join
 from archive.journal import resume_all
 from archive.model import MergeMode, Outcome, Session, SessionStatus
+from archive.rebuild import rebuild
 from archive.reconcile import reconcile
 from archive.recovery import recover
 from archive.workspace import Workspace
@@ -409,8 +410,6 @@ def test_a_join_that_failed_is_undone_at_once(tmp_path: Path, step: str, monkeyp
 
 def test_a_rebuilt_catalogue_has_the_joined_session(tmp_path: Path) -> None:
     """From the manifests alone: one session with both studies, its decision, and archiving asks nothing."""
-    from archive.rebuild import rebuild
-
     ws = labelled_workspace(tmp_path)
     a, b = two_studies(ws)
     join(ws, a.id, b.id, reason=WHY)
@@ -423,5 +422,55 @@ def test_a_rebuilt_catalogue_has_the_joined_session(tmp_path: Path) -> None:
     sessions.close(again, a.id)
     assert now(again, a.id).study_instance_uids == (STUDY_1, STUDY_2)
     assert scans(again, a.id) == ["1", "2", "1-MR1"]
+    assert (now(again, b.id).status, now(again, b.id).merged_into_id) == (S.JOINED, a.id)
+    assert send(again, visit(STUDY_2, series=TWO))[0].session_id == a.id
+    sessions.close(again, a.id)
     assert archive_session(again, a.id, mode=MergeMode.APPEND).status == "ARCHIVED"
     assert_consistent(again)
+
+
+@pytest.mark.parametrize("step", [*BEFORE, *AFTER])
+def test_a_join_that_was_killed_survives_the_loss_of_the_catalogue(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files under two names, and no journal: each instance is there once, under a name a session has."""
+    ws = labelled_workspace(tmp_path)
+    a, b = two_studies(ws)
+    with cut_off(step, monkeypatch, Killed):
+        join(ws, a.id, b.id, reason=WHY)
+    ws.catalogue.close()
+
+    rebuild(ws.root.path, settings=ws.settings, policy=ws.policy, actor="tester", clock=ws.clock)
+
+    again = labelled_workspace(tmp_path)
+    assert recover(again).is_clean
+    found = rows(again, "SELECT sop_instance_uid FROM instance")
+    assert (len(found), len({row["sop_instance_uid"] for row in found})) == (6, 6)
+    assert_consistent(again)
+    assert reconcile(again).is_clean
+
+
+def test_two_joins_of_the_same_two_at_once(tmp_path: Path) -> None:
+    """A into B and B into A: one is done, the other is told where everything went; neither waits for ever."""
+    ws = labelled_workspace(tmp_path)
+    a, b = two_studies(ws)
+    errors: list[ArchiveError] = []
+
+    def run(target: Session, session: Session) -> None:
+        try:
+            join(ws, target.id, session.id, reason=WHY, wait_seconds=10.0)
+        except ArchiveError as error:
+            errors.append(error)
+
+    workers = [threading.Thread(target=run, args=pair) for pair in ((a, b), (b, a))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(20)
+
+    assert [type(error) for error in errors] == [Refused]
+    assert sorted((now(ws, each.id).status, now(ws, each.id).instance_count) for each in (a, b)) == [
+        (S.JOINED, 0),
+        (S.READY, 6),
+    ]
+    assert_consistent(ws)
