@@ -278,10 +278,10 @@ def choose_accepting(tx: Transaction) -> None:
     )
     tx.execute(
         "UPDATE session SET accepts = 1 WHERE status = 'JOINED' AND id = (SELECT max(o.id) FROM session o"
-        " JOIN session h ON h.id = o.merged_into_id WHERE o.key_project = session.key_project AND o.key_study = session.key_study"
-        " AND o.key_label = session.key_label AND o.status = 'JOINED' AND h.status = 'RECEIVING') AND NOT EXISTS"
-        " (SELECT 1 FROM session o WHERE o.key_project = session.key_project AND o.key_study = session.key_study"
-        " AND o.key_label = session.key_label AND o.accepts = 1)"
+        " JOIN session h ON h.id = o.merged_into_id WHERE o.key_project = session.key_project"
+        " AND o.key_study = session.key_study AND o.key_label = session.key_label AND o.status = 'JOINED'"
+        " AND h.status = 'RECEIVING') AND NOT EXISTS (SELECT 1 FROM session o WHERE o.accepts = 1 AND o.key_project"
+        " = session.key_project AND o.key_study = session.key_study AND o.key_label = session.key_label)"
     )
 
 
