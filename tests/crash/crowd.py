@@ -10,12 +10,13 @@ from typing import Final, Self
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from tests.crash.command_line import CommandLine, doctor
+from tests.crash.command_line import CommandLine
 from tests.crash.forked_node import ForkedNode
 from tests.crash.node import START_SECONDS, Node, NodeError, wait_until
 from tests.crash.oracle import assert_kept, assert_unchanged, reported, snapshot, statuses
 from tests.crash.sending import LedgerSender, read_ledger
 from tests.crash.settled import WORKING, assert_settled
+from tests.crash.shell import doctor
 
 QUIET_EVERY_SECONDS: Final = 10.0
 KILL_EVERY_SECONDS: Final = (0.7, 1.3)

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.crash.command_line import Shell
 from tests.crash.node import READY, START_SECONDS, NodeError
+from tests.crash.shell import Shell
 
 POLL_SECONDS: Final = 0.02
 TAIL_CHARACTERS: Final = 6000

@@ -5,13 +5,14 @@ import signal
 from pathlib import Path
 from typing import Final, Self
 
-from tests.crash.command_line import STEPS, STEPS_OF_ITEMS, Choice, Outcome, Shell, known_sessions, problem_of
+from tests.crash.command_line import STEPS, STEPS_OF_ITEMS, Choice, known_sessions
 from tests.crash.forked_node import ForkedNode
 from tests.crash.node import Node
 from tests.crash.oracle import assert_kept, assert_rows_before_answers, assert_unchanged, snapshot
 from tests.crash.power_cut import CuttableDisk
 from tests.crash.sending import LedgerSender, read_ledger
 from tests.crash.settled import assert_settled
+from tests.crash.shell import Outcome, Shell, problem_of
 from tests.crash.trial import Tally, age_the_write_ahead_log
 
 MOVING_VERBS: Final = ("archive", "archive", "join", "split", "return", "move", "delete", "restore")
