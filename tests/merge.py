@@ -6,6 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
@@ -93,3 +94,12 @@ def die_at(number: int, *, looks: Callable[[], None] = lambda: None) -> Callable
 
     assert callable(failpoints.hit)
     return hit
+
+
+def passed_by(work: Callable[[], object]) -> list[str]:
+    """The failpoints that `work` passes, in order."""
+    passed: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failpoints, "hit", passed.append)
+        work()
+    return passed
