@@ -14,7 +14,7 @@ from typing import Final
 from tests.crash.oracle import VIOLATIONS_SHOWN, files_below, open_catalogue
 
 WORKING: Final = ("BUILDING", "ARCHIVING", "MOVING", "DELETING")
-DERIVED: Final = ("prearc-manifest.json",)
+DERIVED: Final = ("prearc-manifest.jsonl",)
 PLACES: Final = ("prearchive", "archive", "trash", "backup")
 UNFINISHED: Final = (".part", ".copy", ".tmp")
 
