@@ -155,6 +155,9 @@ def _commit(tx: Transaction, work: _Work, noted: _Noted) -> None:
             events.append(tx, "INSTANCE_MISSING", session.id, gone)
     for old, placed, path in work.replaced:
         overwritten.note(tx, home.id, old, new=placed.instance, backup_path=path, op=work.op)
+    if work.replaced:
+        kept = {"from": session.id, "instances": len(work.replaced), "backup": work.backup_path}
+        events.append(tx, "REPLACED", home.id, kept)
     if existing is None:
         archived.become_archived(tx, session.id, path=work.review.target_path)
     else:

@@ -150,6 +150,32 @@ def test_a_decision_is_an_event_of_both_sides(ws: Workspace) -> None:
     assert [row["session_id"] for row in rows(ws, "SELECT session_id FROM event WHERE kind = 'DECISION'")] == [1, 2]
 
 
+def test_a_forced_merge_names_the_manifests_it_was_decided_upon(ws: Workspace) -> None:
+    """Both sides as they were, by the digests of their manifests."""
+    archive_session(ws, 1)
+    ready(ws, visit(STUDY_2))
+
+    archive_session(ws, 2, mode=MergeMode.APPEND, overrides=[FindingKind.STUDY_UID_DIFFERS], reason="one visit")
+
+    for detail in details(ws, "DECISION"):
+        assert set(detail["manifests"]) >= {"incoming", "archived"}
+
+
+def test_replaced_files_are_told_with_their_backup(ws: Workspace) -> None:
+    """An overwriting names how many went, whose came, and where the old ones are."""
+    archive_session(ws, 1)
+    corrected = visit()
+    for dataset in corrected:
+        dataset.PatientComments = "corrected"
+    ready(ws, corrected)
+
+    archive_session(ws, 2, mode=MergeMode.OVERWRITE)
+
+    (replaced,) = details(ws, "REPLACED")
+    assert (replaced["from"], replaced["instances"]) == (2, len(corrected))
+    assert (ws.root.path / replaced["backup"]).is_dir()
+
+
 def test_the_manifests_of_a_decision_are_in_its_event(ws: Workspace) -> None:
     """What a decision was taken upon can be told from the audit alone."""
     manifests = {"incoming": "a" * 64, "archived": "b" * 64}
