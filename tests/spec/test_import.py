@@ -23,7 +23,7 @@ from cli.main import run
 from scp.synthetic import SeriesSpec, study
 from tests.spec.import_files import digests, filed, outcomes, write_files, zipped
 from tests.story import STUDY_1, STUDY_2, archive_session, assert_consistent, ready, send, visit
-from tests.workbench import dump, encoded, make_workspace, rows, tree
+from tests.workbench import Sender, dump, encoded, make_workspace, rows, tree
 
 PREARC = [sys.executable, "-m", "cli"]
 
@@ -131,6 +131,20 @@ def test_an_import_of_what_was_received_is_known(ws: Workspace, tmp_path: Path, 
 
     assert (same.counts(), other.counts()) == ((0, 4, 0, 0), (0, 0, 4, 0))
     assert filed(ws) == sorted([*digests(visit()), *digests(changed)])
+    assert_consistent(ws)
+
+
+def test_an_import_and_a_sender_fill_one_session(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
+    """Beside a receiver in another process: both file into the study's session, neither ends it for the other."""
+    datasets = visit()
+    write_files(tmp_path / "in", datasets[1:])
+    with Sender(ws) as sender:
+        first = sender.store(datasets[0])
+
+        imported = prearc_import(tmp_path / "in", "--close")
+
+        (session,) = imported.json["sessions"]
+        assert (session["id"], session["status"], session["instance_count"]) == (first.session_id, "RECEIVING", 4)
     assert_consistent(ws)
 
 
