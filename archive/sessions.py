@@ -259,7 +259,7 @@ def restore(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: f
         session = _get(ws, session_id)
         if session.status is not SessionStatus.DELETED:
             with ws.catalogue.read() as connection:
-                verify_not_merged(connection, session)
+                verify_not_merged(connection, session, wants_back=True)
             raise StaleState(
                 f"Session {session_id} is {session.status}, not in the trash.",
                 hint=f"prearc session show {session_id}",

@@ -163,6 +163,9 @@ def test_a_joined_session_leads_to_its_home(ws: Workspace, prearc: Prearc) -> No
     a, b = pair(ws)
     prearc("session", "join", a, b, "--reason", "restarted", "--yes")
 
-    for verb in ("archive", "restore", "return", "delete"):
+    for verb in ("archive", "return", "delete"):
         answer = prearc("session", verb, b, "--json")
         assert (answer.code, answer.error["hint"]) == (1, f"prearc session show {a}"), verb
+    answer = prearc("session", "restore", b, "--json")
+    assert (answer.code, answer.error["hint"]) == (1, f"prearc session split {a} --study {STUDY_2}")
+    assert prearc(*answer.error["hint"].split()[1:]).code == 0

@@ -17,6 +17,7 @@ from archive.model import MergeMode, Outcome, Session, SessionStatus
 from archive.rebuild import rebuild
 from archive.reconcile import reconcile
 from archive.recovery import recover
+from archive.store.catalogue import planned
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
 from tests.spec.test_interrupted_commands import Killed, cut_off
@@ -256,7 +257,8 @@ def test_a_joined_session_says_where_it_went(tmp_path: Path, verb: str) -> None:
         verbs[verb]()
 
     assert f"joined with session {a.id}" in caught.value.message
-    assert caught.value.hint == f"prearc session show {a.id}"
+    way_back = f"prearc session split {a.id} --study {STUDY_2}"
+    assert caught.value.hint == (way_back if verb == "restore" else f"prearc session show {a.id}")
 
 
 def test_files_without_row_are_not_left_behind(tmp_path: Path) -> None:
@@ -280,6 +282,10 @@ def test_late_instances_of_both_keys_go_to_the_joined_session(tmp_path: Path) ->
     a, b = two_studies(ws)
     join(ws, a.id, b.id, reason=WHY)
 
+    with ws.catalogue.read() as connection:
+        foretold = planned.joined(connection, "PI", STUDY_2, "S1_MR")
+
+    assert foretold is not None and foretold.id == a.id
     assert send(ws, visit(STUDY_2, series=TWO))[0].session_id == a.id
     assert send(ws, visit(STUDY_1, series=[SeriesSpec(number=3)]))[0].session_id == a.id
 
