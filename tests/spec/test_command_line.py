@@ -15,8 +15,18 @@ from cli.main import run
 from cli.session_archive import COSTS
 from scp.synthetic import SeriesSpec
 from tests.merge import changed
-from tests.story import STUDY_1, STUDY_2, TO_LABEL, archive_session, labelled_workspace, ready, send, visit
-from tests.workbench import change, dump, tree
+from tests.story import (
+    STUDY_1,
+    STUDY_2,
+    TO_LABEL,
+    archive_session,
+    assert_consistent,
+    labelled_workspace,
+    ready,
+    send,
+    visit,
+)
+from tests.workbench import change, dump, rows, tree
 
 LISTED = {
     "id", "project", "subject", "label", "status", "archived", "timestamp", "folder", "path",
@@ -334,6 +344,26 @@ def test_what_was_replaced_is_named(ws: Workspace, prearc: Prearc) -> None:
     assert len(list((ws.root.path / result["backup_path"]).rglob("*.dcm"))) == 1
     assert result["backup_path"] in prearc("session", "show", "PI/S1_MR").out
     assert result["backup_path"] in prearc("session", "log", "PI/S1_MR").out
+
+
+def test_what_was_replaced_comes_back_by_commands(ws: Workspace, prearc: Prearc) -> None:
+    """The documented way back: the file of the backup is imported and archived; all datasets are as they were."""
+    first = visit()
+    archive_session(ws, ready(ws, first).id)
+    before = rows(ws, "SELECT scan_id, file_name, dataset_sha256 FROM instance ORDER BY scan_id, file_name")
+    session = ready(ws, [changed(first[0])])
+    archived = prearc("session", "archive", session.id, "--mode", "overwrite", "--json")
+    backup = ws.root.path / archived.json["results"][0]["backup_path"]
+    (scan,) = [path for path in backup.iterdir() if path.is_dir()]
+
+    imported = prearc("import", scan, "--project", "PI", "--close", "--yes", "--json")
+    (waiting,) = prearc("session", "list", "--status", "READY", "--json").json
+    back = prearc("session", "archive", waiting["id"], "--mode", "overwrite", "--json")
+
+    assert (imported.code, back.code) == (0, 0)
+    assert rows(ws, "SELECT scan_id, file_name, dataset_sha256 FROM instance ORDER BY scan_id, file_name") == before
+    assert len(list(backup.rglob("*.dcm"))) == 1
+    assert_consistent(ws)
 
 
 class Terminal:
