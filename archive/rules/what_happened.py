@@ -178,7 +178,7 @@ def _why_other(of: Situation) -> str:
 
 def _patient(of: Situation) -> str:
     found = of.finding(K.PATIENT_DIFFERS)
-    where = sorted({str(each["where"]) for each in found.detail["differences"]}) if found else []
+    where = sorted({str(each["where"]) for each in found.detail.get("differences", ())}) if found else []
     there = of.existing or (of.others[0] if of.others else None)
     against = f" than {_there(there)}" if there is not None else f" ({', '.join(where)})"
     return (

@@ -27,6 +27,7 @@ from pydicom.uid import (
 from archive import conflicts, sessions
 from archive.archiving import preview
 from archive.differences import Difference, DifferenceKind
+from archive.examination import difference_child
 from archive.examination.difference import ComparisonLimits, compare
 from archive.examination.review import ArchiveOrder
 from archive.findings import FindingKind
@@ -71,7 +72,8 @@ def written(value: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> by
 class Pairs:
     """Files of one root as the instances that `compare` takes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_here: bool = False) -> None:
+        self.is_here = is_here
         self.ws: Workspace = labelled_workspace(path)
         self._folder = self.ws.root.path / "prearchive" / "PI"
         self._folder.mkdir()
@@ -98,13 +100,24 @@ class Pairs:
         )
 
     def of(self, new: bytes, old: bytes) -> Difference:
-        (difference,) = compare(self.ws, [(self.file(new), self.file(old))])
-        return difference
+        """By the child, or by the child's code in this process."""
+        one, two = self.file(new), self.file(old)
+        if not self.is_here:
+            return compare(self.ws, [(one, two)])[0]
+        root = self.ws.root.path
+        with (root / one.path).open("rb") as new_file, (root / two.path).open("rb") as old_file:
+            return difference_child.compare(new_file.fileno(), old_file.fileno())
 
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Pairs:
     return Pairs(tmp_path)
+
+
+@pytest.fixture(params=["child", "here"])
+def either(tmp_path: Path, request: pytest.FixtureRequest) -> Pairs:
+    """What is told of two datasets does not depend on who reads them."""
+    return Pairs(tmp_path, is_here=request.param == "here")
 
 
 def told(difference: Difference) -> dict[str, tuple[str | None, str | None]]:
@@ -131,7 +144,7 @@ def with_sequence(*, undefined: bool, accession: str = "A1") -> Dataset:
 @pytest.mark.parametrize(
     "other", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian]
 )
-def test_the_same_elements_are_the_same_dataset_in_any_uncompressed_form(pairs: Pairs, other: str) -> None:
+def test_the_same_elements_are_the_same_dataset_in_any_uncompressed_form(either: Pairs, other: str) -> None:
     """Byte order, VRs, deflation, lengths of sequences, group lengths and padding are no difference."""
     one, two = with_sequence(undefined=True), with_sequence(undefined=False)
     two.add_new(0x00080000, "UL", 4711)
@@ -141,18 +154,18 @@ def test_the_same_elements_are_the_same_dataset_in_any_uncompressed_form(pairs: 
         pixels[::2], pixels[1::2] = pixels[1::2], pixels[::2]
         two.PixelData = bytes(pixels)
 
-    difference = pairs.of(written(one), written(two, other))
+    difference = either.of(written(one), written(two, other))
 
     assert (difference.kind, difference.tags, difference.reason) == (DifferenceKind.SAME_DATASET, (), "")
 
 
-def test_a_reanonymised_copy_is_header_only_with_old_and_new_values(pairs: Pairs) -> None:
+def test_a_reanonymised_copy_is_header_only_with_old_and_new_values(either: Pairs) -> None:
     """Each attribute that differs is named with what it was and what it is; absent is not empty."""
     old = dataset(InstitutionName="Hospital", AccessionNumber="A1")
     new = dataset(PatientName="ANON^0259", PatientID="0259", AccessionNumber="", PatientIdentityRemoved="YES")
     del new.InstitutionName
 
-    difference = pairs.of(written(new), written(old))
+    difference = either.of(written(new), written(old))
 
     assert difference.kind is DifferenceKind.HEADER_ONLY
     assert told(difference) == {
@@ -164,22 +177,22 @@ def test_a_reanonymised_copy_is_header_only_with_old_and_new_values(pairs: Pairs
     }
 
 
-def test_other_pixels_are_told_with_the_attributes_beside_them(pairs: Pairs) -> None:
+def test_other_pixels_are_told_with_the_attributes_beside_them(either: Pairs) -> None:
     """PIXEL_DATA also lists the header's attributes."""
     new = dataset(PatientID="P9")
     new.PixelData = bytes(len(new.PixelData))
 
-    difference = pairs.of(written(new), written(dataset()))
+    difference = either.of(written(new), written(dataset()))
 
     assert (difference.kind, told(difference)) == (DifferenceKind.PIXEL_DATA, {"PatientID": ("P1", "P9")})
 
 
-def test_pixels_that_one_copy_lacks_differ(pairs: Pairs) -> None:
+def test_pixels_that_one_copy_lacks_differ(either: Pairs) -> None:
     """A copy without pixel data is no header-only copy."""
     new = dataset()
     del new.PixelData
 
-    assert pairs.of(written(new), written(dataset())).kind is DifferenceKind.PIXEL_DATA
+    assert either.of(written(new), written(dataset())).kind is DifferenceKind.PIXEL_DATA
 
 
 def compressed(fragment: bytes, *, has_table: bool = False) -> Dataset:
@@ -189,33 +202,33 @@ def compressed(fragment: bytes, *, has_table: bool = False) -> Dataset:
     return value
 
 
-def test_a_compressed_copy_cannot_be_compared_but_its_attributes_are(pairs: Pairs) -> None:
+def test_a_compressed_copy_cannot_be_compared_but_its_attributes_are(either: Pairs) -> None:
     """ENCODING, with the header's attributes."""
     new = compressed(b"jpeg stream!")
     new.LossyImageCompression = "01"
 
-    difference = pairs.of(written(new, JPEGBaseline8Bit), written(dataset()))
+    difference = either.of(written(new, JPEGBaseline8Bit), written(dataset()))
 
     assert difference.kind is DifferenceKind.ENCODING
     assert told(difference) == {"LossyImageCompression": (None, "01")}
 
 
-def test_compressed_pixels_are_compared_fragment_by_fragment(pairs: Pairs) -> None:
+def test_compressed_pixels_are_compared_fragment_by_fragment(either: Pairs) -> None:
     """An offset table more is no difference; another fragment is."""
     old = written(compressed(b"jpeg stream!"), JPEGBaseline8Bit)
 
-    same = pairs.of(written(compressed(b"jpeg stream!", has_table=True), JPEGBaseline8Bit), old)
-    other = pairs.of(written(compressed(b"jpeg stream?"), JPEGBaseline8Bit), old)
+    same = either.of(written(compressed(b"jpeg stream!", has_table=True), JPEGBaseline8Bit), old)
+    other = either.of(written(compressed(b"jpeg stream?"), JPEGBaseline8Bit), old)
 
     assert (same.kind, other.kind) == (DifferenceKind.SAME_DATASET, DifferenceKind.PIXEL_DATA)
 
 
-def test_an_attribute_in_an_item_is_named_with_the_items_around_it(pairs: Pairs) -> None:
+def test_an_attribute_in_an_item_is_named_with_the_items_around_it(either: Pairs) -> None:
     """The path counts items from one."""
     new = with_sequence(undefined=False, accession="A2")
     new.RequestAttributesSequence[0].RequestedProcedureCodeSequence[0].CodeValue = "T-2"
 
-    difference = pairs.of(written(new), written(with_sequence(undefined=True)))
+    difference = either.of(written(new), written(with_sequence(undefined=True)))
 
     assert difference.kind is DifferenceKind.HEADER_ONLY
     assert told(difference) == {
@@ -224,38 +237,38 @@ def test_an_attribute_in_an_item_is_named_with_the_items_around_it(pairs: Pairs)
     }
 
 
-def test_an_item_more_is_told(pairs: Pairs) -> None:
+def test_an_item_more_is_told(either: Pairs) -> None:
     """The sequence by its number of items, and what the new item holds."""
     new = with_sequence(undefined=False)
     new.RequestAttributesSequence.append(deepcopy(new.RequestAttributesSequence[0]))
 
-    shown = told(pairs.of(written(new), written(with_sequence(undefined=False))))
+    shown = told(either.of(written(new), written(with_sequence(undefined=False))))
 
     assert shown["RequestAttributesSequence"] == ("1 item", "2 items")
     assert shown["0040,0275[2] AccessionNumber"] == (None, "A1")
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-def test_a_private_attribute_is_named_by_tag_and_creator(pairs: Pairs, syntax: str) -> None:
+def test_a_private_attribute_is_named_by_tag_and_creator(either: Pairs, syntax: str) -> None:
     """Private attributes have no keyword: tag and creator tell which it is."""
     old, new = dataset(), dataset()
     for value, text in ((old, "secret name"), (new, "removed")):
         value.add_new(0x00290010, "LO", "SIEMENS CSA HEADER")
         value.add_new(0x00291020, "LO", text)
 
-    difference = pairs.of(written(new, syntax), written(old))
+    difference = either.of(written(new, syntax), written(old))
 
     assert told(difference) == {"0029,1020 [SIEMENS CSA HEADER]": ("secret name", "removed")}
 
 
-def test_numbers_and_bytes_are_shown_as_what_they_are(pairs: Pairs) -> None:
+def test_numbers_and_bytes_are_shown_as_what_they_are(either: Pairs) -> None:
     """Numbers are decimal; bytes are told by length and digest, never raw."""
     old, new = dataset(), dataset()
     new.SmallestImagePixelValue, old.SmallestImagePixelValue = 300, 2
     new.add_new(0x00281201, "OW", b"\x00\x01\x02\x03")
     old.add_new(0x00281201, "OW", b"\x00\x01\x02\x04")
 
-    shown = told(pairs.of(written(new, ImplicitVRLittleEndian), written(old)))
+    shown = told(either.of(written(new, ImplicitVRLittleEndian), written(old)))
 
     assert shown["SmallestImagePixelValue"] == ("2", "300")
     before, after = shown["RedPaletteColorLookupTableData"]
@@ -263,31 +276,31 @@ def test_numbers_and_bytes_are_shown_as_what_they_are(pairs: Pairs) -> None:
     assert before.startswith("4 bytes (blake2 ")
 
 
-def test_a_name_in_another_character_set_is_one_name(pairs: Pairs) -> None:
+def test_a_name_in_another_character_set_is_one_name(either: Pairs) -> None:
     """Only the character set is named, where the text it spells is equal."""
     old = dataset(SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jörg")
     new = dataset(SpecificCharacterSet="ISO_IR 192", PatientName="Müller^Jörg")
 
-    assert told(pairs.of(written(new), written(old))) == {"SpecificCharacterSet": ("ISO_IR 100", "ISO_IR 192")}
+    assert told(either.of(written(new), written(old))) == {"SpecificCharacterSet": ("ISO_IR 100", "ISO_IR 192")}
 
 
-def test_values_are_short_and_printable(pairs: Pairs) -> None:
+def test_values_are_short_and_printable(either: Pairs) -> None:
     """64 characters at most, no escape sequence, no override of direction."""
     new = dataset(PatientName="\x1b[31m\u202eevil", PatientComments="x" * 9000, SpecificCharacterSet="ISO_IR 192")
 
-    shown = told(pairs.of(written(new), written(dataset())))
+    shown = told(either.of(written(new), written(dataset())))
 
     assert shown["PatientName"][1] == "\\x1b[31m\\u202eevil"
     assert shown["PatientComments"][1] == "x" * 61 + "..."
 
 
-def test_at_most_fifty_attributes_are_named(pairs: Pairs) -> None:
+def test_at_most_fifty_attributes_are_named(either: Pairs) -> None:
     """The others are counted."""
     new = dataset()
     for number in range(70):
         new.add_new(0x00090010 + number, "LO", f"creator {number}")
 
-    difference = pairs.of(written(new), written(dataset()))
+    difference = either.of(written(new), written(dataset()))
 
     assert (len(difference.tags), difference.more_tags) == (50, 20)
 
@@ -343,6 +356,17 @@ def test_hostile_files_end_as_unknown_and_the_parent_stays_as_it_is(pairs: Pairs
     assert {difference.kind for difference in found} == {DifferenceKind.UNKNOWN}
     assert all(difference.reason for difference in found)
     assert compare(pairs.ws, [(good, good)])[0].kind is DifferenceKind.SAME_DATASET
+
+
+@pytest.mark.parametrize("name", list(hostile()))
+def test_each_hostile_file_has_its_reason(tmp_path: Path, name: str) -> None:
+    """The code of the child refuses each by itself, before any limit of the process does."""
+    here, bad, good = Pairs(tmp_path, is_here=True), hostile()[name], written(dataset())
+
+    one, other = here.of(bad, good), here.of(good, bad)
+
+    assert (one.kind, other.kind) == (DifferenceKind.UNKNOWN, DifferenceKind.UNKNOWN)
+    assert one.reason.startswith("the new file: ") and other.reason.startswith("the other file: ")
 
 
 def test_a_dataset_larger_than_the_childs_memory_is_compared(pairs: Pairs) -> None:
@@ -468,14 +492,14 @@ def test_a_child_that_cannot_be_started_is_unknown(pairs: Pairs) -> None:
     assert found.reason == "the comparison could not be started"
 
 
-def test_an_element_of_unknown_vr_is_no_trouble(pairs: Pairs) -> None:
+def test_an_element_of_unknown_vr_is_no_trouble(either: Pairs) -> None:
     """A private attribute that went through an implicit node as UN is the same attribute, padding or not."""
     old, new = dataset(), dataset()
     for value, vr, text in ((old, "LO", "abc"), (new, "UN", b"abc ")):
         value.add_new(0x00290010, "LO", "ACME")
         value.add(DataElement(0x00291020, vr, text))
 
-    assert pairs.of(written(new), written(old)).kind is DifferenceKind.SAME_DATASET
+    assert either.of(written(new), written(old)).kind is DifferenceKind.SAME_DATASET
 
 
 def differing(findings: Any) -> Any:
