@@ -1,5 +1,7 @@
 """``prearc conflict``: what stands in the way of archiving, both sides, and the ways out."""
 
+import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -57,9 +59,10 @@ def explain(context: typer.Context, session: OneSession) -> int:
     if context.obj.is_json:
         render.emit_json(_document(explanation))
     else:
-        from cli.conflict_page import page
+        from cli.conflict_page import emphasised, page
 
-        render.emit(page(explanation))
+        text = page(explanation)
+        render.emit(emphasised(text) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text)
     return 0
 
 

@@ -73,6 +73,13 @@ def page(of: "Explanation") -> str:
     return "\n\n".join(parts)
 
 
+def emphasised(text: str) -> str:
+    """The page for a terminal: titles and rows that differ in bold. The marks stay, for whoever sees no bold."""
+    return "\n".join(
+        f"\x1b[1m{line}\x1b[0m" if line[:1] == MARK or line[:1].isupper() else line for line in text.split("\n")
+    )
+
+
 def _head(of: "Explanation") -> str:
     session = of.session
     where = f"{session.project or UNASSIGNED}/{session.label}"

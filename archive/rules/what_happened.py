@@ -9,10 +9,13 @@ from archive.findings import FindingKind as K
 from archive.model import UNASSIGNED, Session, Study
 from archive.rules.neighbours import duration, studied_at
 from archive.rules.situation import Situation
+from archive.rules.states import OPEN, WORKING
 
 
 def what_happened(of: Situation) -> str:
     """Two sentences for a colleague; the first cause that explains most comes first."""
+    if of.session.status not in OPEN | WORKING:
+        return f"{_here(of)} is {of.session.status}. There is nothing to decide."
     if not of.kinds:
         return f"{_here(of)} is {of.session.status}. {_other_half(of)}"
     for is_it, tell in _STORIES:

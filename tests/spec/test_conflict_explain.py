@@ -16,7 +16,7 @@ from archive.findings import FindingKind
 from archive.model import MergeMode, Session, SessionStatus
 from archive.workspace import Workspace
 from cli import main
-from cli.conflict_page import page
+from cli.conflict_page import emphasised, page
 from scp.synthetic import SeriesSpec, study
 from tests.docs.test_links import problem_of
 from tests.story import (
@@ -289,6 +289,18 @@ def test_what_differs_is_marked_and_nothing_else(tmp_path: Path) -> None:
     assert {"study UID", "patient id", "patient name", "birth date", "study date, time"} <= marked
     assert not marked & {"sex", "subject", "label", "status", "received", "serial number"}
     assert {"study_instance_uids", "patient_id", "patient_name", "patient_birth_date"} <= found.differs
+
+
+def test_on_a_terminal_the_rows_that_differ_are_bold(tmp_path: Path) -> None:
+    """Titles and marked rows; without the bold the text is the same."""
+    text = page(two_people(labelled_workspace(tmp_path)))
+
+    shown = emphasised(text)
+
+    assert shown.replace("\x1b[1m", "").replace("\x1b[0m", "") == text
+    bold = [line for line in shown.splitlines() if line.startswith("\x1b[1m")]
+    assert len([line for line in bold if line.startswith("\x1b[1m*   ")]) >= 5
+    assert any("WHAT HAPPENED" in line for line in bold)
 
 
 def test_a_long_uid_is_wrapped_and_not_cut(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def difference(kind: DifferenceKind, *tags: str) -> Difference:
     ("of", "story"),
     [
         (situation(), "Nothing stands in the way of archiving it."),
+        (situation(session=session(status=SessionStatus.ARCHIVED)), "ARCHIVED. There is nothing to decide."),
         (situation(K.SESSION_BUSY), "is being worked on"),
         (situation(K.PROJECT_UNASSIGNED), "belongs to no project"),
         (situation(K.MIXED_STUDY_UIDS), "carry several Study Instance UIDs"),
