@@ -7,6 +7,7 @@ import pytest
 
 from tests.crash.command_line import STEPS, known_sessions
 from tests.crash.power_cut import CuttableDisk, require_power_cuts
+from tests.crash.visit import visit_instance
 from tests.crash.visit_trial import VisitTrial
 
 pytestmark = pytest.mark.root
@@ -47,6 +48,25 @@ def test_a_power_cut_at_each_step_of_an_archiving_and_of_a_merge(trial: VisitTri
     assert archive(trial, step) == ("ARCHIVED" if is_committed else "READY")
     trial.type("session", "archive", "--all", *AGREED)
     assert archive(trial, step, "--mode", "append") == ("merged" if is_committed else "READY")
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("step", ["PLACED", "COMMITTED", "SWAP_ITEM", "SWAP_ITEM@2", "CLEANED"])
+def test_a_power_cut_while_files_are_replaced(trial: VisitTrial, step: str) -> None:
+    """What is replaced is in the archive or in the backup, and what replaces it is there: both are whole."""
+    trial.store([visit_instance(6, number) for number in range(INSTANCES)])
+    trial.type("session", "archive", "--all", "--yes")
+    trial.store([visit_instance(6, number, variant=2) for number in range(INSTANCES)])
+    name, _, hit = step.partition("@")
+    failpoint = f"{name}=kill{f'@{hit}' if hit else ''}"
+
+    session = next(each for each in known_sessions(trial.root) if each.status == "READY")
+    outcome = trial.die("session", "archive", str(session.id), "--mode", "overwrite", "--yes", failpoints=failpoint)
+    assert outcome.code < 0, f"it did not come to {step}: {outcome}"
+    trial.recover_and_judge()
+
+    backed_up = list((trial.root / "backup").rglob("*.dcm"))
+    assert len(backed_up) == (0 if name == "PLACED" else INSTANCES)
 
 
 @pytest.mark.campaign

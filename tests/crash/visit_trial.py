@@ -2,11 +2,17 @@
 
 import random
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Self
 
+from pydicom.uid import MRImageStorage
+from pynetdicom import AE
+
 from tests.crash.command_line import STEPS, STEPS_OF_ITEMS, Choice, known_sessions
 from tests.crash.forked_node import ForkedNode
+from tests.crash.instances import TRANSFER_SYNTAX, SyntheticInstance
+from tests.crash.ledger_sender import SUCCESS, Ledger
 from tests.crash.node import Node
 from tests.crash.oracle import assert_kept, assert_rows_before_answers, assert_unchanged, snapshot
 from tests.crash.power_cut import CuttableDisk
@@ -46,6 +52,8 @@ class VisitTrial:
         Node(self.root, configuration).configure()
         self.node = ForkedNode(self.root, configuration, folder, part="scp")
         self.sender = LedgerSender(folder / "ledger", seed=seed, is_visit=True)
+        self._ledgers = (self.sender.ledger, folder / "ledger-of-store")
+        self._ledgers[1].touch()
         self.shell = Shell(self.root, configuration, folder)
         self._choice = Choice(f"visit trial {seed}", self.shell.offer(), verbs=MOVING_VERBS)
 
@@ -64,6 +72,21 @@ class VisitTrial:
         self.sender.send_to(self.node.port)
         self.sender.wait_for_more("acknowledged", acknowledged)
         self.sender.pause()
+        self.type("session", "close", "--all", "--yes")
+
+    def store(self, instances: Iterable[SyntheticInstance]) -> None:
+        """Exactly these over one association, and every session closed."""
+        if not self.node.is_running:
+            self.node.start()
+        ae = AE(ae_title="LEDGER")
+        ae.add_requested_context(MRImageStorage, TRANSFER_SYNTAX)
+        association = ae.associate("127.0.0.1", self.node.port, ae_title="PREARC")
+        ledger = Ledger(self._ledgers[1])
+        for instance in instances:
+            ledger.write("sending", instance)
+            assert association.send_c_store(instance.dataset).Status == SUCCESS
+            ledger.write("acknowledged", instance)
+        association.release()
         self.type("session", "close", "--all", "--yes")
 
     def type(self, *words: str, failpoints: str = "") -> Outcome:
@@ -93,7 +116,7 @@ class VisitTrial:
             self.deaths.append(f"{words[1]} at {failpoints}")
             self.tally.kills += 1
         self.go_down()
-        assert_rows_before_answers(self.root, read_ledger(self.sender.ledger), self._folder)
+        assert_rows_before_answers(self.root, read_ledger(*self._ledgers), self._folder)
         return outcome
 
     def die_in_recovery(self, failpoints: str) -> None:
@@ -108,7 +131,7 @@ class VisitTrial:
     def recover_and_judge(self) -> None:
         """Finished or undone, each acknowledged dataset there and whole; and recovery has nothing more to do."""
         self.node.start()
-        ledger = read_ledger(self.sender.ledger)
+        ledger = read_ledger(*self._ledgers)
         verdict = assert_kept(self.root, ledger, may_repeat=True)
         assert_settled(self.root)
         before = snapshot(self.root)
