@@ -1,7 +1,8 @@
 """Join: all instances of one prearchive session go into another; one visit that was split is one session again."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from archive.errors import Refused, UsageError
@@ -11,7 +12,7 @@ from archive.examination.planning import plan_onto
 from archive.examination.rest import at_rest
 from archive.findings import Finding, FindingKind
 from archive.journal import new_op, plan_digest, run, settle
-from archive.model import UNASSIGNED, Session
+from archive.model import UNASSIGNED, Session, SessionStatus
 from archive.rules.merging import MergePlan
 from archive.rules.states import SessionEvent
 from archive.store.catalogue import findings, moved, sessions
@@ -73,7 +74,21 @@ class _Join:
 def preview_join(ws: Workspace, target_id: int, session_id: int, *, reason: str = "") -> JoinResult:
     """The same checks as the real run, changing nothing; it raises what that would raise."""
     with ws.catalogue.snapshot() as connection:
-        return _look(ws, connection, target_id, session_id, reason.strip()).result
+        return _already(connection, target_id, session_id) or (
+            _look(ws, connection, target_id, session_id, reason.strip()).result
+        )
+
+
+def new_studies(ws: Workspace, target_id: int, session_id: int, *, wait_seconds: float = 30.0) -> tuple[str, ...]:
+    """The studies that a join would bring to the target, which a person is to agree to; none where they are there.
+
+    What was left of an earlier operation is finished or undone first, as by the join itself; it raises what that
+    would raise.
+    """
+    with _held(ws, target_id, session_id, wait_seconds=wait_seconds), ws.catalogue.read() as connection:
+        if _already(connection, target_id, session_id) is not None:
+            return ()
+        return _look(ws, connection, target_id, session_id, "to be asked").new_studies
 
 
 def join(ws: Workspace, target_id: int, session_id: int, *, reason: str = "", wait_seconds: float = 30.0) -> JoinResult:
@@ -81,7 +96,7 @@ def join(ws: Workspace, target_id: int, session_id: int, *, reason: str = "", wa
 
     Series come together by their UIDs, a scan number that is taken becomes ``<n>-<MOD><k>``, identical instances are
     kept once, and of those that differ under one UID both are. Studies that the target does not have yet need a
-    reason: it is recorded as a decision. `archive.splitting` is the inverse.
+    reason: it is recorded as a decision. Sessions that are joined already stay so. `archive.splitting` is the inverse.
 
     Raises
     ------
@@ -93,10 +108,10 @@ def join(ws: Workspace, target_id: int, session_id: int, *, reason: str = "", wa
         They are of different projects, subjects, or, without a reason, studies; or files are in the way.
     """
     reason = reason.strip()
-    ids = (target_id, session_id)
-    with ws.root.locks.sessions(*ids, wait_seconds=wait_seconds, holder=f"joining, pid {os.getpid()}"):
-        settle(ws, *ids)
+    with _held(ws, target_id, session_id, wait_seconds=wait_seconds):
         with ws.catalogue.read() as connection:
+            if (already := _already(connection, target_id, session_id)) is not None:
+                return already
             found = _look(ws, connection, target_id, session_id, reason)
         _carry_out(ws, found, reason)
         target = build_again(ws, target_id)
@@ -113,6 +128,22 @@ def join(ws: Workspace, target_id: int, session_id: int, *, reason: str = "", wa
         new_studies=done.new_studies,
         findings=remaining,
     )
+
+
+@contextmanager
+def _held(ws: Workspace, *ids: int, wait_seconds: float) -> Iterator[None]:
+    with ws.root.locks.sessions(*ids, wait_seconds=wait_seconds, holder=f"joining, pid {os.getpid()}"):
+        settle(ws, *ids)
+        yield
+
+
+def _already(connection: Connection, target_id: int, session_id: int) -> JoinResult | None:
+    """Nothing is left to do where these two were joined before: who was interrupted may repeat the command."""
+    session = sessions.get(connection, session_id)
+    if session.status is not SessionStatus.JOINED or session.merged_into_id != target_id:
+        return None
+    target = sessions.get(connection, target_id)
+    return JoinResult(session=session, target=target, moved_count=0, identical_count=0, renamed={}, new_studies=())
 
 
 def _look(ws: Workspace, connection: Connection, target_id: int, session_id: int, reason: str) -> _Join:

@@ -41,8 +41,8 @@ def join(
         target, *others = _resolved(ws, sessions or ())
         if len({target.id, *(each.id for each in others)}) <= len(others):
             raise UsageError("A session cannot be joined with itself, nor twice.", hint="prearc session list")
-        if not is_dry_run and reason.strip():
-            _confirm(ws, target, others, reason, is_agreed=is_agreed)
+        if reason.strip() and not (is_dry_run or is_agreed):
+            _confirm(ws, target, others, wait_seconds=wait_seconds)
 
         def act(session: Session) -> Result:
             if is_dry_run:
@@ -113,11 +113,11 @@ def _resolved(ws: "Workspace", texts: Sequence[str]) -> list[Session]:
     return [resolve(ws, text) for text in texts]
 
 
-def _confirm(ws: "Workspace", target: Session, others: Sequence[Session], reason: str, *, is_agreed: bool) -> None:
-    """Ask once where studies come together that were not; whatever is refused is told before the question."""
-    from archive.joining import preview_join
+def _confirm(ws: "Workspace", target: Session, others: Sequence[Session], *, wait_seconds: float) -> None:
+    """Ask once where studies come together that were not."""
+    from archive.joining import new_studies
 
-    different = [each.id for each in others if preview_join(ws, target.id, each.id, reason=reason).new_studies]
+    different = [each.id for each in others if new_studies(ws, target.id, each.id, wait_seconds=wait_seconds)]
     if not different:
         return
     which = ", ".join(map(str, different))
@@ -126,7 +126,7 @@ def _confirm(ws: "Workspace", target: Session, others: Sequence[Session], reason
         COSTS[FindingKind.MIXED_STUDY_UIDS],
         "It is recorded who decided, when and why.",
     ]
-    confirm(f"Join session {which} with session {target.id}?", is_agreed=is_agreed, cost="\n".join(cost))
+    confirm(f"Join session {which} with session {target.id}?", is_agreed=False, cost="\n".join(cost))
 
 
 def _result(session: Session, status: str, text: str, more: Mapping[str, Any], lines: Sequence[str] = ()) -> Result:

@@ -1,8 +1,12 @@
 """``prearc session join|split|return`` as scripts and people see them."""
 
+import pytest
+
+from archive.joining import join
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
 from tests.spec.test_command_line import Prearc, prearc, state, ws
+from tests.spec.test_interrupted_commands import Killed, cut_off
 from tests.story import STUDY_1, STUDY_2, archive_session, assert_consistent, ready, send, visit
 
 __all__ = ["prearc", "ws"]
@@ -169,3 +173,17 @@ def test_a_joined_session_leads_to_its_home(ws: Workspace, prearc: Prearc) -> No
     answer = prearc("session", "restore", b, "--json")
     assert (answer.code, answer.error["hint"]) == (1, f"prearc session split {a} --study {STUDY_2}")
     assert prearc(*answer.error["hint"].split()[1:]).code == 0
+
+
+def test_a_join_that_was_killed_is_typed_again(ws: Workspace, prearc: Prearc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --yes it works; without, what was left is settled before anybody is asked."""
+    a, b = pair(ws)
+    with cut_off("PLACED", monkeypatch, Killed):
+        join(ws, a, b, reason="restarted")
+
+    asked = prearc("session", "join", a, b, "--reason", "restarted", "--json")
+
+    assert (asked.code, asked.error["hint"]) == (2, "add --yes")
+    assert prearc("session", "join", a, b, "--reason", "restarted", "--yes").code == 0
+    assert prearc("session", "join", a, b, "--reason", "restarted").code == 0
+    assert_consistent(ws)

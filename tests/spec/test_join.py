@@ -189,6 +189,19 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     assert (told.moved_count, told.renamed, told.new_studies) == (done.moved_count, done.renamed, done.new_studies)
 
 
+def test_a_join_that_is_repeated_has_nothing_to_do(tmp_path: Path) -> None:
+    """Who was interrupted types the same command again."""
+    ws = labelled_workspace(tmp_path)
+    a, b = two_studies(ws)
+    join(ws, a.id, b.id, reason=WHY)
+    before = state(ws)
+
+    again = join(ws, a.id, b.id, reason=WHY)
+
+    assert (again.session.status, again.target.instance_count, again.moved_count) == (S.JOINED, 6, 0)
+    assert state(ws) == before
+
+
 # --- what it refuses -------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +247,7 @@ def test_an_open_association_is_waited_for_by_the_person(tmp_path: Path) -> None
     assert caught.value.hint == f"prearc session close {b}"
 
 
-@pytest.mark.parametrize("verb", ["archive", "preview", "restore", "return", "split", "join", "move"])
+@pytest.mark.parametrize("verb", ["archive", "preview", "restore", "return", "split", "move"])
 def test_a_joined_session_says_where_it_went(tmp_path: Path, verb: str) -> None:
     """Whatever is typed for the joined one, the hint names the session that has its instances."""
     from archive.returning import give_back
@@ -249,7 +262,6 @@ def test_a_joined_session_says_where_it_went(tmp_path: Path, verb: str) -> None:
         "restore": lambda: sessions.restore(ws, b.id),
         "return": lambda: give_back(ws, b.id),
         "split": lambda: split(ws, b.id, SplitOrder(study=STUDY_2)),
-        "join": lambda: join(ws, a.id, b.id, reason=WHY),
         "move": lambda: sessions.move(ws, b.id, project="OTHER"),
     }
 
@@ -364,7 +376,7 @@ def join_again(ws: Workspace, a: Session, b: Session) -> JoinResult | None:
 
 
 @pytest.mark.parametrize("step", [*BEFORE, *AFTER])
-@pytest.mark.parametrize("rescue", ["command", "daemon", "start"])
+@pytest.mark.parametrize("rescue", ["again", "command", "daemon", "start"])
 def test_a_join_that_was_killed_is_undone_or_finished(
     tmp_path: Path, step: str, rescue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,12 +390,14 @@ def test_a_join_that_was_killed_is_undone_or_finished(
     if rescue == "command":
         sessions.relabel(ws, a.id, label="L2")
         sessions.relabel(ws, a.id, label="S1_MR")
+    elif rescue == "again":
+        assert join(ws, a.id, b.id, reason=WHY).session.status is S.JOINED
     elif rescue == "daemon":
         Daemon(ws, stop=threading.Event()).tick()
     else:
         assert recover(ws).is_clean
 
-    if step in BEFORE:
+    if step in BEFORE and rescue != "again":
         assert (now(ws, a.id).status, now(ws, b.id).status) == (S.READY, S.READY)
         if rescue != "command":
             assert tree(ws) == before
