@@ -14,6 +14,7 @@ from sqlite_utils import Database
 from archive.store.schema import migrations
 from tests.crash.oracle import assert_unchanged, judge, snapshot
 from tests.crash.sending import LedgerContents
+from tests.crash.settled import assert_settled
 
 UID = "2.25.1"
 DATASET = b"the bytes of a dataset"
@@ -120,13 +121,47 @@ def test_each_damage_is_seen(root: Path, damage: Callable[[Path], None], complai
     assert complaint in "\n".join(judge(root, LEDGER).violations)
 
 
+INTENT = "INSERT INTO intent VALUES ('op', 'ARCHIVE', 1, NULL, '', 'COMMITTED', 'me', '2026', '{}')"
+AGAIN = (
+    "INSERT INTO instance(session_id, scan_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, file_name,"
+    " size_bytes, dataset_offset, dataset_sha256, prefix_sha256, received_at) SELECT session_id, scan_id,"
+    " sop_instance_uid, sop_class_uid, transfer_syntax_uid, 'two.dcm', size_bytes, dataset_offset, dataset_sha256,"
+    " prefix_sha256, received_at FROM instance"
+)
+EVENT = "INSERT INTO event VALUES (1, '2026', 'me', 'BUILT', 1, '{}', '', 'not the hash')"
+
+
+def test_a_settled_root_is_acquitted(root: Path) -> None:
+    """No false alarm where nobody works."""
+    assert_settled(root)
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (sql(INTENT), "ARCHIVE of session 1 is still COMMITTED"),
+        (sql("UPDATE session SET status = 'MOVING'"), "stuck in MOVING"),
+        (sql(AGAIN), "2 times"),
+        (sql(EVENT), "event 1 is not what its hash says"),
+        (sql(EVENT.replace("(1,", "(2,")), "between event 0 and event 2"),
+        (file(lambda path: path.with_name(".op.1.part").touch()), "left behind"),
+        (lambda root: beside(root / PATH, "../trash/7/E1/SCANS/1/DICOM/one.dcm").touch(), "in the trash"),
+        (lambda root: beside(root / PATH, "../backup/CRASH/E1/op/1/one.dcm").touch(), "in the backup"),
+    ],
+)
+def test_what_is_not_settled_is_seen(root: Path, damage: Callable[[Path], None], complaint: str) -> None:
+    """Anything half done, done twice, unchained or unknown."""
+    damage(root)
+
+    with pytest.raises(AssertionError, match=complaint):
+        assert_settled(root)
+
+
 def test_an_instance_twice_is_seen(root: Path) -> None:
     """Exactly once: a second row with its own second file is a violation."""
     path = root / PATH
     path.with_name("two.dcm").write_bytes(path.read_bytes())
-    columns = "session_id, scan_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, size_bytes, "
-    columns += "dataset_offset, dataset_sha256, prefix_sha256, received_at"
-    sql(f"INSERT INTO instance (file_name, {columns}) SELECT 'two.dcm', {columns} FROM instance")(root)
+    sql(AGAIN)(root)
 
     assert "in the catalogue 2 times" in "\n".join(judge(root, LEDGER).violations)
 
