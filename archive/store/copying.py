@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+from contextlib import suppress
 from typing import Final
 
 from archive import failpoints
@@ -59,9 +60,13 @@ def copy(
                 if files.sha256_from(fd, 0)[0] != whole:
                     raise OSError(errno.EIO, "the copy is not what was written")
                 os.link(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+            except BaseException:
+                with suppress(OSError):  # the first trouble is the one to tell
+                    os.unlink(temporary, dir_fd=folder_fd)
+                raise
             finally:
                 os.close(fd)
-                os.unlink(temporary, dir_fd=folder_fd)
+            os.unlink(temporary, dir_fd=folder_fd)
     finally:
         os.close(source_fd)
 

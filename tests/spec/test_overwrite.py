@@ -15,6 +15,7 @@ from archive.daemon import Daemon
 from archive.examination.review import ArchiveOrder
 from archive.findings import FindingKind
 from archive.model import MergeMode
+from archive.rebuild import rebuild
 from archive.store.catalogue import receipts
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
@@ -31,7 +32,7 @@ from tests.story import (
     send,
     visit,
 )
-from tests.workbench import SteppedClock, change, event_kinds, rows, tree
+from tests.workbench import SteppedClock, change, event_kinds, make_workspace, rows, tree
 
 OVERWRITE, APPEND = MergeMode.OVERWRITE, MergeMode.APPEND
 HOME = "archive/PI/arc001/S1_MR"
@@ -222,6 +223,38 @@ def test_a_lost_archived_file_is_not_replaced(tmp_path: Path) -> None:
     assert result.status == "ARCHIVED"
     same = rows(ws, "SELECT is_missing FROM instance WHERE sop_instance_uid = ?", first[1].SOPInstanceUID)
     assert sorted(row["is_missing"] for row in same) == [0, 1]
+
+
+def test_a_scan_that_lost_its_last_instance_is_gone(tmp_path: Path) -> None:
+    """What was in a series of its own came again in another: the first scan has no row, no folder and no catalog."""
+    ws = labelled_workspace(tmp_path)
+    first = visit(series=[SeriesSpec(number=1, instances=2), SeriesSpec(number=2, instances=1)])
+    archive_session(ws, ready(ws, first).id)
+    moved = changed(first[2], SeriesInstanceUID=first[0].SeriesInstanceUID, SeriesNumber=1)
+
+    archive_session(ws, ready(ws, [moved]).id, mode=OVERWRITE)
+
+    assert [row["scan"] for row in rows(ws, "SELECT scan FROM scan ORDER BY scan")] == ["1"]
+    assert [path.name for path in (ws.root.path / HOME / "SCANS").iterdir()] == ["1"]
+    assert len(names(ws, HOME)) == 3
+    assert_sound(ws)
+
+
+def test_a_rebuilt_catalogue_knows_what_replaced_what(tmp_path: Path) -> None:
+    """From files and manifests alone the archived session has the new instances and none of the old."""
+    ws, archived, second = prepared(tmp_path)
+    archive_session(ws, second.id, mode=OVERWRITE)
+    query = "SELECT sop_instance_uid, dataset_sha256, file_name FROM instance ORDER BY 1, 2"
+    before = rows(ws, query)
+    kept = names(ws, "backup")
+    ws.close()
+
+    rebuild(tmp_path / "root", settings=ws.settings, policy=ws.policy, actor="tester", clock=ws.clock)
+
+    ws = make_workspace(tmp_path, receiver=[TO_LABEL])
+    assert rows(ws, query) == before
+    assert sessions.resolve(ws, "PI/S1_MR").instance_count == archived.instance_count + 1
+    assert names(ws, "backup") == kept
 
 
 @pytest.mark.parametrize(
