@@ -113,16 +113,20 @@ def suggest_join(connection: Connection, session: Session) -> tuple[JoinSuggesti
     """Sessions that look like the other half of one visit: the nearest in time first.
 
     They wait in the prearchive of the same project and are of the same patient, scanner and station, a short while
-    apart, but of another study. Costs one look at the sessions that wait, whatever is archived.
+    apart, but of another study. What is more of the study that is archived under its label is appended there, and
+    is no half of another visit. Costs one look at the sessions that wait, whatever is archived.
     """
     if session.is_archived or session.status not in OPEN - WORKING:
         return ()
     studies = sessions.studies(connection, session.id)
+    existing = existing_session(connection, session)
+    archived = {uid for uid in existing.study_instance_uids if uid} if existing is not None else set[str]()
     found: list[JoinSuggestion] = []
     known = {study.study_instance_uid for study in studies}
     for other, theirs in neighbours.waiting(connection, session):
         alike = likeness(session, studies, other, theirs)
-        if not alike.is_one_visit or alike.gap_seconds is None or known & {each.study_instance_uid for each in theirs}:
+        uids = {each.study_instance_uid for each in theirs}
+        if not alike.is_one_visit or alike.gap_seconds is None or known & uids or archived & (known | uids):
             continue
         both = sorted((session, other), key=lambda each: (each.received_first, each.id))
         found.append(

@@ -478,3 +478,16 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     assert again.session.status is SessionStatus.CONFLICT
     assert FindingKind.STUDY_UID_DIFFERS in {each.kind for each in again.findings}
     assert archive_session(ws, again.session.id, mode=MergeMode.APPEND).status == "CONFLICT"
+
+
+def test_what_is_more_of_an_archived_study_is_no_half_of_another_visit(tmp_path: Path) -> None:
+    """A resend with other bytes and the second part of a visit wait together: neither is to be joined with the other."""
+    ws = labelled_workspace(tmp_path)
+    archived(ws)
+    changed_copy = declined(ws, visit(STUDY_1, pixel_seed=3))
+    second_part = declined(ws, visit(STUDY_2, study_time="104500"))
+
+    again = conflicts.explain(ws, changed_copy.session.id)
+
+    assert second_part.joins == again.joins == ()
+    assert commands(second_part)[0].startswith("prearc session archive ")
