@@ -12,7 +12,7 @@ import structlog
 
 from archive import failpoints
 from archive.errors import OutOfSpace, Refused, StoreError
-from archive.store import catalog_xml, copying, files, manifest
+from archive.store import catalog_xml, copying, files, listing, manifest
 from archive.store.catalogue.journal import Item, ItemAction
 from archive.workspace import Workspace
 
@@ -140,11 +140,15 @@ def _let_go(ws: Workspace, op: str, item: Item, *, has_heir: bool) -> None:
 
 
 def _drop_derived(ws: Workspace, path: str, folders: Iterable[str]) -> None:
-    """The manifest of an emptied session, and the catalogs of one that once came back from the archive."""
+    """The manifest of an emptied session, the catalogs of one that once came back, and what was never finished of
+    them: whoever wrote that is dead, for the session's lock is ours."""
+    scans = [folder for folder in folders if folder.startswith(f"{path}/SCANS/")]
     files.unlink(ws.root.fd, f"{path}/{manifest.NAME}")
-    for folder in folders:
-        if folder.startswith(f"{path}/SCANS/"):
-            files.unlink(ws.root.fd, f"{folder}/{catalog_xml.catalog_name(folder.split('/')[-2])}")
+    for folder in scans:
+        files.unlink(ws.root.fd, f"{folder}/{catalog_xml.catalog_name(folder.split('/')[-2])}")
+    for folder in (path, *scans):
+        for name in filter(listing.is_temporary, listing.plain_names(ws.root.fd, folder)):
+            files.unlink(ws.root.fd, f"{folder}/{name}")
 
 
 def _new_name(op: str, item: Item) -> str:
