@@ -138,10 +138,12 @@ class Choice:
 
     def _manner(self) -> list[str]:
         chance = self._chance
-        modes = ["none", "append", "append"] + (["overwrite"] if "join" in self._verbs else [])
-        words = ["--mode", chance.choice(modes)]
-        if chance.random() < 0.5:
-            words += [word for kind in self._overridable for word in ("--override", kind)]
+        mode = chance.choice(("none", "append", "overwrite"))
+        words = ["--mode", mode]
+        if chance.random() < 0.6:
+            # an override keeps both of two datasets, where overwriting is to keep one
+            kinds = [kind for kind in self._overridable if (kind, mode) != ("INSTANCE_DIFFERS", "overwrite")]
+            words += [word for kind in kinds for word in ("--override", kind)]
             words += ["--reason", "at random"]
         return words
 

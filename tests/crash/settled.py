@@ -16,7 +16,7 @@ from tests.crash.oracle import VIOLATIONS_SHOWN, files_below, open_catalogue
 WORKING: Final = ("BUILDING", "ARCHIVING", "MOVING", "DELETING")
 DERIVED: Final = ("prearc-manifest.jsonl",)
 PLACES: Final = ("prearchive", "archive", "trash", "backup")
-UNFINISHED: Final = (".part", ".copy", ".tmp")
+UNFINISHED: Final = (".part", ".copy")
 
 _REPEATED: Final = """
     SELECT session_id, sop_instance_uid, dataset_sha256, count(*) FROM instance
@@ -37,6 +37,7 @@ def assert_settled(root: Path) -> None:
             *_repeated(database),
             *_chain(database),
             *_trash(root, database),
+            *_temporaries(root, database),
         ]
     broken += [f"left behind: {name}" for name in files_below(root, *PLACES) if name.endswith(UNFINISHED)]
     shown = "\n".join(broken[:VIOLATIONS_SHOWN])
@@ -68,6 +69,14 @@ def _chain(database: sqlite3.Connection) -> Iterator[str]:
         if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() != digest:
             yield f"the audit's event {number} is not what its hash says"
         before, last_id = digest, number
+
+
+def _temporaries(root: Path, database: sqlite3.Connection) -> Iterator[str]:
+    """A manifest or catalog that was never finished may wait for the doctor in its session's folder, not elsewhere."""
+    folders = {path for (path,) in database.execute("SELECT path FROM session WHERE merged_into_id IS NULL")}
+    for name in files_below(root, *PLACES):
+        if name.endswith(".tmp") and not any(name.startswith(f"{folder}/") for folder in folders):
+            yield f"an unfinished file in a folder that no session has: {name}"
 
 
 def _trash(root: Path, database: sqlite3.Connection) -> Iterator[str]:

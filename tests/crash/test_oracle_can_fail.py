@@ -145,6 +145,7 @@ def test_a_settled_root_is_acquitted(root: Path) -> None:
         (sql(EVENT), "event 1 is not what its hash says"),
         (sql(EVENT.replace("(1,", "(2,")), "between event 0 and event 2"),
         (file(lambda path: path.with_name(".op.1.part").touch()), "left behind"),
+        (lambda root: beside(root / PATH, "CRASH/20270101_000000000/E1/.m.1.tmp").touch(), "that no session has"),
         (lambda root: beside(root / PATH, "../trash/7/E1/SCANS/1/DICOM/one.dcm").touch(), "in the trash"),
         (lambda root: beside(root / PATH, "../backup/CRASH/E1/op/1/one.dcm").touch(), "in the backup"),
     ],

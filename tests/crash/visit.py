@@ -21,7 +21,7 @@ LABELS: Final = ("VISIT", "VISIT_2")
 """What its instances ask for, and what they are relabelled to."""
 VARIANTS: Final = 3
 NEW_SHARE: Final = 0.5
-VARIANT_SHARE: Final = 0.15
+VARIANT_SHARE: Final = 0.3
 
 
 def visit_instances(seed: int, *, first: int = 0, step: int = 1, project: str = "CRASH") -> Iterator[SyntheticInstance]:

@@ -24,6 +24,7 @@ from tests.crash.trial import Tally, age_the_write_ahead_log
 MOVING_VERBS: Final = ("archive", "archive", "join", "split", "return", "move", "delete", "restore")
 RECOVERY_STEPS: Final = ("R_JOURNAL", "R_WORKING", "R_TOUCHED", "R_REPORT", *STEPS, *STEPS_OF_ITEMS)
 INSTANCES: Final = range(4, 16)
+HITS: Final = (1, 1, 2, 3, 5, 8)
 RECOVERY_SECONDS: Final = 30.0
 CUT_RECOVERY_SHARE: Final = 0.3
 
@@ -101,7 +102,7 @@ class VisitTrial:
         words = self._choice.command(known_sessions(self.root))
         step = f"{self._chance.choice(STEPS)}=kill"
         if self._chance.random() < 0.6:
-            step = f"{self._chance.choice(STEPS_OF_ITEMS)}=kill@{self._chance.randint(1, 12)}"
+            step = f"{self._chance.choice(STEPS_OF_ITEMS)}=kill@{self._chance.choice(HITS)}"
         self.die(*words, failpoints=step)
         if self._chance.random() < CUT_RECOVERY_SHARE:
             self.die_in_recovery(f"{self._chance.choice(RECOVERY_STEPS)}=kill")
