@@ -16,7 +16,7 @@ def trace(
     uid: Annotated[
         str | None, typer.Argument(metavar="[UID]", help="SOP Instance, Series Instance or Study Instance UID.")
     ] = None,
-    is_refused: Annotated[bool, typer.Option("--refused", help="What was refused or filtered, whatever its UID.")] = False,
+    is_refused: Annotated[bool, typer.Option("--refused", help="What was refused or filtered.")] = False,
     since: Annotated[str, typer.Option(help="With --refused: since this day (YYYY-MM-DD); today by default.")] = "",
 ) -> int:
     """What became of every C-STORE of an instance, a series or a study, oldest first; or all that was refused."""

@@ -481,7 +481,7 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_more_of_an_archived_study_is_no_half_of_another_visit(tmp_path: Path) -> None:
-    """A resend with other bytes and the second part of a visit wait together: neither is to be joined with the other."""
+    """A changed resend and the second part of a visit wait together: neither is to be joined with the other."""
     ws = labelled_workspace(tmp_path)
     archived(ws)
     changed_copy = declined(ws, visit(STUDY_1, pixel_seed=3))
