@@ -127,7 +127,7 @@ _FIRST: Final = (
         received_at TEXT NOT NULL,
         session_id INTEGER,
         instance_id INTEGER,
-        path TEXT,                        -- only where there is no instance: the quarantined file
+        path TEXT,                        -- only where there is no instance: quarantined, or replaced
         dataset_sha256 TEXT,
         rule_id INTEGER,
         message TEXT NOT NULL
