@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from archive.examination.building import mark_found
 from archive.examination.review import ArchiveOrder, Review, destination, verify_none_came_between
@@ -25,6 +26,9 @@ from archive.transfer import (
 from archive.workspace import Workspace
 
 _Noted = Mapping[str, Mapping[str, str]]
+
+_LOGGED: Final = (FindingKind.SCAN_NUMBER_TAKEN, FindingKind.SUBJECT_INCONSISTENT)
+"""Warnings that are worth knowing after the archiving too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +189,7 @@ def _tell(tx: Transaction, work: _Work) -> None:
     if home.id != session_id:
         sessions.add_log(tx, home.id, f"{text} (from session {session_id})")
     for finding in work.review.findings:
-        if finding.kind is FindingKind.SCAN_NUMBER_TAKEN:
+        if finding.kind in _LOGGED:
             sessions.add_log(tx, home.id, finding.message)
 
 

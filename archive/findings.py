@@ -28,6 +28,7 @@ class FindingKind(StrEnum):
     STUDY_ARCHIVED_ELSEWHERE = "STUDY_ARCHIVED_ELSEWHERE"
     MODALITY_DIFFERS = "MODALITY_DIFFERS"
     PATIENT_DIFFERS = "PATIENT_DIFFERS"
+    SUBJECT_INCONSISTENT = "SUBJECT_INCONSISTENT"
     SCAN_EXISTS = "SCAN_EXISTS"
     SCAN_NUMBER_TAKEN = "SCAN_NUMBER_TAKEN"
     SERIES_UNDER_OTHER_NUMBER = "SERIES_UNDER_OTHER_NUMBER"
@@ -130,6 +131,11 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
             message="The patient is not the same on both sides.",
             hint="prearc conflict explain {id}",
             overridable=True,
+        ),
+        FindingKind.SUBJECT_INCONSISTENT: KindFacts(
+            severity=Severity.WARN,
+            message="The subject's archived sessions are of a person with another birth date or sex.",
+            hint="prearc session relabel {id} --subject SUBJECT",
         ),
         FindingKind.SCAN_EXISTS: KindFacts(
             severity=Severity.CONFLICT,

@@ -141,9 +141,9 @@ def patient_findings(
     """One finding with all that does not agree about the patient.
 
     Inside the session; against the one it would join; against those that hold the same study, unless the one it
-    would join owns that as well; and, for birth date and sex alone, against those of the same subject. Values that a
-    decision accepted for the session it would join are not asked about again. `patients` are the incoming ones by
-    Study Instance UID.
+    would join owns that as well. Values that a decision accepted for the session it would join are not asked about
+    again. Birth date and sex alone are told, as a warning, where they are not those of the subject's archived
+    sessions. `patients` are the incoming ones by Study Instance UID.
     """
     ours = {patient for named in patients.values() for patient in named}
     found = [_Told(difference=each, where="inside the session", session_id=incoming.id) for each in disagreements(ours)]
@@ -157,15 +157,22 @@ def patient_findings(
         if same.study.study_instance_uid not in owned:
             named = patients.get(same.study.study_instance_uid, ())
             found += [_Told.at(each, same.home) for each in differences(named, [patient_of(same.study)])]
-    found += _against_subject(ours, elsewhere, asked)
     accepted = existing.accepted if existing is not None else ()
+    yield from _told(FindingKind.PATIENT_DIFFERS, incoming, found, accepted)
+    of_subject = list(_against_subject(ours, elsewhere, asked))
+    yield from _told(FindingKind.SUBJECT_INCONSISTENT, incoming, of_subject, accepted)
+
+
+def _told(
+    kind: FindingKind, incoming: Session, found: Iterable["_Told"], accepted: Collection[Patient]
+) -> Iterable[Finding]:
     told = [each.as_detail() for each in found if not is_settled(each.difference, accepted)]
     if not told:
         return
     # The attributes' names alone: the message goes to the session's log, the values stay in the detail.
     names = dict.fromkeys(f"{each['attribute']} ({each['where']})" for each in told[:_EXAMPLES])
     detail = {"count": len(told), "differences": told[:_EXAMPLES]}
-    yield make(FindingKind.PATIENT_DIFFERS, incoming.id, detail, say=f"What differs: {', '.join(names)}.")
+    yield make(kind, incoming.id, detail, say=f"What differs: {', '.join(names)}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +184,8 @@ class _Told:
     session_id: int
 
     @classmethod
-    def at(cls, difference: PatientDifference, home: Home, *, of: str = "") -> Self:
-        return cls(difference=difference, where=f"{home.name}{of}", session_id=home.session_id)
+    def at(cls, difference: PatientDifference, home: Home) -> Self:
+        return cls(difference=difference, where=home.name, session_id=home.session_id)
 
     def as_detail(self) -> dict[str, object]:
         return {
@@ -195,4 +202,4 @@ def _against_subject(ours: Collection[Patient], elsewhere: Elsewhere, asked: Col
     others = [each for each in elsewhere.of_subject if each.home.session_id not in asked]
     for each in differences(ours, [patient_of(other.study) for other in others], attributes=OF_THE_PERSON):
         holder = next(other.home for other in others if getattr(other.study, each.attribute))
-        yield _Told.at(each, holder, of=", the same subject")
+        yield _Told.at(each, holder)

@@ -26,6 +26,7 @@ from archive.archiving import ArchiveResult, archive
 from archive.examination.review import ArchiveOrder
 from archive.findings import FindingKind, Severity
 from archive.model import MergeMode, Outcome, Session
+from archive.store.catalogue import instances
 from archive.workspace import Workspace
 from tests.interop.corpus import CorpusFile, corpus
 from tests.interop.peers import Peered, Stored, listening, stored
@@ -364,7 +365,7 @@ def _archive(ws: Workspace, session: Session, mode: MergeMode) -> Question:
         session = sessions.relabel(ws, session.id, label=_own_label(session))
         expected = _expected_questions(ws, session, mode)
     if asked:
-        overrides = tuple({FindingKind.INSTANCE_DIFFERS} & expected)
+        overrides = tuple(_ANSWERED & expected)
         order = ArchiveOrder(mode=mode, overrides=overrides, reason="both are kept" if overrides else "")
         result = archive(ws, session.id, order, wait_seconds=1.0)
     assert result.status == "ARCHIVED", (session.path, result)
@@ -386,6 +387,7 @@ def _expected_questions(ws: Workspace, session: Session, mode: MergeMode) -> fro
     )
     if existing:
         expected |= _disagreements(ws, session, existing[0])
+    expected |= _elsewhere(ws, session, existing[0]["id"] if existing else -1)
     if mode is MergeMode.APPEND:
         expected -= {FindingKind.SESSION_EXISTS, FindingKind.SCAN_EXISTS}
     return frozenset(expected)
@@ -397,6 +399,61 @@ _TWO_DATASETS: Final = (
 )
 
 
+_ANSWERED: Final = {
+    FindingKind.INSTANCE_DIFFERS,
+    FindingKind.STUDY_ARCHIVED_ELSEWHERE,
+    FindingKind.SOP_INSTANCE_ELSEWHERE,
+    FindingKind.PATIENT_DIFFERS,
+}
+"""What is answered by a decision: both are kept, and whoever made these files had several patients in one study."""
+
+_STUDIES: Final = "SELECT study_instance_uid FROM session_study WHERE study_instance_uid != '' AND session_id"
+_ARCHIVED: Final = "SELECT id FROM session WHERE status = 'ARCHIVED' AND is_archived = 1 AND merged_into_id IS NULL"
+
+
+def _elsewhere(ws: Workspace, session: Session, existing_id: int) -> set[FindingKind]:
+    """What other archived sessions, and the patients of all files concerned, give reason to ask."""
+    found = set[FindingKind]()
+    homes = f"({_ARCHIVED} AND id != {existing_id})"
+    sql = f"{_STUDIES} = ? INTERSECT {_STUDIES} IN {homes} EXCEPT {_STUDIES} = ?"
+    elsewhere = rows(ws, sql, session.id, existing_id)
+    if elsewhere:
+        found.add(FindingKind.STUDY_ARCHIVED_ELSEWHERE)
+    uids = "SELECT sop_instance_uid FROM instance WHERE session_id"
+    if rows(ws, f"{uids} = ? INTERSECT {uids} IN {homes}", session.id):
+        found.add(FindingKind.SOP_INSTANCE_ELSEWHERE)
+    ours = _patients(ws, [session.id])
+    others = [_patients(ws, [existing_id])]
+    for row in elsewhere:
+        uid = row["study_instance_uid"]
+        sql = f"SELECT session_id FROM session_study WHERE study_instance_uid = ? AND session_id IN {homes}"
+        holders = rows(ws, sql, uid)
+        others += [_patients(ws, [each["session_id"]], uid) for each in holders]
+    if any(len(values) > 1 for values in ours.values()) or any(
+        theirs[name] and ours[name] - theirs[name] for theirs in others for name in ours
+    ):
+        found.add(FindingKind.PATIENT_DIFFERS)
+    return found
+
+
+def _patients(ws: Workspace, session_ids: list[int], study_instance_uid: str | None = None) -> dict[str, set[str]]:
+    """The values of the patient's attributes in all files of these sessions, as far as case and padding matter."""
+    values: dict[str, set[str]] = {name: set() for name in _PATIENT}
+    for session_id in session_ids:
+        with ws.catalogue.read() as connection:
+            found = instances.of_session(connection, session_id)
+        for each in found:
+            if study_instance_uid is None or each.study_instance_uid == study_instance_uid:
+                dataset = pydicom.dcmread(ws.root.path / each.path, specific_tags=list(_PATIENT), force=True)
+                for name in _PATIENT:
+                    text = str(dataset.get(name, "") or "").casefold()
+                    values[name].add(" ".join(text.split()).rstrip("^ "))
+    return {name: found - {""} for name, found in values.items()}
+
+
+_PATIENT: Final = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+
+
 def _disagreements(ws: Workspace, session: Session, existing: dict[str, Any]) -> set[FindingKind]:
     found = {FindingKind.SESSION_EXISTS}
     if existing["subject"] != session.subject:
@@ -404,10 +461,36 @@ def _disagreements(ws: Workspace, session: Session, existing: dict[str, Any]) ->
     theirs = rows(ws, "SELECT study_instance_uid FROM session_study WHERE session_id = ?", existing["id"])
     if not set(session.study_instance_uids) & {row["study_instance_uid"] for row in theirs}:
         found.add(FindingKind.STUDY_UID_DIFFERS)
+    ours, others = (_images(ws, each) for each in (session.id, existing["id"]))
+    is_hybrid = FindingKind.STUDY_UID_DIFFERS not in found and {"PT", "NM"} & (ours | others)
+    if ours and others and not ours & others and not is_hybrid:
+        found.add(FindingKind.MODALITY_DIFFERS)
     series = "SELECT study_instance_uid, series_key FROM scan WHERE session_id = ?"
     if rows(ws, f"{series} INTERSECT {series}", session.id, existing["id"]):
         found.add(FindingKind.SCAN_EXISTS)
     return found
+
+
+def _images(ws: Workspace, session_id: int) -> set[str]:
+    """The modalities of a session's images."""
+    without = {
+        "",
+        "SR",
+        "PR",
+        "KO",
+        "SEG",
+        "RTSTRUCT",
+        "RTPLAN",
+        "RTDOSE",
+        "RTRECORD",
+        "REG",
+        "DOC",
+        "OT",
+        "SC",
+        "RWV",
+        "PLAN",
+    }
+    return {row["modality"] for row in rows(ws, "SELECT modality FROM scan WHERE session_id = ?", session_id)} - without
 
 
 def _datasets(peered: Peered, *places: str) -> Counter[tuple[str, str]]:
