@@ -13,6 +13,9 @@ from archive.model import Session, Study
 from archive.rules.patient import ATTRIBUTES, differences, patient_of
 
 ONE_VISIT_SECONDS: Final = 4 * 3600.0
+_DEVICE: Final = ("manufacturer", "manufacturer_model_name", "station_name")
+_COUNTS: Final = frozenset("123456789"[:end] for end in range(1, 10))
+_DUMMIES: Final = ("none", "anon", "unknown", "removed", "dummy", "default", "serial", "n/a", "xxx", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +94,28 @@ def _is_other(one: Study, other: Study) -> bool:
 
 
 def _same_device(one: Study, other: Study) -> bool:
-    serial, station = one.device_serial_number.strip(), one.station_name.strip()
-    return bool(serial) and (serial, station) == (other.device_serial_number.strip(), other.station_name.strip())
+    """The same serial number, where it says anything, and nothing of the device that contradicts it.
+
+    A serial number is a maker's own, and one that de-identification put there is everybody's: then manufacturer,
+    model and station must all be there and agree.
+    """
+    serial = _plain(one.device_serial_number)
+    if not serial or serial != _plain(other.device_serial_number):
+        return False
+    pairs = [(_plain(getattr(one, name)), _plain(getattr(other, name))) for name in _DEVICE]
+    if any(ours and theirs and ours != theirs for ours, theirs in pairs):
+        return False
+    return not _is_dummy(serial) or all(ours and theirs for ours, theirs in pairs)
+
+
+def _plain(value: str) -> str:
+    return " ".join(value.split()).casefold()
+
+
+def _is_dummy(serial: str) -> bool:
+    """Whether a serial number is one that is written where there is none: one character over and over, a count."""
+    text = "".join(char for char in serial if char.isalnum())
+    return len(set(text)) < 2 or text.lstrip("0") in _COUNTS or any(word in serial for word in _DUMMIES)
 
 
 def _gap(one: Session, ones: Sequence[Study], other: Session, others: Sequence[Study]) -> float | None:

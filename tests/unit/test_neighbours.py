@@ -71,6 +71,44 @@ def test_what_tells_visits_apart(facts: dict[str, str], one_visit: bool, other_p
     assert (found.is_one_visit, found.is_other_person, found.has_other_id) == (one_visit, other_person, other_id)
 
 
+GE = {"manufacturer": "GE MEDICAL SYSTEMS", "manufacturer_model_name": "Signa", "station_name": "MR1"}
+PHILIPS = {"manufacturer": "Philips", "manufacturer_model_name": "Ingenia", "station_name": "MR1"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        (GE, PHILIPS, False),  # makers count alike
+        (GE, GE | {"manufacturer": "GE Medical  Systems"}, True),
+        (GE, GE | {"manufacturer_model_name": "Optima"}, False),
+        (GE, GE | {"station_name": "MR2"}, False),
+        (GE, {"station_name": "", "manufacturer": "GE MEDICAL SYSTEMS"}, True),  # what is empty excludes nothing
+    ],
+)
+def test_a_serial_number_counts_only_where_nothing_contradicts_it(
+    one: dict[str, str], other: dict[str, str], is_same: bool
+) -> None:
+    """Manufacturer, model and station must agree where both sides say."""
+    assert alike(study(**one), study(**other)).is_same_device is is_same
+
+
+@pytest.mark.parametrize(
+    ("serial", "is_dummy"),
+    [
+        *((each, True) for each in ("0", "000000", "1234", "00001", "12345", "none", "ANONYMOUS", "99999", "N/A")),
+        *((each, True) for each in ("-", "XXXX", "Unknown", "removed")),
+        *((each, False) for each in ("4711", "10001", "0000000312345678", "MR45123")),
+    ],
+)
+def test_a_serial_number_that_everybody_has_does_not_count_alone(serial: str, is_dummy: bool) -> None:
+    """With maker, model and station all equal it does."""
+    bare = {"device_serial_number": serial, "station_name": ""}
+
+    assert alike(study(**bare), study(**bare)).is_same_device is not is_dummy
+    whole = GE | {"device_serial_number": serial}
+    assert alike(study(**whole), study(**whole)).is_same_device
+
+
 def test_without_study_times_the_receptions_count() -> None:
     """From the end of the earlier to the beginning of the later; overlapping ones have no gap."""
     timeless = study(date="", time="")

@@ -24,7 +24,7 @@ ONE = Study(
     patient_birth_date="19800101",
     study_date="20260105",
     study_time="101500",
-    device_serial_number="7",
+    device_serial_number="7001",
     station_name="MR1",
 )
 
