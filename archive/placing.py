@@ -5,6 +5,7 @@ and compared before the copy gets its name. Every step may be repeated.
 """
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -98,7 +99,7 @@ def still_placed(ws: Workspace, op: str, items: Iterable[Item]) -> Item | None:
             there = files.status(ws.root.fd, item.dst)
             if there is not None and there.st_ino == item.inode:
                 return item
-        elif item.action in _ADDING and _leads_there(ws, item, _new_name(op, item)):
+        elif item.action in _ADDING and _holds_its_bytes(ws, item, _new_name(op, item)):
             return item
     return None
 
@@ -195,7 +196,7 @@ def _is_as_planned(status: os.stat_result, item: Item) -> bool:
 def _leads_there(ws: Workspace, item: Item, name: str) -> bool:
     """Whether a new name leads to the item's file, or to a copy that was made of it."""
     there = files.status(ws.root.fd, name)
-    if there is None:
+    if there is None or not stat.S_ISREG(there.st_mode):
         return False
     if not item.is_copy:
         return there.st_ino == item.inode
@@ -204,7 +205,8 @@ def _leads_there(ws: Workspace, item: Item, name: str) -> bool:
 
 
 def _holds_its_bytes(ws: Workspace, item: Item, name: str) -> bool:
-    """As `_leads_there`, for those who take another name away: a copy is read once more."""
+    """As `_leads_there`, for those who take a name away: a copy is read once more, for a file of somebody else may have
+    its size and time."""
     return _leads_there(ws, item, name) and (
         not item.is_copy
         or copying.dataset_is(ws.root.fd, name, dataset_offset=item.dataset_offset, dataset_sha256=item.dataset_sha256)
@@ -215,7 +217,7 @@ def _take_back(ws: Workspace, op: str, item: Item) -> None:
     name = _new_name(op, item)
     if item.is_copy:
         files.unlink(ws.root.fd, f"{files.split(name)[0]}/.{op}.{item.n}.copy")
-    if _leads_there(ws, item, name) and _has_old_name(ws, op, item, name):
+    if _holds_its_bytes(ws, item, name) and _has_old_name(ws, op, item, name):
         files.unlink(ws.root.fd, name)
 
 

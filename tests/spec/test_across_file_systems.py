@@ -17,7 +17,7 @@ from scp.synthetic import SeriesSpec
 from tests.merge import assert_sound, digests, first_and_second, prepared, reachable
 from tests.second_disk import mounted, require_second_disk
 from tests.story import TO_LABEL, archive_session, labelled_workspace, ready, visit
-from tests.workbench import make_workspace, tree
+from tests.workbench import make_workspace, rows, tree
 
 HOME = "archive/PI/arc001/S1_MR"
 
@@ -193,6 +193,36 @@ def test_a_copy_that_went_bad_later_does_not_cost_the_source(
     assert list(left) == bad
     assert left[bad[0]] == received[bad[0]]
     assert not reconcile(ws).is_clean
+
+
+def test_what_somebody_else_put_there_is_not_taken_back(
+    tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the size and time of one that is to come, with other bytes: the archiving is undone, the file stays."""
+    ws = labelled_workspace(tmp_path)
+    session = ready(ws, visit())
+    source = sorted((ws.root.path / session.path).rglob("*.dcm"))[-1]
+    stranger = ws.root.path / HOME / source.relative_to(ws.root.path / session.path)
+
+    def intrude(name: str) -> None:
+        if name == "PLANNED":
+            stranger.parent.mkdir(parents=True)
+            stranger.write_bytes(source.read_bytes())
+            os.utime(stranger, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
+            flip(stranger)
+
+    before = tree(ws)
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "hit", intrude)
+        with pytest.raises(Refused, match="another instance"):
+            archive_session(ws, session.id)
+
+    assert stranger.exists()
+    left = {
+        path: digest for path, digest in tree(ws).items() if digest and path != str(stranger.relative_to(ws.root.path))
+    }
+    assert left == {path: digest for path, digest in before.items() if digest}
+    assert [row["phase"] for row in rows(ws, "SELECT phase FROM intent")] == ["UNDONE"]
 
 
 # --- mounts ----------------------------------------------------------------------------------------------------------
