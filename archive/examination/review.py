@@ -19,7 +19,7 @@ from archive.rules.elsewhere import ArchivedPatients, Elsewhere, Home
 from archive.rules.facts import Facts
 from archive.rules.instance_checks import pairs_to_compare
 from archive.rules.merging import MergePlan
-from archive.rules.patient import accepted_patients
+from archive.rules.patient import accepted_patients, agreed_patients
 from archive.rules.states import WORKING
 from archive.store import files
 from archive.store.catalogue import agreed, elsewhere, findings, sessions
@@ -113,6 +113,7 @@ def review(
         elsewhere=_elsewhere(ws, connection, session, existing, inspection),
         patients=inspection.patients,
         archived_patients=_archived_patients(connection, existing),
+        agreed_patients=agreed_patients(findings.decisions(connection, session.id)),
         archived_modalities=_modalities(connection, existing),
         allows_cross_modality=ws.settings.archiver.allow_cross_modality_merge,
         declined=inspection.declined,

@@ -37,7 +37,7 @@ def check(facts: Facts) -> list[Finding]:
         *study_uid_findings(facts),
         *study_findings(incoming, existing.study_instance_uids if existing else (), elsewhere),
         *modality_findings(facts),
-        *patient_findings(incoming, facts.patients, facts.archived_patients, elsewhere),
+        *patient_findings(incoming, facts.patients, facts.archived_patients, elsewhere, facts.agreed_patients),
         *_scans(facts),
         *_filtered(facts),
         *instance_differences(facts),

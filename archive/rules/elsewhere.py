@@ -137,12 +137,13 @@ def patient_findings(
     patients: Mapping[str, Collection[Patient]],
     existing: ArchivedPatients | None,
     elsewhere: Elsewhere,
+    agreed: Collection[Patient] = (),
 ) -> Iterable[Finding]:
     """One finding with all that does not agree about the patient.
 
     Inside the session; against the one it would join; against those that hold the same study, unless the one it
     would join owns that as well. Values that a decision accepted for the session it would join are not asked about
-    again. Birth date and sex alone are told, as a warning, where they are not those of the subject's archived
+    again, nor those that decisions for the incoming one put together (`agreed`). Birth date and sex alone are told, as a warning, where they are not those of the subject's archived
     sessions. `patients` are the incoming ones by Study Instance UID.
     """
     ours = {patient for named in patients.values() for patient in named}
@@ -158,15 +159,19 @@ def patient_findings(
             named = patients.get(same.study.study_instance_uid, ())
             found += [_Told.at(each, same.home) for each in differences(named, [patient_of(same.study)])]
     accepted = existing.accepted if existing is not None else ()
-    yield from _told(FindingKind.PATIENT_DIFFERS, incoming, found, accepted)
+    yield from _told(FindingKind.PATIENT_DIFFERS, incoming, found, accepted, agreed)
     of_subject = list(_against_subject(ours, elsewhere, asked))
-    yield from _told(FindingKind.SUBJECT_INCONSISTENT, incoming, of_subject, accepted)
+    yield from _told(FindingKind.SUBJECT_INCONSISTENT, incoming, of_subject, accepted, agreed)
 
 
 def _told(
-    kind: FindingKind, incoming: Session, found: Iterable["_Told"], accepted: Collection[Patient]
+    kind: FindingKind,
+    incoming: Session,
+    found: Iterable["_Told"],
+    accepted: Collection[Patient],
+    agreed: Collection[Patient],
 ) -> Iterable[Finding]:
-    told = [each.as_detail() for each in found if not is_settled(each.difference, accepted)]
+    told = [each.as_detail() for each in found if not is_settled(each.difference, accepted, agreed)]
     if not told:
         return
     # The attributes' names alone: the message goes to the session's log, the values stay in the detail.

@@ -43,6 +43,8 @@ class Facts:
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
     patients: Mapping[str, Collection[Patient]] = field(default_factory=lambda: MappingProxyType({}))
     archived_patients: ArchivedPatients | None = None
+    agreed_patients: Sequence[Patient] = ()
+    """The patients' values that decisions for the incoming session put together."""
     archived_modalities: Collection[str] = ()
     continued_modalities: Collection[str] = ()
     allows_cross_modality: bool = False

@@ -1,9 +1,9 @@
 """Whose images these are: the patient's attributes on both sides, compared as a person would."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from archive.findings import FindingKind
 from archive.model import Decision, InstanceHeader, Study
@@ -81,20 +81,37 @@ def differences(
 
 def accepted_patients(decisions: Iterable[Decision]) -> list[Patient]:
     """The incoming values that decisions let in, each as a patient of its own."""
+    return [Patient(**{each["attribute"]: value}) for each in _differences_of(decisions) for value in each["incoming"]]
+
+
+def agreed_patients(decisions: Iterable[Decision]) -> list[Patient]:
+    """The values of both sides that decisions said belong together, each as a patient of its own."""
     return [
         Patient(**{each["attribute"]: value})
-        for decision in decisions
-        for finding in decision.detail.get("findings", ())
-        if finding["kind"] == FindingKind.PATIENT_DIFFERS
-        for each in finding["detail"]["differences"]
-        for value in each["incoming"]
+        for each in _differences_of(decisions)
+        for value in (*each["incoming"], *each["archived"])
     ]
 
 
-def is_settled(difference: PatientDifference, accepted: Collection[Patient]) -> bool:
-    """Whether every incoming value of a difference was accepted before."""
-    incoming = [Patient(**{difference.attribute: value}) for value in difference.incoming]
-    return not _values(incoming, difference.attribute).keys() - _values(accepted, difference.attribute).keys()
+def is_settled(difference: PatientDifference, accepted: Collection[Patient], agreed: Collection[Patient] = ()) -> bool:
+    """Whether every incoming value of a difference was accepted before, or all its values were said to belong
+    together."""
+    incoming, both = (
+        {plain for value in values if (plain := _NORMALISED[difference.attribute](value))}
+        for values in (difference.incoming, (*difference.incoming, *difference.archived))
+    )
+    return (
+        not incoming - _values(accepted, difference.attribute).keys()
+        or not both - _values(agreed, difference.attribute).keys()
+    )
+
+
+def _differences_of(decisions: Iterable[Decision]) -> Iterator[Mapping[str, Any]]:
+    """The differences that decisions overrode."""
+    for decision in decisions:
+        for finding in decision.detail.get("findings", ()):
+            if finding["kind"] == FindingKind.PATIENT_DIFFERS:
+                yield from finding["detail"]["differences"]
 
 
 def _values(patients: Iterable[Patient], name: str) -> dict[str, str]:

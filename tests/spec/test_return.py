@@ -11,6 +11,7 @@ from archive.archiving import archive
 from archive.daemon import Daemon
 from archive.errors import Busy, Refused, StaleState
 from archive.examination.review import ArchiveOrder
+from archive.findings import FindingKind
 from archive.joining import join
 from archive.journal import resume_all
 from archive.model import Autoarchive, MergeMode, Session, SessionStatus
@@ -21,6 +22,7 @@ from archive.returning import give_back, preview_return
 from archive.splitting import SplitOrder, split
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
+from tests.merge import changed
 from tests.spec.test_interrupted_commands import Killed, cut_off
 from tests.story import (
     STUDY_1,
@@ -29,6 +31,7 @@ from tests.story import (
     archive_session,
     assert_consistent,
     event_kinds,
+    kinds,
     labelled_workspace,
     ready,
     send,
@@ -121,6 +124,47 @@ def test_it_may_be_relabelled_and_archived_under_another_name(tmp_path: Path) ->
 
     assert archive_session(ws, session.id).path == "archive/PI/arc001/S1_MR_A"
     assert_consistent(ws)
+
+
+@pytest.mark.parametrize("comes_later", [False, True], ids=["in-one-session", "of-a-later-part"])
+def test_a_decision_about_the_patient_comes_back_with_it(tmp_path: Path, comes_later: bool) -> None:
+    """What was put together is not asked about again, as one session or as a part that joined it."""
+    ws = labelled_workspace(tmp_path)
+    first = visit(series=[SeriesSpec(number=1)])
+    later = [changed(each, PatientName="ANON") for each in visit(series=[SeriesSpec(number=2)])]
+    parts = [first, later] if comes_later else [first + later]
+    for part in parts:
+        session = ready(ws, part)
+        archive_session(
+            ws, session.id, mode=MergeMode.APPEND, overrides=[FindingKind.PATIENT_DIFFERS], reason="one person"
+        )
+    (home,) = (row["id"] for row in rows(ws, "SELECT id FROM session WHERE is_archived = 1"))
+    give_back(ws, home)
+
+    result = archive_session(ws, home)
+
+    assert (result.status, "PATIENT_DIFFERS" in kinds(result)) == ("ARCHIVED", False)
+    assert_consistent(ws)
+
+
+def test_a_decision_about_the_patient_is_good_for_that_patient_alone(tmp_path: Path) -> None:
+    """Returned and relabelled, it would join a session of somebody whom nobody spoke of: that is asked."""
+    ws = labelled_workspace(tmp_path)
+    other = ready(ws, [changed(each, PatientName="Else^Y", PatientID="P9") for each in visit(STUDY_2)])
+    sessions.relabel(ws, other.id, label="OTHER")
+    archive_session(ws, other.id)
+    mixed = visit(series=[SeriesSpec(number=1)])
+    mixed[0] = changed(mixed[0], PatientName="ANON")
+    session = ready(ws, mixed)
+    archive_session(ws, session.id, overrides=[FindingKind.PATIENT_DIFFERS], reason="one person")
+    give_back(ws, session.id)
+    sessions.relabel(ws, session.id, label="OTHER")
+
+    result = archive_session(
+        ws, session.id, mode=MergeMode.APPEND, overrides=[FindingKind.STUDY_UID_DIFFERS], reason="x"
+    )
+
+    assert (result.status, "PATIENT_DIFFERS" in kinds(result)) == ("CONFLICT", True)
 
 
 def test_nothing_archives_it_by_itself(tmp_path: Path) -> None:
