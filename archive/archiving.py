@@ -14,7 +14,7 @@ from archive.findings import FACTS, Finding
 from archive.journal import settle
 from archive.model import Session, SessionStatus
 from archive.rules.checks import outcome
-from archive.rules.states import SessionEvent
+from archive.rules.states import WORKING, SessionEvent
 from archive.store.catalogue import findings, journal, moved, sessions
 from archive.store.catalogue.connection import Connection
 from archive.workspace import Workspace
@@ -40,11 +40,19 @@ class ArchiveResult:
 
 
 def preview(ws: Workspace, session_id: int, order: ArchiveOrder) -> ArchiveResult:
-    """The same checks as the real run, changing nothing."""
+    """The same checks as the real run, changing nothing; somebody who works on the session is a finding.
+
+    Raises
+    ------
+    StaleState, Refused
+        As the real run: it is still being received, or in the trash.
+    """
     with ws.catalogue.snapshot() as connection:
         session = sessions.get(connection, session_id)
         if session.status in _GONE:
             return _already(connection, session)
+        if session.status not in WORKING:
+            _verify_archivable(session)
         review = look(ws, connection, session, order, is_preview=True)
     status = "WOULD_ARCHIVE"
     if review.blockers:
@@ -76,7 +84,8 @@ def archive(ws: Workspace, session_id: int, order: ArchiveOrder, *, wait_seconds
             existing = existing_session(connection, session)
         ids = [session_id] + ([existing.id] if existing is not None else [])
         with ws.root.locks.sessions(*ids, wait_seconds=wait_seconds, holder=f"archiving, pid {os.getpid()}"):
-            destination = ws.root.locks.named(destination_lock(session))
+            place = destination_lock(session)
+            destination = ws.root.locks.named(place)
             if not destination.acquire(wait_seconds=wait_seconds):
                 raise Busy(
                     f"Another session is being archived as {session.project}/{session.label}.",
@@ -87,7 +96,8 @@ def archive(ws: Workspace, session_id: int, order: ArchiveOrder, *, wait_seconds
                 with ws.catalogue.read() as connection:
                     session = sessions.get(connection, session_id)
                     existing_now = existing_session(connection, session)
-                if (existing_now.id if existing_now else None) == (existing.id if existing else None):
+                is_same_home = (existing_now.id if existing_now else None) == (existing.id if existing else None)
+                if is_same_home and destination_lock(session) == place:
                     return _archive_locked(ws, session, order)
             finally:
                 destination.release()
@@ -105,10 +115,7 @@ def _check_order(order: ArchiveOrder) -> None:
         raise UsageError("An override needs a reason: it is recorded.", hint="--reason 'why this is right'")
 
 
-def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> ArchiveResult:
-    if session.status in _GONE:
-        with ws.catalogue.read() as connection:
-            return _already(connection, session)
+def _verify_archivable(session: Session) -> None:
     if session.status is SessionStatus.DELETED:
         raise Refused(f"Session {session.id} is in the trash.", hint=f"prearc session restore {session.id}")
     if session.status not in ARCHIVABLE:
@@ -116,6 +123,13 @@ def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> Arc
             f"Session {session.id} is {session.status}; it can be archived once it is READY.",
             hint=f"prearc session {'close' if session.status is SessionStatus.RECEIVING else 'show'} {session.id}",
         )
+
+
+def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> ArchiveResult:
+    if session.status in _GONE:
+        with ws.catalogue.read() as connection:
+            return _already(connection, session)
+    _verify_archivable(session)
     if session.project is None:
         return _unassigned(ws, session, order)
     with ws.catalogue.write() as tx:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from archive.archiving import preview
 from archive.errors import NotFound
-from archive.examination.review import ArchiveOrder, existing_session
+from archive.examination.review import ArchiveOrder, existing_session, review
 from archive.findings import Finding, FindingKind
 from archive.model import Scan, Session, SessionStatus, Study
 from archive.rules.neighbours import likeness
@@ -84,8 +83,8 @@ def explain(ws: Workspace, session_id: int) -> Explanation:
     with ws.catalogue.snapshot() as connection:
         session = sessions.get(connection, session_id)
         found: Sequence[Finding] = stored.of_session(connection, session_id)
-    if session.status in OPEN - WORKING:
-        found = preview(ws, session_id, ArchiveOrder()).findings
+        if session.status in OPEN - WORKING:
+            found = review(ws, connection, session, ArchiveOrder(), is_preview=True).findings
     with ws.catalogue.snapshot() as connection:
         session = sessions.get(connection, session_id)
         situation = _situation(ws, connection, session, tuple(found))

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from archive import failpoints, journal, sessions
+from archive import archiving, failpoints, journal, sessions
 from archive.archiving import archive, preview
+from archive.conflicts import explain
 from archive.daemon import Daemon
 from archive.errors import ArchiveError, Busy, InDoubt, Refused, StoreError, UsageError
 from archive.examination.review import ArchiveOrder
 from archive.findings import FindingKind
+from archive.joining import join
 from archive.journal import resume_all
 from archive.model import MergeMode, Session, SessionStatus
 from archive.store.catalogue.connection import Catalogue, Transaction
@@ -217,6 +220,62 @@ def test_an_identical_copy_is_dropped_only_for_a_whole_one(tmp_path: Path, is_go
     assert log_of(ws, second.id)[-1] == f"Session upload failed: {caught.value.message} Type: prearc doctor"
     assert event_kinds(ws, second.id)[-1] == "ARCHIVE_FAILED"
     assert phases(ws) == ["DONE"]
+
+
+def test_the_place_that_is_locked_is_the_one_it_goes_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relabelled after it was first looked at: the lock is that of the new label, and nobody else comes there."""
+    ws = labelled_workspace(tmp_path)
+    session = ready(ws, visit(series=THREE))
+    sessions.relabel(ws, session.id, label="OLD")
+    look, held = archiving.existing_session, list[bool]()
+
+    def relabelled_meanwhile(*args: Any) -> Session | None:
+        monkeypatch.setattr(archiving, "existing_session", look)
+        found = look(*args)
+        sessions.relabel(ws, session.id, label="S1_MR")
+        return found
+
+    def look_at_lock(name: str) -> None:
+        if name == "PLANNED":
+            place = archiving.destination_lock(sessions.resolve(ws, str(session.id)))
+            held.append(ws.root.locks.is_held(place))
+
+    monkeypatch.setattr(archiving, "existing_session", relabelled_meanwhile)
+    monkeypatch.setattr(failpoints, "hit", look_at_lock)
+
+    result = archive_session(ws, session.id)
+
+    assert (result.status, result.path, held) == ("ARCHIVED", HOME, [True])
+
+
+@pytest.mark.parametrize("state", ["RECEIVING", "DELETED", "JOINED"])
+def test_a_preview_refuses_what_the_real_run_refuses(tmp_path: Path, state: str) -> None:
+    """In the trash, joined, or still received: the same error with the same hint; `explain` tells it all the same."""
+    ws = labelled_workspace(tmp_path)
+    if state == "RECEIVING":
+        session_id = send(ws, visit(series=THREE))[0].session_id or 0
+    else:
+        session_id = ready(ws, visit(series=THREE)).id
+    if state == "DELETED":
+        sessions.delete(ws, session_id)
+    elif state == "JOINED":
+        other = ready(ws, visit(STUDY_2, series=[SeriesSpec(number=5)]))
+        join(ws, other.id, session_id, reason="one visit")
+    assert status(ws, session_id) == state
+    before = dump(ws)
+
+    with pytest.raises(ArchiveError) as real:
+        archive_session(ws, session_id)
+    with pytest.raises(ArchiveError) as dry:
+        preview(ws, session_id, ArchiveOrder())
+
+    assert (type(dry.value), dry.value.message, dry.value.hint) == (
+        type(real.value),
+        real.value.message,
+        real.value.hint,
+    )
+    assert dump(ws) == before
+    assert explain(ws, session_id).session.status == state
 
 
 def test_a_lost_archived_file_is_healed_by_archiving_the_instance_again(tmp_path: Path) -> None:
