@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from cli.addressed import told_with
+
 PACKAGES: Final = ("scp", "archive", "cli")
 FAILED: Final = 1
 CONFIGURATION: Final = 5
@@ -38,7 +40,8 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     is_json = "--json" in ordered[: _globals_end(ordered)]
     is_verbose = "--verbose" in ordered[: _globals_end(ordered)]
     try:
-        code = _guarded(ordered, environment, is_json=is_json, is_verbose=is_verbose)
+        with told_with(ordered[: _globals_end(ordered)]):
+            code = _guarded(ordered, environment, is_json=is_json, is_verbose=is_verbose)
         sys.stdout.flush()
         return code
     except (BrokenPipeError, SystemExit):  # typer turns a broken pipe into an exit

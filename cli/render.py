@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cli.addressed import addressed
+
 GAP = "  "
 
 
@@ -36,12 +38,12 @@ def _code(char: str) -> str:
 
 def emit(text: str = "") -> None:
     """Print lines that were put together here; everything from outside must be escaped already."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{addressed(text)}\n")
 
 
 def say(text: str) -> None:
     """A message for the person, beside the document: on stderr."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{addressed(text)}\n")
     sys.stderr.flush()
 
 
@@ -53,14 +55,14 @@ def emit_json(document: object) -> None:
     """
     if isinstance(document, list):
         body = ",\n".join(json.dumps(item, default=_plain) for item in document)
-        emit(f"[{body}]")
+        sys.stdout.write(f"[{body}]\n")
     else:
-        emit(json.dumps(document, default=_plain, indent=2))
+        sys.stdout.write(f"{json.dumps(document, default=_plain, indent=2)}\n")
 
 
 def emit_json_line(document: object) -> None:
     """Print one of many documents, whole on a line of its own, at once."""
-    emit(json.dumps(document, default=_plain))
+    sys.stdout.write(f"{json.dumps(document, default=_plain)}\n")
 
 
 def _plain(value: object) -> object:
@@ -136,4 +138,4 @@ def fields(pairs: Iterable[tuple[str, object]], *, indent: str = "") -> str:
 
 def error_document(kind: str, message: str, hint: str) -> dict[str, Any]:
     """The JSON of every error."""
-    return {"error": {"kind": kind, "message": message, "hint": hint}}
+    return {"error": {"kind": kind, "message": message, "hint": addressed(hint)}}

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from cli.addressed import addressed
 from cli.render import escape, width
 
 PAGE_COLUMNS: Final = 100
@@ -37,7 +38,7 @@ def paragraph(text: object, *, indent: str = "", room: int = PAGE_COLUMNS) -> st
 
 def command(text: str, *, indent: str, room: int = PAGE_COLUMNS) -> str:
     r"""A command that can be pasted as it stands: a long one goes on behind a ``\`` at the end of the line."""
-    parts = re.split(r" (?=--)|(?<= &&) ", escape(text))
+    parts = re.split(r"(?<!prearc) (?=--)|(?<= &&) ", escape(addressed(text)))
     lines, line = list[str](), indent + parts[0]
     for part in parts[1:]:
         if width(line) + 1 + width(part) + len(" \\") > room:

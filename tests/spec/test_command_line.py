@@ -693,3 +693,39 @@ def test_a_root_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert codes == [5, 5, 5]
     assert not missing.exists()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def at_root(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> Prearc:
+    """As `prearc`, but the root is typed and not in the environment."""
+
+    def command(*arguments: object) -> Answer:
+        capsys.readouterr()
+        code = run([*map(str, arguments), "--root", str(ws.root.path)], {})
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("verb", "told"),
+    [
+        (("status",), "prearc --root ROOT conflict explain 2"),
+        (("status",), "not running; start it: prearc --root ROOT serve"),
+        (("session", "show", "2"), "next: prearc --root ROOT conflict explain 2"),
+        (("session", "archive", "2"), "next: prearc --root ROOT conflict explain 2"),
+        (("conflict", "list"), "prearc --root ROOT conflict explain 2"),
+        (("conflict", "explain", "2"), "prearc --root ROOT session delete 2"),
+        (("session", "close", "7"), "hint: prearc --root ROOT session list"),
+        (("session", "close", "7", "--json"), '"hint": "prearc --root ROOT session list"'),
+    ],
+)
+def test_commands_are_told_with_the_root_that_was_typed(
+    verb: tuple[str, ...], told: str, ws: Workspace, conflict: int, at_root: Prearc, prearc: Prearc
+) -> None:
+    """What is told can be pasted; in an environment that says where, nothing needs to be added."""
+    answer = at_root(*verb)
+
+    assert told.replace("ROOT", str(ws.root.path)) in answer.out + answer.err
+    assert told.replace("--root ROOT ", "") in (again := prearc(*verb)).out + again.err
