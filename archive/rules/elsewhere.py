@@ -143,8 +143,9 @@ def patient_findings(
 
     Inside the session; against the one it would join; against those that hold the same study, unless the one it
     would join owns that as well. Values that a decision accepted for the session it would join are not asked about
-    again, nor those that decisions for the incoming one put together (`agreed`). Birth date and sex alone are told, as a warning, where they are not those of the subject's archived
-    sessions. `patients` are the incoming ones by Study Instance UID.
+    again, nor those that decisions for the incoming one put together (`agreed`). Birth date and sex alone are told,
+    as a warning, where they are not those of the subject's archived sessions. `patients` are the incoming ones by
+    Study Instance UID.
     """
     ours = {patient for named in patients.values() for patient in named}
     found = [_Told(difference=each, where="inside the session", session_id=incoming.id) for each in disagreements(ours)]
