@@ -1,12 +1,14 @@
 """One root folder: its layout, its preparation and what makes it unusable."""
 
 import os
+import shlex
 import uuid
 from pathlib import Path
 from typing import Final
 
 from archive.errors import RootError
 from archive.store import files
+from archive.store.catalogue.ownership import verify_ours
 from archive.store.locks import Locks
 
 FOLDERS: Final = (
@@ -104,10 +106,11 @@ def prepare(path: Path, *, allow_remote: bool = False) -> Root:
     Raises
     ------
     RootError
-        Not writable; spread over several file systems in another way than `APART` allows (links would fail); one
-        of those is not mounted; or on a network file system (flock and fsync there do not mean what durability
-        needs).
+        Another program's database is where the catalogue would be; not writable; spread over several file systems in
+        another way than `APART` allows (links would fail); one of those is not mounted; or on a network file system
+        (flock and fsync there do not mean what durability needs).
     """
+    verify_ours(path / CATALOGUE_NAME)
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         root = Root(path.resolve())
@@ -139,10 +142,22 @@ def open_existing(path: Path) -> Root:
     Raises
     ------
     RootError
-        There is no catalogue at this path, or a part of the root is not mounted.
+        There is no catalogue at this path, or it is another program's; a part of the root is gone or not mounted.
     """
+    where = shlex.quote(str(path))
     if not (path / CATALOGUE_NAME).exists():
-        raise RootError(f"There is no prearc root at {path}.", hint=f"prearc --root {path} serve   (makes one)")
+        if (path / "archive").is_dir() and (path / "locks").is_dir():
+            raise RootError(
+                f"The catalogue of the root {path} is gone; its archive is there.",
+                hint=f"prearc --root {where} doctor --rebuild   (makes it again from the files)",
+            )
+        raise RootError(f"There is no prearc root at {path}.", hint=f"prearc --root {where} serve   (makes one)")
+    verify_ours(path / CATALOGUE_NAME)
+    for place in APART:
+        if not (path / place).is_dir():
+            raise RootError(
+                f"The root {path} is not whole: it has no {place}/.", hint=f"bring {path / place} back, or mount it"
+            )
     root = Root(path.resolve())
     _verify_mounted(root)
     return root

@@ -2,7 +2,9 @@
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -729,3 +731,40 @@ def test_commands_are_told_with_the_root_that_was_typed(
 
     assert told.replace("ROOT", str(ws.root.path)) in answer.out + answer.err
     assert told.replace("--root ROOT ", "") in (again := prearc(*verb)).out + again.err
+
+
+@pytest.mark.parametrize("verb", [("status",), ("session", "list"), ("serve", "--port", "0")])
+def test_the_database_of_another_program_is_left_alone(
+    verb: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder with a `catalogue.sqlite3` that is not prearc's: exit code 5, and nothing in it is touched."""
+    path = tmp_path / "catalogue.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE book (title TEXT)")
+    before = path.read_bytes()
+
+    code = run([*verb, "--root", str(tmp_path)], {})
+
+    assert code == 5
+    assert "not a prearc catalogue" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["catalogue.sqlite3"]
+
+
+def test_a_root_without_catalogue_names_the_rebuild(ws: Workspace, prearc: Prearc) -> None:
+    """The archive is there: making a new root over it is not what anybody wants."""
+    ws.close()
+    ws.root.catalogue_path.unlink()
+
+    answer = prearc("status", "--json")
+
+    assert answer.code == 5
+    assert answer.error["hint"].startswith(f"prearc --root {ws.root.path} doctor --rebuild")
+
+
+def test_a_root_without_its_folders_is_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty file where a catalogue would be: a sentence, not an exception."""
+    (tmp_path / "catalogue.sqlite3").touch()
+
+    assert run(["status", "--root", str(tmp_path)], {}) == 5
+    assert "has no archive/" in capsys.readouterr().err
