@@ -18,7 +18,7 @@ import structlog
 from archive import failpoints
 from archive.errors import ArchiveError, Busy, Refused, StoreError
 from archive.model import SessionStatus
-from archive.placing import check_space, clean, place, still_placed, take_back
+from archive.placing import check_space, clean, place, still_placed, swap, take_back
 from archive.rules.states import SessionEvent
 from archive.store import backup, derived, files
 from archive.store.catalogue import journal, sessions
@@ -107,7 +107,19 @@ def run(
         failpoints.hit("COMMITTED")
         finish(ws, intent, items)
     except (ArchiveError, OSError) as error:
-        log.warning("operation_not_cleaned", op=intent.op, session=intent.session_id, error=str(error))
+        _tell_open(ws, intent, error)
+
+
+def _tell_open(ws: Workspace, intent: Intent, error: Exception) -> None:
+    """An operation is true, and not at its end: on the command line, and in the logs of its sessions."""
+    hint = "prearc doctor --repair"
+    log.warning("operation_not_cleaned", op=intent.op, session=intent.session_id, error=str(error), next=hint)
+    try:
+        with ws.catalogue.write() as tx:
+            for session_id in sorted(intent.session_ids):
+                sessions.add_log(tx, session_id, f"{intent.kind} took place and is not finished: {error} Type: {hint}")
+    except (ArchiveError, OSError) as trouble:  # it stays COMMITTED, and the doctor says so
+        log.error("catalogue_not_written", op=intent.op, error=str(trouble))
 
 
 def _took_place(ws: Workspace, intent: Intent, items: Sequence[Item], error: BaseException) -> bool:
@@ -125,10 +137,14 @@ def _took_place(ws: Workspace, intent: Intent, items: Sequence[Item], error: Bas
 
 
 def finish(ws: Workspace, intent: Intent, items: Sequence[Item]) -> None:
-    """After the commit: derived files, then the old names, then DONE. Idempotent."""
+    """After the commit: replacements take their names, then derived files, then the old names go, then DONE.
+
+    Idempotent. A manifest never tells of bytes that are not at their names yet: it is what a rebuild believes.
+    """
+    home_id = intent.target_id if intent.target_id is not None else intent.session_id
+    swap(ws, intent.op, items, session_id=home_id)
     with ws.catalogue.read() as connection:
         noted = journal.get(connection, intent.op) or intent
-        home_id = intent.target_id if intent.target_id is not None else intent.session_id
         for each in noted.detail.get("derive", [{"session": home_id, "whole": True}]):
             _derive(ws, connection, each, items)
     failpoints.hit("DERIVED")

@@ -12,7 +12,8 @@ from typing import Final
 import structlog
 
 from archive import failpoints
-from archive.errors import OutOfSpace, Refused, StoreError
+from archive.errors import ArchiveError, OutOfSpace, Refused, StoreError
+from archive.setting_aside import set_aside
 from archive.store import catalog_xml, copying, files, listing, manifest
 from archive.store.catalogue.journal import Item, ItemAction
 from archive.workspace import Workspace
@@ -104,18 +105,33 @@ def still_placed(ws: Workspace, op: str, items: Iterable[Item]) -> Item | None:
     return None
 
 
+def swap(ws: Workspace, op: str, items: Sequence[Item], *, session_id: int) -> None:
+    """After the commit, before anything is derived from it: replacements take their names.
+
+    Where one cannot, the others do all the same; then the first trouble is raised. `session_id` is the session they
+    belong to: its log says what was set aside for them.
+    """
+    retired = {item.src: item for item in items if item.action is ItemAction.RETIRE}
+    trouble: ArchiveError | OSError | None = None
+    for item in items:
+        if item.action is ItemAction.SWAP:
+            failpoints.hit("SWAP_ITEM")
+            try:
+                _swap(ws, op, item, retired.get(item.dst), session_id)
+            except (ArchiveError, OSError) as error:
+                log.error("replacement_waits", op=op, dst=item.dst, error=str(error))
+                trouble = trouble or error
+    if trouble is not None:
+        raise trouble
+
+
 def clean(ws: Workspace, op: str, items: Sequence[Item], emptied: Iterable[str]) -> None:
-    """After the commit: replacements take their names, old names go, empty folders too.
+    """After the replacements took their names: old names go, empty folders too.
 
     An old name goes only where the new one holds its bytes. `emptied` are the folders of sessions that have no
     instances any more: their manifests go with them.
     """
-    retired = {item.src: item for item in items if item.action is ItemAction.RETIRE}
     swapped = {item.dst for item in items if item.action is ItemAction.SWAP}
-    for item in items:
-        if item.action is ItemAction.SWAP:
-            failpoints.hit("SWAP_ITEM")
-            _swap(ws, op, item, retired.get(item.dst))
     folders = set(emptied)
     for item in items:
         if item.action is ItemAction.RENAME:
@@ -251,21 +267,51 @@ def _rename_back(ws: Workspace, item: Item) -> None:
     files.remove_empty_folders(ws.root.fd, parent, keep=parent.split("/")[0])
 
 
-def _swap(ws: Workspace, op: str, item: Item, retired: Item | None) -> None:
-    """The replacement takes the name of the file that is in the backup; of that file and of no other."""
+def _swap(ws: Workspace, op: str, item: Item, retired: Item | None, session_id: int) -> None:
+    """The replacement takes its name; a file there whose bytes are not in the backup is set aside before."""
     staged = _new_name(op, item)
     if not _leads_there(ws, item, staged):
         return  # it took its name in an earlier attempt
+    if not _holds_its_bytes(ws, item, staged):
+        _copy_anew(ws, op, item, staged)
     there = files.status(ws.root.fd, item.dst)
-    is_expected = there is None or (
-        retired is not None and there.st_ino == retired.inode and _holds_its_bytes(ws, retired, retired.dst)
-    )
-    if not (is_expected and _holds_its_bytes(ws, item, staged)):
-        raise Refused(
-            f"Something else is at {item.dst}; nothing is ever replaced that is not in the backup.",
-            hint="prearc doctor",
-        )
+    if there is not None and not (retired is not None and _is_kept(ws, retired, item.dst, there)):
+        aside = set_aside(ws, item.dst, reason="it was at the name of an instance that came", session_id=session_id)
+        log.warning("stranger_set_aside", op=op, path=item.dst, aside=aside)
     files.rename_file(ws.root.fd, staged, item.dst)
+
+
+def _copy_anew(ws: Workspace, op: str, item: Item, staged: str) -> None:
+    """A replacement that went bad on the disk is copied once more, if the source is good still."""
+    again = f"{staged}.again"
+    files.unlink(ws.root.fd, again)
+    copying.copy(
+        ws.root.fd,
+        item.src,
+        again,
+        temporary=f".{op}.{item.n}.copy",
+        dataset_offset=item.dataset_offset,
+        dataset_sha256=item.dataset_sha256,
+    )
+    files.rename_file(ws.root.fd, again, staged)
+
+
+def _is_kept(ws: Workspace, retired: Item, name: str, there: os.stat_result) -> bool:
+    """Whether the backup holds every byte of the file at a name, which may have been put there anew."""
+    kept = files.status(ws.root.fd, retired.dst)
+    if kept is None or not (stat.S_ISREG(kept.st_mode) and stat.S_ISREG(there.st_mode)):
+        return False
+    if os.path.samestat(kept, there):
+        return True
+    return kept.st_size == there.st_size and _whole(ws, name) == _whole(ws, retired.dst)
+
+
+def _whole(ws: Workspace, name: str) -> str:
+    fd = files.open_file(ws.root.fd, name)
+    try:
+        return files.sha256_from(fd, 0)[0]
+    finally:
+        os.close(fd)
 
 
 def _is_superseded(ws: Workspace, item: Item) -> bool:

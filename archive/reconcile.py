@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from archive.errors import Busy
+from archive.journal import resume_all
 from archive.store import files, listing, manifest
 from archive.store.catalogue import events, journal, recovering
 from archive.upkeep import leftovers
@@ -55,7 +57,7 @@ def reconcile(ws: Workspace, *, repair: bool = False) -> Reconciliation:
     if repair:
         hand = Repair(ws)
         mend, mend_stray = hand.session, hand.stray
-    found: list[Discrepancy] = []
+    found = list(_settled(ws) if repair else _unfinished(ws))
     skipped: list[str] = []
     with ws.catalogue.read() as connection:
         ids = recovering.session_ids(connection)
@@ -76,6 +78,35 @@ def reconcile(ws: Workspace, *, repair: bool = False) -> Reconciliation:
         sessions=len(ids),
         instances=instance_count,
     )
+
+
+def _unfinished(ws: Workspace) -> Iterator[Discrepancy]:
+    """Operations that were interrupted and that nobody is at."""
+    with ws.catalogue.read() as connection:
+        intents = journal.unfinished(connection)
+    for intent in intents:
+        try:
+            holder = f"doctor, pid {os.getpid()}"
+            with ws.root.locks.sessions(*intent.session_ids, holder=holder), ws.catalogue.read() as connection:
+                phase = journal.phase(connection, intent.op)
+        except Busy:
+            continue  # whoever holds the session is at it, or the session is named as skipped
+        if phase in (journal.Phase.PLANNED, journal.Phase.COMMITTED):
+            what = "took place and is not finished" if phase is journal.Phase.COMMITTED else "was interrupted"
+            yield Discrepancy(
+                kind=DiscrepancyKind.OPERATION_UNFINISHED,
+                message=f"{intent.kind} of session {intent.session_id} {what}.",
+                session_id=intent.session_id,
+                hint=REPAIR,
+            )
+
+
+def _settled(ws: Workspace) -> Iterator[Discrepancy]:
+    """What became of the operations that were interrupted: each is finished or undone where that is possible."""
+    kind = DiscrepancyKind.OPERATION_UNFINISHED
+    for line in resume_all(ws):
+        hint = f"{REPAIR}   (when what it says is out of the way)"
+        yield Discrepancy(kind=kind, message=f"{line.text}.", hint=hint, repaired=not line.needs_a_person)
 
 
 def _printable(each: Discrepancy) -> Discrepancy:

@@ -56,7 +56,9 @@ def _print(found: "Reconciliation") -> None:
         render.emit(f"skipped: {render.escape(text)}")
     left = sum(not each.repaired for each in found.discrepancies)
     checked = f"{render.count(found.sessions, 'session')}, {render.count(found.instances, 'instance')}"
-    verdict = "catalogue and disk agree" if not left else f"{left} to look at"
+    verdict = f"{left} to look at" if left else "catalogue and disk agree"
+    if found.skipped:
+        verdict += f", {len(found.skipped)} skipped" if left else f" but for the {len(found.skipped)} skipped"
     render.emit(f"{checked} compared: {verdict}")
 
 

@@ -29,6 +29,7 @@ class DiscrepancyKind(StrEnum):
     COUNTER_DIFFERS = "COUNTER_DIFFERS"  # a counter is not what the rows add up to
     MANIFEST_MISSING = "MANIFEST_MISSING"  # a session folder that could not be rebuilt from
     STRAY_TEMPORARY = "STRAY_TEMPORARY"  # a derived file that was never finished
+    OPERATION_UNFINISHED = "OPERATION_UNFINISHED"  # an operation was interrupted, and nobody is at it
     EVENT_CHAIN_BROKEN = "EVENT_CHAIN_BROKEN"  # an audit event was changed, removed or put in
 
 
@@ -61,7 +62,7 @@ def look(ws: Workspace, session_id: int) -> SessionState | str:
     with ws.catalogue.read() as connection:
         session = sessions.get(connection, session_id)
         if journal.has_unfinished(connection, session_id):
-            return "an operation on it was interrupted: prearc serve finishes it"
+            return f"an operation on it was interrupted: {REPAIR}"
     if session.merged_into_id is not None or (session.status is SessionStatus.DELETED and not session.instance_count):
         return ""
     comparison = compare(ws, session)

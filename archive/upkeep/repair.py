@@ -3,23 +3,20 @@
 Nothing is deleted but unfinished temporaries, empty folders and second names.
 """
 
-import errno
-import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from archive.model import Session, SessionStatus
 from archive.rules.states import OPEN, SessionEvent
-from archive.store import catalog_xml, copying, files, manifest
+from archive.setting_aside import set_aside
+from archive.store import catalog_xml, files, manifest
 from archive.store.catalogue import events, recovering, sessions
 from archive.upkeep import leftovers
 from archive.upkeep.adoption import CHANGED, CLOSED, Examined, adopt, examine
 from archive.upkeep.comparison import is_whole
 from archive.upkeep.discrepancies import Discrepancy, DiscrepancyKind, SessionState, look
 from archive.upkeep.leftovers import mark_missing
-from archive.upkeep.printing import printable
 from archive.workspace import Workspace
 
 _WHO: Final = "doctor"
@@ -32,7 +29,6 @@ class Repair:
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
         self._kept: dict[str, str] = {}  # what was set aside: path -> where it is now
-        self._aside = f"quarantine/unlisted-{ws.clock.now():%Y%m%d}"
 
     def session(self, state: SessionState) -> Sequence[Discrepancy]:
         """Repair one session, whose lock is held; its discrepancies as they are afterwards."""
@@ -119,37 +115,4 @@ class Repair:
                 catalog_xml.write_all(self._ws.root.fd, connection, session.id)
 
     def _set_aside(self, path: str, session_id: int | None = None) -> None:
-        """Move a file to the quarantine under its whole path: first the new name, durably, then the old one goes."""
-        destination = f"{self._aside}/{path}"
-        folder = files.split(destination)[0]
-        files.make_folder(self._ws.root.fd, folder)
-        number = 0
-        while True:
-            name = f"{destination}~{number}" if number else destination
-            try:
-                self._second_name(path, name)
-                break
-            except FileExistsError:
-                if self._is_same_file(path, name):
-                    break
-                number += 1
-        files.sync_folder(self._ws.root.fd, folder)
-        files.unlink(self._ws.root.fd, path)
-        files.sync_folder(self._ws.root.fd, files.split(path)[0])
-        self._kept[path] = name
-        with self._ws.catalogue.write() as tx:
-            where = {"path": [printable(path), printable(name)], "reason": "no session lists it"}
-            events.append(tx, "FILE_SET_ASIDE", session_id, where)
-
-    def _second_name(self, path: str, name: str) -> None:
-        """A link, or a verified copy where the file is on another file system than the quarantine."""
-        try:
-            files.link(self._ws.root.fd, path, name)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            copying.copy(self._ws.root.fd, path, name, temporary=f".{uuid.uuid4().hex}.{os.getpid()}.tmp")
-
-    def _is_same_file(self, path: str, name: str) -> bool:
-        one, other = files.status(self._ws.root.fd, path), files.status(self._ws.root.fd, name)
-        return one is not None and other is not None and os.path.samestat(one, other)
+        self._kept[path] = set_aside(self._ws, path, reason="no session lists it", session_id=session_id)

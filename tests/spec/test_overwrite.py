@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from archive import sessions
+from archive import failpoints, sessions
 from archive.archiving import preview
 from archive.daemon import Daemon
+from archive.errors import Refused
 from archive.examination.review import ArchiveOrder
 from archive.findings import FindingKind
 from archive.model import MergeMode
 from archive.rebuild import rebuild
+from archive.reconcile import reconcile
 from archive.store.catalogue import receipts
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
@@ -210,19 +212,114 @@ def test_a_replaced_file_must_be_what_was_archived(tmp_path: Path) -> None:
     assert sessions.resolve(ws, str(second.id)).status == "ERROR"
 
 
-def test_a_lost_archived_file_is_not_replaced(tmp_path: Path) -> None:
-    """There is nothing to keep: its row stays, called missing, and the new one is placed beside it."""
-    ws, _, second = prepared(tmp_path)
+@pytest.mark.parametrize("is_the_same", [True, False], ids=["restored", "a-stranger"])
+def test_a_file_that_came_between_does_not_stand_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_the_same: bool
+) -> None:
+    """Its bytes are in the backup, or it goes to the quarantine; either way all is done, and later verbs work."""
+    ws = labelled_workspace(tmp_path)
+    archived = ready(ws, visit())
+    archive_session(ws, archived.id)
+    second = ready(ws, [changed(each) for each in visit()])
+    victim = sorted((ws.root.path / HOME).rglob("*.dcm"))[0]
+    before = victim.read_bytes()
+    meddled: list[Path] = []
+
+    def meddle(name: str) -> None:
+        if name == "SWAP_ITEM" and not meddled:
+            meddled.append(victim.rename(tmp_path / "saved"))
+            victim.write_bytes(before if is_the_same else b"somebody's")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "hit", meddle)
+        result = archive_session(ws, second.id, mode=OVERWRITE)
+
+    assert (result.status, meddled) == ("ARCHIVED", [tmp_path / "saved"])
+    aside = [path.read_bytes() for path in (ws.root.path / "quarantine").rglob("*") if path.is_file()]
+    assert aside == ([] if is_the_same else [b"somebody's"])
+    assert ("FILE_SET_ASIDE" in event_kinds(ws, archived.id)) is not is_the_same
+    assert any("set aside" in text for _, text in sessions.details(ws, archived.id).log) is not is_the_same
+    assert before in {path.read_bytes() for path in (ws.root.path / result.backup_path).rglob("*.dcm")}
+    assert_sound(ws)
+
+
+def test_a_replacement_that_cannot_take_its_name_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder is in its place: the others take theirs, log and doctor say that something is open, and how to go on."""
+    ws = labelled_workspace(tmp_path)
+    archived = ready(ws, visit())
+    archive_session(ws, archived.id)
+    second = ready(ws, [changed(each) for each in visit()])
+    victim, *others = sorted((ws.root.path / HOME).rglob("*.dcm"))
+    old = {path: path.read_bytes() for path in others}
+
+    def meddle(name: str) -> None:
+        if name == "SWAP_ITEM" and victim.is_file():
+            victim.unlink()
+            victim.mkdir()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "hit", meddle)
+        archive_session(ws, second.id, mode=OVERWRITE)
+
+    assert all(path.read_bytes() != data for path, data in old.items())
+    assert any("prearc doctor --repair" in text for _, text in sessions.details(ws, archived.id).log)
+    report = reconcile(ws)
+    assert [(each.kind, each.hint) for each in report.discrepancies] == [
+        ("OPERATION_UNFINISHED", "prearc doctor --repair")
+    ]
+    assert not reconcile(ws, repair=True).is_clean
+    victim.rmdir()
+    report = reconcile(ws, repair=True)
+    assert [(each.kind, each.repaired) for each in report.discrepancies] == [("OPERATION_UNFINISHED", True)]
+    assert_sound(ws)
+
+
+def test_a_lost_archived_file_is_replaced_without_a_backup(tmp_path: Path) -> None:
+    """There is nothing to keep: the new one has its name, and event, log and trace say what was lost."""
+    ws, archived, second = prepared(tmp_path)
     first, _ = first_and_second()
-    old = row_of(ws, str(first[1].SOPInstanceUID))
-    (ws.root.path / HOME / "SCANS" / str(old["scan"]) / "DICOM" / str(old["file_name"])).unlink()
+    uid = str(first[1].SOPInstanceUID)
+    old = row_of(ws, uid)
+    lost = f"{HOME}/SCANS/{old['scan']}/DICOM/{old['file_name']}"
+    (ws.root.path / lost).unlink()
     change(ws, "UPDATE instance SET is_missing = 1 WHERE id = ?", old["id"])
 
     result = archive_session(ws, second.id, mode=OVERWRITE)
 
     assert result.status == "ARCHIVED"
-    same = rows(ws, "SELECT is_missing FROM instance WHERE sop_instance_uid = ?", first[1].SOPInstanceUID)
-    assert sorted(row["is_missing"] for row in same) == [0, 1]
+    now = row_of(ws, uid)
+    assert (now["is_missing"], now["file_name"]) == (0, old["file_name"])
+    assert now["dataset_sha256"] != old["dataset_sha256"]
+    assert len(names(ws, result.backup_path)) == 1  # the other one that is replaced
+    (event,) = [
+        json.loads(row["detail"])
+        for row in rows(ws, "SELECT detail FROM event WHERE kind = 'OVERWRITTEN'")
+        if uid in row["detail"]
+    ]
+    assert (event["was_missing"], event["backup"], event["dataset_sha256"]) == (True, "", old["dataset_sha256"])
+    for session_id in (archived.id, second.id):
+        assert any("lost were replaced" in text for _, text in sessions.details(ws, session_id).log)
+    with ws.catalogue.read() as connection:
+        before, after = receipts.trace(connection, uid)
+    assert (before.path, after.path) == (None, lost)
+    assert "lost" in before.message
+    assert_sound(ws)
+
+
+def test_a_file_where_one_was_lost_is_not_replaced(tmp_path: Path) -> None:
+    """Whatever it is, it is none that the catalogue could let go."""
+    ws, _, second = prepared(tmp_path)
+    first, _ = first_and_second()
+    old = row_of(ws, str(first[4].SOPInstanceUID))
+    path = ws.root.path / HOME / "SCANS" / str(old["scan"]) / "DICOM" / str(old["file_name"])
+    path.write_bytes(b"somebody's")
+    change(ws, "UPDATE instance SET is_missing = 1 WHERE id = ?", old["id"])
+    before = tree(ws)
+
+    with pytest.raises(Refused, match="nothing is replaced"):
+        archive_session(ws, second.id, mode=OVERWRITE)
+
+    assert tree(ws) == before
 
 
 def test_a_scan_that_lost_its_last_instance_is_gone(tmp_path: Path) -> None:
