@@ -122,7 +122,7 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
         FindingKind.MODALITY_DIFFERS: KindFacts(
             severity=Severity.FAIL,
             message="Invalid modification of session modality via archive process.  Data may require a manual merge.",
-            hint="prearc session relabel {id} --label LABEL",
+            hint="prearc session relabel {id} --label <LABEL>",
             xnat_code=19,
             eased_by="archiver.allow_cross_modality_merge",
         ),
@@ -135,7 +135,7 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
         FindingKind.SUBJECT_INCONSISTENT: KindFacts(
             severity=Severity.WARN,
             message="The subject's archived sessions are of a person with another birth date or sex.",
-            hint="prearc session relabel {id} --subject SUBJECT",
+            hint="prearc session relabel {id} --subject <SUBJECT>",
         ),
         FindingKind.SCAN_EXISTS: KindFacts(
             severity=Severity.CONFLICT,
@@ -159,7 +159,7 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
         FindingKind.SERIES_FILTERED: KindFacts(
             severity=Severity.FAIL,
             message="Scan S is non-compliant with this project's DICOM whitelist/blacklist.",
-            hint="prearc session move {id} --project PROJECT",
+            hint="prearc session move {id} --project <PROJECT>",
             xnat_code=22,
         ),
         FindingKind.INSTANCE_DIFFERS: KindFacts(
@@ -205,7 +205,7 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
         FindingKind.PROJECT_UNASSIGNED: KindFacts(
             severity=Severity.FAIL,
             message="Projects in the unassigned folder cannot be archived.",
-            hint="prearc session move {id} --project PROJECT",
+            hint="prearc session move {id} --project <PROJECT>",
             xnat_code=6,
         ),
         FindingKind.SESSION_BUSY: KindFacts(
@@ -253,7 +253,7 @@ def make(
     """A finding with the registry's message (`say` is appended, `message` replaces it) and hint; `names` fill the
     hint."""
     facts = FACTS[kind]
-    values = {"archived_project": "PROJECT", "archived_subject": "SUBJECT", "archived_label": "LABEL", **names}
+    values = {"archived_project": "<PROJECT>", "archived_subject": "<SUBJECT>", "archived_label": "<LABEL>", **names}
     text = message or facts.message
     return Finding(
         kind=kind,

@@ -15,6 +15,7 @@ from cli import import_report, logs, render, serve
 from cli.confirm import can_ask, confirm
 from cli.import_report import Report
 from cli.opening import Options, opened
+from cli.placeholders import verify_filled_in
 from cli.progress import progress
 from cli.selection import DryRun, Yes
 
@@ -46,6 +47,7 @@ def import_(
 ) -> int:
     """Import DICOM files: look at all of them, show the plan, ask, store. Exit code 3 when something was refused."""
     options: Options = context.obj
+    verify_filled_in(project=project)
     with opened(options) as ws:
         if not options.is_verbose:
             logs.configure("ERROR")  # what is refused is listed at the end

@@ -11,6 +11,7 @@ from archive.model import UNASSIGNED, MergeMode, Session, SessionStatus
 from cli import render, shapes
 from cli.confirm import confirm
 from cli.opening import opened
+from cli.placeholders import verify_filled_in
 from cli.selection import All, DryRun, Filters, Project, Result, Sessions, Status, Wait, Yes, do_each, select
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def archive(
     kinds = _kinds(override or [])
     if kinds and not reason.strip():
         raise UsageError("--override needs --reason: it is recorded with the decision.", hint="--reason 'why'")
+    verify_filled_in(reason=reason)
     order = ArchiveOrder(mode=_mode(mode, is_merge=is_merge), overrides=kinds, reason=reason.strip())
     filters = Filters(status=status, project=project, is_all=is_all, possible=(SessionStatus.READY,))
     with opened(context.obj) as ws:

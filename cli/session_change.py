@@ -9,6 +9,7 @@ from archive.errors import StaleState, UsageError
 from archive.model import Session, SessionStatus
 from archive.rules.states import SessionEvent, next_status
 from cli.opening import opened
+from cli.placeholders import verify_filled_in
 from cli.selection import (
     All,
     DryRun,
@@ -45,6 +46,7 @@ def close(
     """Stop waiting for more instances: the sessions are built and become READY."""
     from archive.sessions import close as close_session
 
+    verify_filled_in(reason=reason)
     filters = Filters(status=status, project=project, is_all=is_all, possible=(SessionStatus.RECEIVING,))
     with opened(context.obj) as ws:
         chosen = select(ws, sessions, filters, verb="close", is_agreed=is_agreed or is_dry_run)
@@ -74,7 +76,8 @@ def relabel(
     from archive.sessions import relabel as relabel_session
 
     if subject is None and label is None:
-        raise UsageError("State --subject, --label or both.", hint="prearc session relabel SESSION --label LABEL")
+        raise UsageError("State --subject, --label or both.", hint="prearc session relabel SESSION --label <LABEL>")
+    verify_filled_in(subject=subject, label=label, reason=reason)
     with opened(context.obj) as ws:
         chosen = select(ws, [session], Filters(), verb="relabel", is_agreed=is_agreed)
 
@@ -108,7 +111,8 @@ def move(
     from archive.sessions import move as move_session
 
     if not project:
-        raise UsageError("State the project to move to.", hint="prearc session move SESSION --project PROJECT")
+        raise UsageError("State the project to move to.", hint="prearc session move SESSION --project <PROJECT>")
+    verify_filled_in(project=project, reason=reason)
     filters = Filters(status=status, project=origin, possible=_AT_REST)
     with opened(context.obj) as ws:
         chosen = select(ws, sessions, filters, verb="move", is_agreed=is_agreed or is_dry_run)
@@ -136,6 +140,7 @@ def delete(
     """Move sessions of the prearchive to the trash; `prearc session restore` brings them back."""
     from archive.sessions import delete as delete_session
 
+    verify_filled_in(reason=reason)
     filters = Filters(status=status, project=project, is_all=is_all, possible=_DELETABLE)
     with opened(context.obj) as ws:
         chosen = select(ws, sessions, filters, verb="delete", is_agreed=is_agreed or is_dry_run)
@@ -160,6 +165,7 @@ def restore(
     """Bring deleted sessions back from the trash."""
     from archive.sessions import restore as restore_session
 
+    verify_filled_in(reason=reason)
     with opened(context.obj) as ws:
         chosen = select(ws, sessions, Filters(), verb="restore", is_agreed=is_agreed)
 

@@ -11,6 +11,7 @@ from archive.model import Session
 from cli import render, shapes
 from cli.confirm import confirm
 from cli.opening import opened
+from cli.placeholders import verify_filled_in
 from cli.selection import DryRun, Filters, OneSession, Result, Sessions, Wait, Yes, do_each, done, select
 from cli.session_archive import COSTS, finding_lines
 
@@ -35,6 +36,7 @@ def join(
     from archive.joining import join as join_sessions
     from archive.joining import preview_join
 
+    verify_filled_in(reason=reason)
     if len(sessions or ()) < 2:
         raise UsageError("Name the session to join into, then those to join with it.", hint="prearc session list")
     with opened(context.obj) as ws:
@@ -67,6 +69,7 @@ def split(
     from archive.splitting import SplitOrder, preview_split
     from archive.splitting import split as split_session
 
+    verify_filled_in(label=label, reason=reason)
     order = SplitOrder(study=study.strip(), series=series.strip(), label=label, reason=reason.strip())
     with opened(context.obj) as ws:
         chosen = select(ws, [session], Filters(), verb="split", is_agreed=is_agreed)
@@ -93,6 +96,7 @@ def return_(
     """Take archived sessions, or some scans of one, back to the prearchive; `archive` is the way back."""
     from archive.returning import give_back, preview_return
 
+    verify_filled_in(reason=reason)
     scans = tuple(dict.fromkeys(scan or ()))
     if scans and len(sessions or ()) > 1:
         raise UsageError("--scan is for one session.", hint="prearc session return SESSION --scan N")

@@ -99,7 +99,7 @@ def _needs(document: dict[str, Any], sessions: list["Session"]) -> list[dict[str
         elif session.status is SessionStatus.ERROR:
             what, command = f"{name} is in ERROR: {kinds}", f"prearc session show {session.id}"
         elif session.project is None:
-            what, command = f"{name} has no project", f"prearc session move {session.id} --project PROJECT"
+            what, command = f"{name} has no project", f"prearc session move {session.id} --project <PROJECT>"
         else:
             continue
         needs.append({"what": what, "session": session.id, "command": command})

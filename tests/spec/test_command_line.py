@@ -680,7 +680,7 @@ def test_a_session_without_project_needs_one(ws: Workspace, prearc: Prearc) -> N
     status, archived = prearc("status", "--json"), prearc("session", "archive", session.id, "--json")
 
     needs = [each["command"] for each in status.json["needs"]]
-    assert needs == ["prearc serve", f"prearc session move {session.id} --project PROJECT"]
+    assert needs == ["prearc serve", f"prearc session move {session.id} --project <PROJECT>"]
     assert (archived.code, archived.json["results"][0]["status"]) == (3, "ERROR")
 
 
@@ -768,3 +768,25 @@ def test_a_root_without_its_folders_is_told_in_words(tmp_path: Path, capsys: pyt
 
     assert run(["status", "--root", str(tmp_path)], {}) == 5
     assert "has no archive/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("move", "2", "--project", "PROJECT"),
+        ("move", "2", "--project", "<PROJECT>"),
+        ("relabel", "2", "--label", "LABEL"),
+        ("relabel", "2", "--subject", "SUBJECT"),
+        ("delete", "2", "--reason", "WHY"),
+        ("archive", "2", "--override", "STUDY_UID_DIFFERS", "--reason", "WHY", "--yes"),
+    ],
+)
+def test_a_placeholder_is_no_value(verb: tuple[str, ...], ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """A hint that is pasted without putting anything in its place changes nothing and says so."""
+    before = state(ws)
+
+    answer = prearc("session", *verb, "--json")
+
+    assert (answer.code, answer.error["kind"]) == (2, "UsageError")
+    assert "stands for" in answer.error["message"]
+    assert state(ws) == before

@@ -470,7 +470,7 @@ def test_project_unassigned(tmp_path: Path) -> None:
     assert result.status == "ERROR"
     assert finding.message == "Projects in the unassigned folder cannot be archived."
     assert finding.detail == {"project": "Unassigned"}
-    assert finding.hint == f"prearc session move {session.id} --project PROJECT"
+    assert finding.hint == f"prearc session move {session.id} --project <PROJECT>"
     assert sessions.resolve(ws, str(session.id)).status is SessionStatus.READY
     assert (tree(ws), dump(ws)) == before
     sessions.move(ws, session.id, project="PI")

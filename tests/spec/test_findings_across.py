@@ -347,7 +347,7 @@ def test_modality_differs(tmp_path: Path) -> None:
     assert (result.status, finding.severity, finding.overridable) == ("CONFLICT", Severity.FAIL, False)
     assert finding.message.endswith("Incoming: CT; archived as PI/S1_MR: MR.")
     assert finding.detail == {"incoming": ["CT"], "archived": ["MR"], "archived_session": first.id}
-    assert finding.hint == f"prearc session relabel {second.id} --label LABEL"
+    assert finding.hint == f"prearc session relabel {second.id} --label <LABEL>"
     again = archive_session(ws, second.id, mode=APPEND, overrides=[K.MODALITY_DIFFERS], reason="I want it")
     assert again.status == "CONFLICT"
 

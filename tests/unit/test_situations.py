@@ -152,7 +152,7 @@ def test_one_visit_under_other_labels_agrees_first() -> None:
     alike = likeness(session(), [replace(ONE, study_instance_uid="1.2")], ARCHIVED, [ONE])
     of = situation(K.STUDY_UID_DIFFERS, K.SUBJECT_CHANGED, existing=ARCHIVED, likeness=alike)
 
-    assert commands(of)[0] == "prearc session relabel 2 --subject SUBJECT"
+    assert commands(of)[0] == "prearc session relabel 2 --subject <SUBJECT>"
 
 
 def test_mixed_studies_are_split() -> None:
