@@ -36,7 +36,8 @@ from archive.rules.routing import RouteInput
 from archive.store.catalogue import intake, receipts
 from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.store.catalogue.endings import Ending, RefusedStore
-from archive.store.catalogue.intake import AssociationFacts, Claim
+from archive.store.catalogue.intake import AssociationFacts
+from archive.store.catalogue.opening import Claim
 from archive.store.parts import Part
 from archive.store.root import Root
 

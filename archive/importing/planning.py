@@ -16,6 +16,7 @@ from archive.model import UNASSIGNED, InstanceHeader, Session
 from archive.rules.identity import identity_problem
 from archive.rules.policy import Policy
 from archive.rules.routing import RouteInput, Routing
+from archive.rules.states import OPEN
 from archive.store.catalogue import planned
 from archive.workspace import Workspace
 
@@ -111,7 +112,7 @@ class Planner:
             for study in plan.studies:
                 session = planned.joined(connection, study.project, study.study_key, study.label)
                 if session is not None:
-                    study.session = session.id
+                    study.session = session.id if session.status in OPEN else None
                     study.project, study.subject, study.label = session.project, session.subject, session.label
             there = planned.labelled(connection, {study.place for study in plan.studies})
         plan.warnings = [*_shared(plan.studies), *_taken(plan.studies, there), *self._short_of_space()]

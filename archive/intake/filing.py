@@ -15,7 +15,8 @@ from archive.store import files, manifest
 from archive.store.catalogue import findings, intake, receipts
 from archive.store.catalogue import known as known_rows
 from archive.store.catalogue.connection import Catalogue, Transaction
-from archive.store.catalogue.intake import AssociationFacts, Claim, NewInstance, Place
+from archive.store.catalogue.intake import AssociationFacts, NewInstance, Place
+from archive.store.catalogue.opening import Claim
 from archive.store.parts import Part
 from archive.store.root import Root
 

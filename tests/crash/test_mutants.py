@@ -64,7 +64,7 @@ MUTANTS = (
                 "    following = next(to for (_, each), to in TRANSITIONS.items() if each is event)\n",
             ),
             (
-                "archive/store/catalogue/intake.py",
+                "archive/store/catalogue/opening.py",
                 'row is not None and SessionStatus(row["status"]) in OPEN:',
                 "row is not None:",
             ),

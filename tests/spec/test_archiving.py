@@ -685,6 +685,25 @@ def test_a_complete_session_is_archived_without_a_person(tmp_path: Path) -> None
     assert_consistent(ws)
 
 
+def test_what_comes_late_is_archived_where_a_person_put_the_first_part(tmp_path: Path) -> None:
+    """Relabelled and moved before it was archived: its late part is appended there by itself, nobody is asked."""
+    ws, clock, daemon = automatic_workspace(tmp_path)
+    datasets = visit()
+    first = ready(ws, datasets[:1]).id
+    sessions.relabel(ws, first, label="OTHER_MR")
+    sessions.move(ws, first, project="OTHER")
+    archive_session(ws, first)
+
+    second = send(ws, datasets)[0].session_id or 0
+    clock.advance(300)
+    daemon.tick()
+
+    gone = sessions.details(ws, second)
+    assert (gone.session.status, gone.merged_into and gone.merged_into.id) == (SessionStatus.ARCHIVED, first)
+    assert sessions.resolve(ws, "OTHER/OTHER_MR").instance_count == 4
+    assert_consistent(ws)
+
+
 def test_a_manual_session_waits_for_a_person(tmp_path: Path) -> None:
     """Without `auto` a complete session stays READY."""
     clock = SteppedClock()

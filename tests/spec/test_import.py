@@ -561,6 +561,23 @@ def test_a_relabelled_session_takes_its_late_files_without_a_question(
     assert (joined["id"], joined["instance_count"]) == (session.id, 6)
 
 
+def test_the_plan_names_the_labels_of_a_follow_up(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
+    """A new session that continues an archived one is planned under the labels it will have."""
+    from archive import sessions
+
+    session = sessions.relabel(ws, ready(ws, visit(STUDY_1)).id, label="OTHER")
+    sessions.move(ws, session.id, project="PI")
+    archive_session(ws, session.id)
+    write_files(tmp_path / "in", visit(STUDY_1, series=[SeriesSpec(number=7)]))
+
+    answer = prearc_import(tmp_path / "in", "--dry-run").json
+
+    assert [(each["session"], each["label"]) for each in answer["plan"]] == [(None, "OTHER")]
+    assert answer["warnings"] == []
+    (made,) = prearc_import(tmp_path / "in").json["sessions"]
+    assert (made["id"] != session.id, made["label"]) == (True, "OTHER")
+
+
 def test_a_dry_run_changes_nothing(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
     """`--dry-run` shows plan, warnings and what is not importable, as text and as JSON, and touches nothing."""
     write_files(tmp_path / "in", visit())

@@ -17,6 +17,7 @@ from archive.examination.building import build
 from archive.examination.inspection import Inspection
 from archive.examination.review import ArchiveOrder
 from archive.intake.filing import Filer, Filing
+from archive.joining import join
 from archive.model import MergeMode, Outcome, Receipt, SessionStatus
 from archive.rules.states import SessionEvent
 from archive.store.catalogue import instances, intake
@@ -509,6 +510,63 @@ def test_after_the_end_of_a_session_a_new_one_follows_it(tmp_path: Path, is_arch
 
     follow_up = sessions.resolve(ws, str(late.session_id))
     assert (follow_up.id != session.id, follow_up.follows_id) == (True, session.id)
+    assert_consistent(ws)
+
+
+def test_a_follow_up_is_filed_like_what_it_follows(tmp_path: Path) -> None:
+    """Relabelled, moved, archived: what comes late is filed alike and merges without a question; its key stays."""
+    ws = labelled_workspace(tmp_path)
+    one, two, three, four = visit()
+    first = sessions.relabel(ws, ready(ws, [one]).id, subject="S2", label="S2_MR")
+    sessions.move(ws, first.id, project="OTHER")
+    archive_session(ws, first.id)
+
+    second = ready(ws, [two])
+
+    assert (second.project, second.subject, second.label) == ("OTHER", "S2", "S2_MR")
+    assert second.path.startswith("prearchive/OTHER/") and second.path.endswith("/S2_MR")
+    assert rows(ws, "SELECT key_project, key_label FROM session WHERE id = ?", second.id) == [
+        {"key_project": "PI", "key_label": "S1_MR"}
+    ]
+    assert [text for _, text in sessions.details(ws, second.id).log][:2] == [
+        f"Continues session {first.id}: more instances of the same study came.",
+        f"Filed as OTHER / S2 / S2_MR like session {first.id}; routed as PI / S1 / S1_MR.",
+    ]
+    result = archive_session(ws, second.id, mode=MergeMode.APPEND)
+    assert (result.status, kinds(result)) == ("ARCHIVED", ["SESSION_EXISTS", "SCAN_EXISTS"])
+    third = ready(ws, [three])  # follows one that was merged: its home tells
+    assert (third.follows_id, third.project, third.label) == (second.id, "OTHER", "S2_MR")
+    assert archive_session(ws, third.id, mode=MergeMode.APPEND).status == "ARCHIVED"
+    sessions.delete(ws, ready(ws, [four]).id)  # what is in the trash decides nothing, the archived one still does
+    last = ready(ws, [four])
+    assert (last.project, last.subject, last.label) == ("OTHER", "S2", "S2_MR")
+    assert_consistent(ws)
+
+
+def test_a_follow_up_of_a_session_in_the_trash_is_filed_as_routed(tmp_path: Path) -> None:
+    """Perhaps its labels were why it was deleted."""
+    ws = labelled_workspace(tmp_path)
+    datasets = visit(series=TWO_SERIES)
+    session = sessions.relabel(ws, ready(ws, datasets[:1]).id, label="WRONG")
+    sessions.delete(ws, session.id)
+
+    late = ready(ws, datasets[1:])
+
+    assert (late.follows_id, late.label, late.path.endswith("/S1_MR")) == (session.id, "S1_MR", True)
+
+
+def test_a_follow_up_of_a_joined_session_is_filed_like_the_one_it_is_in(tmp_path: Path) -> None:
+    """A joined session's instances were archived under the label of its target: so is what comes late."""
+    ws = labelled_workspace(tmp_path)
+    target = sessions.relabel(ws, ready(ws, visit(STUDY_1, series=ONE)).id, label="BOTH")
+    joined = ready(ws, visit(STUDY_2, series=[SeriesSpec(number=2)]))
+    join(ws, target.id, joined.id, reason="one visit")
+    archive_session(ws, target.id)
+
+    late = ready(ws, visit(STUDY_2, series=[SeriesSpec(number=3)]))
+
+    assert (late.follows_id, late.label) == (joined.id, "BOTH")
+    assert archive_session(ws, late.id, mode=MergeMode.APPEND).status == "ARCHIVED"
     assert_consistent(ws)
 
 

@@ -2,24 +2,12 @@
 
 import sqlite3
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
 
-from archive.clock import folder_timestamp
-from archive.model import (
-    Autoarchive,
-    FileRecord,
-    InstanceHeader,
-    Outcome,
-    Session,
-    SessionKey,
-    SessionStatus,
-    Study,
-)
+from archive.model import FileRecord, InstanceHeader, Outcome, Session
 from archive.rules.naming import renamed_scan, scan_folder
-from archive.rules.states import OPEN, SessionEvent
-from archive.store.catalogue import events, rows, sessions
+from archive.store.catalogue import events, opening, rows, sessions
 from archive.store.catalogue.connection import Transaction
+from archive.store.catalogue.opening import Claim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +20,6 @@ class AssociationFacts:
     called_ae_title: str
     peer_host: str
     source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What decides the session of an instance, and what a new one would be made of."""
-
-    project: str | None
-    subject: str
-    label: str
-    study: Study
-    autoarchive: Autoarchive
-    idle_seconds: float
-    cap_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +41,6 @@ class NewInstance:
     place: Place
     header: InstanceHeader
     file: FileRecord
-
-
-_ACCEPTING: Final = (  # a session that was joined with another takes its instances for that one
-    "SELECT s.id AS accepting_id, h.id, h.status, h.path FROM session s JOIN session h"
-    " ON h.id = CASE s.status WHEN 'JOINED' THEN s.merged_into_id ELSE s.id END"
-    " WHERE s.key_project = ? AND s.key_study = ? AND s.key_label = ? AND s.accepts = 1"
-)
 
 
 def open_association(tx: Transaction, facts: AssociationFacts) -> None:
@@ -124,7 +92,7 @@ def allocate(tx: Transaction, claim: Claim, header: InstanceHeader, association:
     a durable folder.
     """
     open_association(tx, association)
-    session_id, path, is_new = _session(tx, claim)
+    session_id, path, is_new = opening.session_for(tx, claim)
     _hold(tx, session_id, association.id)
     tx.execute(
         "INSERT INTO session_study(session_id, study_instance_uid, facts) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -139,64 +107,6 @@ def allocate(tx: Transaction, claim: Claim, header: InstanceHeader, association:
         is_new_session=is_new,
         is_new_scan=is_new_scan,
     )
-
-
-def _session(tx: Transaction, claim: Claim) -> tuple[int, str, bool]:
-    key = (claim.project or "", claim.study.key, claim.label)
-    row = tx.execute(_ACCEPTING, key).fetchone()
-    if row is not None and SessionStatus(row["status"]) in OPEN:
-        if row["status"] != SessionStatus.RECEIVING:
-            sessions.apply(tx, row["id"], SessionEvent.INSTANCE, detail={"reason": "late instance"})
-            sessions.set_columns(tx, row["id"], close_requested=0, autoarchive_due=0)
-            _restart_clock(tx, row["id"])
-        return row["id"], row["path"], False
-    if row is not None:
-        sessions.set_columns(tx, row["accepting_id"], accepts=0)
-    previous = tx.execute(
-        "SELECT max(id) FROM session WHERE key_project = ? AND key_study = ? AND key_label = ?", key
-    ).fetchone()[0]
-    return (*_create(tx, claim, key, follows_id=previous), True)
-
-
-def _restart_clock(tx: Transaction, session_id: int) -> None:
-    """The wait begins anew: the time a session spent complete counts neither as idle nor against the cap."""
-    since, boot_id = tx.clock.monotonic(), tx.clock.boot_id
-    sessions.set_columns(tx, session_id, cap_used_seconds=0.0, clock_since=since, boot_id=boot_id)
-
-
-def _create(tx: Transaction, claim: Claim, key: tuple[str, str, str], *, follows_id: int | None) -> tuple[int, str]:
-    moment = tx.now
-    while sessions.by_folder(tx.connection, claim.project, folder_timestamp(moment), claim.label):
-        moment += timedelta(milliseconds=1)
-    identity = SessionKey(project=claim.project, timestamp=folder_timestamp(moment), folder=claim.label)
-    cursor = tx.execute(
-        "INSERT INTO session(project, subject, label, status, timestamp, folder, path, key_project, key_study,"
-        " key_label, autoarchive, idle_seconds, cap_seconds, clock_since, boot_id, received_first,"
-        " received_last, follows_id) VALUES (?, ?, ?, 'RECEIVING', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            claim.project,
-            claim.subject,
-            claim.label,
-            identity.timestamp,
-            identity.folder,
-            identity.path,
-            *key,
-            claim.autoarchive,
-            claim.idle_seconds,
-            claim.cap_seconds,
-            tx.clock.monotonic(),
-            tx.clock.boot_id,
-            tx.now_text,
-            tx.now_text,
-            follows_id,
-        ),
-    )
-    session_id = int(cursor.lastrowid or 0)
-    detail = {"project": claim.project, "subject": claim.subject, "label": claim.label, "path": identity.path}
-    events.append(tx, "SESSION_OPENED", session_id, {**detail, "study_instance_uid": key[1], "follows": follows_id})
-    if follows_id is not None:
-        sessions.add_log(tx, session_id, f"Continues session {follows_id}: more instances of the same study came.")
-    return session_id, identity.path
 
 
 def _hold(tx: Transaction, session_id: int, association_id: int) -> None:

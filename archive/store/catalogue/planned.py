@@ -5,21 +5,24 @@ from collections.abc import Collection
 
 from archive.model import Session
 from archive.rules.states import OPEN
-from archive.store.catalogue import sessions
+from archive.store.catalogue import opening, sessions
 
 Label = tuple[str | None, str]
 """Project and session label."""
 
 
 def joined(connection: sqlite3.Connection, project: str | None, study_key: str, label: str) -> Session | None:
-    """The open session that would take an instance routed so; it may have been relabelled or moved since."""
+    """The session that would take an instance routed so, if it is open, else the one a new session would be filed
+    like; either may have been relabelled or moved since."""
     row = connection.execute(
         "SELECT CASE status WHEN 'JOINED' THEN merged_into_id ELSE id END FROM session"
         " WHERE key_project = ? AND key_study = ? AND key_label = ? AND accepts = 1",
         (project or "", study_key, label),
     ).fetchone()
     found = sessions.get(connection, row[0]) if row is not None else None
-    return found if found is not None and found.status in OPEN else None
+    if found is not None and found.status in OPEN:
+        return found
+    return opening.filed_like(connection, (project or "", study_key, label))
 
 
 def labelled(connection: sqlite3.Connection, labels: Collection[Label]) -> list[Session]:
