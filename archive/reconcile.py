@@ -12,9 +12,11 @@ from typing import Any
 
 from archive.errors import Busy
 from archive.journal import resume_all
-from archive.store import files, listing, manifest
+from archive.store import files, listing, manifest, manifest_reader
 from archive.store.catalogue import events, journal, recovering
+from archive.store.manifest_reader import ManifestError
 from archive.upkeep import leftovers
+from archive.upkeep.adoption import Examined, examine
 from archive.upkeep.discrepancies import REPAIR, Discrepancy, DiscrepancyKind, SessionState, look
 from archive.upkeep.printing import printable
 from archive.upkeep.repair import Repair
@@ -170,10 +172,26 @@ def _unknown(ws: Workspace, folder: str, skipped: list[str]) -> Iterator[Discrep
         return
     if not listing.is_folder(ws.root.fd, folder):
         return
-    is_bare = all(path == f"{folder}/{manifest.NAME}" for path, _ in files.walk(ws.root.fd, folder))
+    held = [path for path, _ in files.walk(ws.root.fd, folder)]
+    is_bare = all(path == f"{folder}/{manifest.NAME}" for path in held)
+    if held and folder.startswith("archive/") and not _may_be_a_session(ws, folder, held):
+        for path in held:
+            text = "A file in a folder of the archive that no session has, and none can be made of."
+            yield Discrepancy(kind=DiscrepancyKind.FILE_UNLISTED, message=text, path=path, hint=REPAIR)
+        return
     text = "A session folder that no session has" + (", and nothing in it." if is_bare else ", with files in it.")
     hint = REPAIR if is_bare else "prearc doctor --rebuild   (reads every folder there is)"
     yield Discrepancy(kind=DiscrepancyKind.FOLDER_UNKNOWN, message=text, path=folder, hint=hint)
+
+
+def _may_be_a_session(ws: Workspace, folder: str, paths: Sequence[str]) -> bool:
+    """Whether a rebuild would make a session of a folder: it has a manifest that can be read, or an instance."""
+    try:
+        if manifest_reader.read(ws.root.fd, folder) is not None:
+            return True
+    except ManifestError:
+        pass
+    return any(isinstance(examine(ws.root.fd, folder, path, ws.policy), Examined) for path in paths)
 
 
 def _spool(ws: Workspace) -> Iterator[Discrepancy]:

@@ -66,6 +66,8 @@ class Repair:
                 leftovers.clear_parts(ws, leftovers.dead_parts(ws))
             case DiscrepancyKind.FILE_UNLISTED:
                 self._set_aside(path)
+                folder = files.split(path)[0]
+                files.remove_empty_folders(ws.root.fd, folder, keep=folder.split("/")[0])
             case DiscrepancyKind.FOLDER_UNKNOWN:
                 with ws.catalogue.write() as tx:
                     if recovering.id_at(tx.connection, path) is None:

@@ -14,9 +14,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from archive import failpoints
+from archive.archiving import archive
 from archive.clock import Clock
 from archive.errors import StoreError
 from archive.examination.building import build
+from archive.examination.review import ArchiveOrder
 from archive.model import Outcome
 from archive.rebuild import RebuildReport, rebuild
 from archive.reconcile import DiscrepancyKind, Reconciliation, reconcile
@@ -276,9 +278,10 @@ def test_the_trash_may_be_emptied(ws: Workspace) -> None:
 
 def test_an_unknown_folder_with_files_is_named_and_left(ws: Workspace) -> None:
     """A session folder that no session has is not touched; an empty one is removed by a repair."""
+    instance, _ = built(ws, study())
     full = ws.root.path / "archive/PI/arc001/Foreign/SCANS/1/DICOM/x.dcm"
     full.parent.mkdir(parents=True)
-    full.write_bytes(b"x")
+    shutil.copy(instance, full)
 
     report = reconcile(ws, repair=True)
 
@@ -292,6 +295,23 @@ def test_an_unknown_folder_with_files_is_named_and_left(ws: Workspace) -> None:
     full.unlink()
     repaired(ws, Kind.FOLDER_UNKNOWN)
     assert not (ws.root.path / "archive/PI").exists()
+
+
+@pytest.mark.parametrize("name", ["SCANS/1/DICOM/scan_1_catalog.xml", "SCANS/1/DICOM/x.dcm", "notes.txt", NAME])
+def test_a_folder_of_strangers_does_not_stand_in_the_way(ws: Workspace, name: str) -> None:
+    """What is at a session's place in the archive, and of no session: a repair sets it aside, then it is archived."""
+    built(ws, study())
+    stranger = ws.root.path / "archive/PI/arc001/P1" / name
+    stranger.parent.mkdir(parents=True)
+    stranger.write_bytes(b"do not lose me")
+    assert archive(ws, 1, ArchiveOrder()).status != "ARCHIVED"
+
+    repaired(ws, Kind.FILE_UNLISTED)
+
+    assert (ws.root.path / "quarantine/unlisted-20260105" / relative(ws, stranger)).read_bytes() == b"do not lose me"
+    assert not (ws.root.path / "archive/PI").exists()
+    assert archive(ws, 1, ArchiveOrder()).status == "ARCHIVED"
+    assert reconcile(ws).is_clean
 
 
 def test_wrong_counters_are_recounted(ws: Workspace) -> None:
