@@ -1,22 +1,25 @@
 """`conflict explain`: what happened, all sides, and the ways out as commands to type."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
 from archive.errors import NotFound
-from archive.examination.review import ArchiveOrder, existing_session, review
+from archive.examination.filtering import accepting_projects
+from archive.examination.review import ArchiveOrder, continued_session, existing_session, review
 from archive.findings import Finding, FindingKind
-from archive.model import Scan, Session, SessionStatus, Study
+from archive.model import UNASSIGNED, Scan, Session, SessionStatus, Study
 from archive.rules.neighbours import likeness
-from archive.rules.situation import JoinSuggestion, Situation, instance_examples, told_differences
+from archive.rules.situation import Filtering, JoinSuggestion, Situation, instance_examples, told_differences
 from archive.rules.states import OPEN, WORKING
-from archive.rules.ways_out import WayOut, ways_out
+from archive.rules.way_out import WayOut
+from archive.rules.ways_out import ways_out
 from archive.rules.what_happened import what_happened
+from archive.store.catalogue import elsewhere, events, neighbours, sessions
 from archive.store.catalogue import findings as stored
-from archive.store.catalogue import neighbours, sessions
 from archive.store.catalogue.connection import Connection
 from archive.workspace import Workspace
 
@@ -91,13 +94,16 @@ def explain(ws: Workspace, session_id: int) -> Explanation:
         incoming = _side("incoming", connection, session)
         archived = _side("archived", connection, situation.existing) if situation.existing else None
         others = (
-            *(_side("archived elsewhere", connection, other) for other in situation.others),
+            *(
+                _side("continued" if other == situation.continues else "archived elsewhere", connection, other)
+                for other in situation.others
+            ),
             *(_side("waiting too", connection, sessions.get(connection, join.other_id)) for join in situation.joins),
         )
     return Explanation(
         session=session,
         summary=what_happened(situation),
-        findings=situation.findings,
+        findings=_with_project(situation.findings, situation.filtering, session.id),
         incoming=incoming,
         archived=archived,
         others=others,
@@ -112,20 +118,23 @@ def suggest_join(connection: Connection, session: Session) -> tuple[JoinSuggesti
     """Sessions that look like the other half of one visit: the nearest in time first.
 
     They wait in the prearchive of the same project and are of the same patient, scanner and station, a short while
-    apart, but of another study. What is more of the study that is archived under its label is appended there, and
-    is no half of another visit. Costs one look at the sessions that wait, whatever is archived.
+    apart, but of another study. What is archived, by its study or by most of its instances, is no half of another
+    visit, and what was split on purpose stays so. Costs one look at the sessions that wait, whatever is archived.
     """
     if session.is_archived or session.status not in OPEN - WORKING:
         return ()
     studies = sessions.studies(connection, session.id)
-    existing = existing_session(connection, session)
-    archived = {uid for uid in existing.study_instance_uids if uid} if existing is not None else set[str]()
+    if _belongs_elsewhere(connection, session):
+        return ()
+    whole = neighbours.whole_of(connection, session.id)
     found: list[JoinSuggestion] = []
     known = {study.study_instance_uid for study in studies}
     for other, theirs in neighbours.waiting(connection, session):
         alike = likeness(session, studies, other, theirs)
         uids = {each.study_instance_uid for each in theirs}
-        if not alike.is_one_visit or alike.gap_seconds is None or known & uids or archived & (known | uids):
+        if not alike.is_one_visit or alike.gap_seconds is None or known & uids:
+            continue
+        if _belongs_elsewhere(connection, other) or neighbours.whole_of(connection, other.id) == whole:
             continue
         both = sorted((session, other), key=lambda each: (each.received_first, each.id))
         found.append(
@@ -139,6 +148,13 @@ def suggest_join(connection: Connection, session: Session) -> tuple[JoinSuggesti
             )
         )
     return tuple(sorted(found, key=lambda join: (join.gap_seconds, join.other_id))[:_JOINS])
+
+
+def _belongs_elsewhere(connection: Connection, session: Session) -> bool:
+    """Whether the archive has its study, or most of its instances."""
+    if elsewhere.studies(connection, session.study_instance_uids):
+        return True
+    return 2 * neighbours.archived_count(connection, session.id) > session.instance_count
 
 
 def differing_fields(sides: Sequence[Side]) -> frozenset[str]:
@@ -169,6 +185,32 @@ def _situation(ws: Workspace, connection: Connection, session: Session, found: t
         free_label=_free_label(connection, session),
         projects=tuple(project.id for project in ws.settings.project),
         differences=told_differences(found),
+        continues=continued_session(connection, session) if is_waiting else None,
+        filtering=_filtering(ws, connection, session, found) if is_waiting else Filtering(),
+    )
+
+
+def _filtering(ws: Workspace, connection: Connection, session: Session, found: Iterable[Finding]) -> Filtering:
+    declined = {finding.detail.get("scan") for finding in found if finding.kind is FindingKind.SERIES_FILTERED}
+    if not declined:
+        return Filtering()
+    series = [(scan.scan in declined, scan.series_instance_uid) for scan in sessions.scans(connection, session.id)]
+    moves = [event.detail.get("project") for event in events.of_session(connection, session.id)]
+    origins = [str(old) for old, new in (move for move in moves if isinstance(move, list)) if new == session.project]
+    return Filtering(
+        accepting=accepting_projects(ws, connection, session),
+        came_from=next((name for name in reversed(origins) if name != UNASSIGNED), ""),
+        complying=tuple(uid for is_declined, uid in series if uid and not is_declined),
+        declined=tuple(uid for is_declined, uid in series if uid and is_declined),
+    )
+
+
+def _with_project(found: Iterable[Finding], filtering: Filtering, session_id: int) -> tuple[Finding, ...]:
+    """The findings; what a filter declines is sent to the first project that would take it."""
+    hint = f"prearc session move {session_id} --project {shlex.quote(next(iter(filtering.projects), ''))}"
+    return tuple(
+        replace(finding, hint=hint) if finding.kind is FindingKind.SERIES_FILTERED and filtering.projects else finding
+        for finding in found
     )
 
 

@@ -159,7 +159,7 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
         FindingKind.SERIES_FILTERED: KindFacts(
             severity=Severity.FAIL,
             message="Scan S is non-compliant with this project's DICOM whitelist/blacklist.",
-            hint="prearc session move {id} --project <PROJECT>",
+            hint="prearc conflict explain {id}",
             xnat_code=22,
         ),
         FindingKind.INSTANCE_DIFFERS: KindFacts(

@@ -77,7 +77,7 @@ def existing_session(connection: Connection, session: Session) -> Session | None
     return found if found is None or found.id != session.id else None
 
 
-def _continued(connection: Connection, session: Session) -> Session | None:
+def continued_session(connection: Connection, session: Session) -> Session | None:
     """The archived session this one continues: the last of its predecessors that is archived."""
     seen = {session.id}
     before = session.follows_id
@@ -98,7 +98,7 @@ def review(
     """Look at both sides; only a preview asks whether somebody works on them, the real run holds their locks."""
     holders = _holders(connection, session)  # first: what comes after it is seen at the commit
     existing = existing_session(connection, session)
-    continues = _continued(connection, session)
+    continues = continued_session(connection, session)
     inspection = inspect(ws, connection, session)
     plan = plan_onto(connection, session, existing, inspection, mode=order.merge_mode)
     facts = Facts(

@@ -33,8 +33,28 @@ class JoinSuggestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Filtering:
+    """What may become of a session of which a series import filter declines something.
+
+    `accepting` are the projects that would take all of it, `came_from` is the one it was moved here from; `complying`
+    and `declined` are Series Instance UIDs.
+    """
+
+    accepting: tuple[str, ...] = ()
+    came_from: str = ""
+    complying: tuple[str, ...] = ()
+    declined: tuple[str, ...] = ()
+
+    @property
+    def projects(self) -> tuple[str, ...]:
+        """Those that would take it, the one it came from first."""
+        return tuple(sorted(self.accepting, key=lambda project: project != self.came_from))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """One session, the archived one that has its label (`existing`), and what was found.
+    """One session, the archived one that has its label (`existing`), the archived one whose study it goes on with
+    (`continues`), and what was found.
 
     `identical` counts the instances that `existing` has already; `studies` are the session's own; `others` are further
     archived sessions that findings name; `free_label` is one that nobody has in the project.
@@ -52,6 +72,20 @@ class Situation:
     free_label: str = ""
     projects: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
+    continues: Session | None = None
+    filtering: Filtering = Filtering()
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether it goes on with an archived session that has another project or label: only there it can go."""
+        return bool(self.kinds & {FindingKind.PROJECT_CHANGED, FindingKind.LABEL_CHANGED})
+
+    @property
+    def has_wrong_subject(self) -> bool:
+        """Whether it goes on with the archived session of its label, which is of another subject."""
+        asking = {FindingKind.STUDY_UID_DIFFERS, FindingKind.MODALITY_DIFFERS}
+        is_other = self.continues is None and bool(self.kinds & asking)
+        return FindingKind.SUBJECT_CHANGED in self.kinds and not is_other
 
     @property
     def kinds(self) -> frozenset[FindingKind]:
@@ -67,6 +101,13 @@ class Situation:
     @property
     def has_file_trouble(self) -> bool:
         return any(FACTS[kind].is_file_trouble for kind in self.kinds)
+
+    @property
+    def archive_is_damaged(self) -> bool:
+        """Whether an archived file is not what was archived, or cannot be read: the incoming copy may be the last."""
+        unreadable = self.finding(FindingKind.FILE_UNREADABLE)
+        paths = [str(each["path"]) for each in unreadable.detail.get("files", ())] if unreadable else []
+        return FindingKind.ARCHIVED_DAMAGED in self.kinds or any(path.startswith("archive/") for path in paths)
 
     @property
     def all_are_archived(self) -> bool:

@@ -1,19 +1,20 @@
 """Ways out of a conflict: commands that work when pasted, ranked, each with why and what it costs."""
 
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from archive.findings import FindingKind as K
-from archive.model import MergeMode, SessionStatus
+from archive.model import MergeMode, Session, SessionStatus
+from archive.rules.complying import comply
 from archive.rules.naming import safe_label
 from archive.rules.situation import Situation
 from archive.rules.states import WORKING
+from archive.rules.way_out import NO_FILE_CHANGES, WayOut
 
 _PROJECTS: Final = 3
 _STUDIES: Final = 4
-NO_FILE_CHANGES: Final = "No file is rewritten, and it can be changed back."
 TRASH: Final = "It goes to the trash; prearc session restore brings it back."
 _COSTS: Final = {
     K.STUDY_UID_DIFFERS: "the archived session will own two studies, and software that groups by study will see two",
@@ -21,6 +22,7 @@ _COSTS: Final = {
     K.STUDY_ARCHIVED_ELSEWHERE: "one study will be archived in two sessions",
     K.SOP_INSTANCE_ELSEWHERE: "the same instances will be archived twice",
     K.MODALITY_DIFFERS: "one session will hold two modalities",
+    K.ARCHIVED_DAMAGED: "the damaged file leaves the archive and is kept as a backup",
     K.PATIENT_DIFFERS: "the archive will name two patients for one session",
     K.INSTANCE_DIFFERS: "two datasets will share one SOP Instance UID, and software may take either",
     K.FILE_MISSING: "a file that was received and acknowledged will not be in the archive",
@@ -33,18 +35,9 @@ _REASONS: Final = {
     K.MODALITY_DIFFERS: "one examination of two modalities",
     K.PATIENT_DIFFERS: "the same person, data corrected",
     K.INSTANCE_DIFFERS: "keep both",
+    K.ARCHIVED_DAMAGED: "the archived file is damaged",
     K.FILE_MISSING: "the file is lost at the sender too",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WayOut:
-    """A command that works when pasted, why one would type it, and what it costs; `rank` counts from 1."""
-
-    command: str
-    why: str
-    cost: str = ""
-    rank: int = 0
 
 
 def ways_out(of: Situation) -> tuple[WayOut, ...]:
@@ -75,7 +68,6 @@ def _receiving(of: Situation) -> Iterator[WayOut]:
         why="Wait for no more instances: then it can be moved, joined and archived.",
         cost="What arrives later opens it again.",
     )
-    yield from _join(of)
     resting = ("prearc session archive ", "prearc session move ", "prearc session split ")
     for way in _waiting(of):
         if not any(part.startswith(resting) for part in way.command.split(" && ")):
@@ -87,13 +79,24 @@ def _waiting(of: Situation) -> Iterator[WayOut]:
     if K.SESSION_BUSY in of.kinds:
         command = f"prearc session archive {of.session.id}"
         yield WayOut(command=command, why="Somebody works on one of the two sessions: wait a moment, then try again.")
-    ways = [_join, _agree, _own_label, _resend, _same_elements, _split]
-    ways += [_replace, _to_the_other] if of.looks_reanonymised else [_to_the_other]
-    if not _is_one_visit(of):
-        ways += [_return, _archive] if _other_subject(of) else [_archive, _replace, _return]
-    for way in ways:
+    yield from _heal(of)
+    for way in _fitting(of):
         yield from way(of)
-    yield _delete(of, why="It should not be here.")
+    if not of.archive_is_damaged:
+        yield _delete(of, why="It should not be here.")
+
+
+def _fitting(of: Situation) -> Sequence[Callable[[Situation], Iterator[WayOut]]]:
+    """Which ways are looked for, best first. What no relabelling could archive is not relabelled elsewhere, and a
+    session that has nothing to do with it stays where it is."""
+    if of.is_torn:
+        return [_agree, _split]
+    there = [_to_the_other] if of.continues is None else []
+    ways = [_as_one_visit, _agree, _own_label, _resend, _same_elements, _split, comply]
+    ways += [_replace, *there, _join] if of.looks_reanonymised else [*there, _join]
+    if _is_one_visit(of):
+        return ways
+    return [*ways, _return, _archive] if _other_subject(of) else [*ways, _archive, _replace, _return]
 
 
 def _delete(of: Situation, *, why: str) -> WayOut:
@@ -110,12 +113,21 @@ def _join(of: Situation) -> Iterator[WayOut]:
             ),
             cost="One session will own two studies; prearc session split undoes it.",
         )
+
+
+def _as_one_visit(of: Situation) -> Iterator[WayOut]:
     if _is_one_visit(of):
         yield from _forced(
             of,
             why="The same patient on the same scanner, a short while apart: one visit in two parts, archived as one.",
             reason="scanner restarted",
         )
+
+
+def _heal(of: Situation) -> Iterator[WayOut]:
+    """The good copy for a damaged archived one, where nothing else is asked."""
+    if of.existing is not None and {each.kind for each in of.blockers(MergeMode.APPEND)} == {K.ARCHIVED_DAMAGED}:
+        yield from _forced(of, why="The copy that came is whole: let it take the name of the damaged one.")
 
 
 def _is_one_visit(of: Situation) -> bool:
@@ -131,10 +143,17 @@ def _agree(of: Situation) -> Iterator[WayOut]:
                 why="Give it a project: only then there is an archive for it.",
                 cost=NO_FILE_CHANGES,
             )
-    for kind in (K.PROJECT_CHANGED, K.LABEL_CHANGED, K.SUBJECT_CHANGED):
-        finding = of.finding(kind)
-        if finding is not None and (K.STUDY_UID_DIFFERS not in of.kinds or _is_one_visit(of)):
-            yield WayOut(command=finding.hint, why="Let it agree with what is archived.", cost=NO_FILE_CHANGES)
+    if of.is_torn and of.continues is not None:
+        yield from _back_together(of, of.continues)
+    elif of.is_torn or of.has_wrong_subject or (K.SUBJECT_CHANGED in of.kinds and _is_one_visit(of)):
+        for kind in (K.PROJECT_CHANGED, K.LABEL_CHANGED, K.SUBJECT_CHANGED):
+            finding = of.finding(kind)
+            if finding is not None:
+                yield WayOut(
+                    command=finding.hint + _then_appended(of, kind),
+                    why="Let it agree with what is archived.",
+                    cost=NO_FILE_CHANGES,
+                )
     if of.has_file_trouble:
         yield WayOut(
             command="prearc doctor",
@@ -143,10 +162,44 @@ def _agree(of: Situation) -> Iterator[WayOut]:
         )
 
 
+def _back_together(of: Situation, continues: Session) -> Iterator[WayOut]:
+    """To the archived session that it goes on with, under its project, subject and label."""
+    steps = []
+    if continues.project != of.session.project and continues.project is not None:
+        steps.append(f"prearc session move {of.session.id} --project {shlex.quote(continues.project)}")
+    names = [
+        f"--{name} {shlex.quote(theirs)}"
+        for name, theirs, ours in (
+            ("subject", continues.subject, of.session.subject),
+            ("label", continues.label, of.session.label),
+        )
+        if theirs != ours
+    ]
+    if names:
+        steps.append(f"prearc session relabel {of.session.id} {' '.join(names)}")
+    if of.session.status is not SessionStatus.RECEIVING:
+        steps.append(f"prearc session archive {of.session.id} --mode append")
+    yield WayOut(
+        command=" && ".join(steps),
+        why=f"It goes on with session {continues.id}: give it the same names, then append it there.",
+        cost=NO_FILE_CHANGES,
+    )
+
+
+def _then_appended(of: Situation, kind: K) -> str:
+    """The next command, where nothing else is in the way of it."""
+    is_all = {finding.kind for finding in of.blockers(MergeMode.APPEND)} <= {kind}
+    is_at_rest = of.session.status is not SessionStatus.RECEIVING
+    can = kind is K.SUBJECT_CHANGED and is_all and is_at_rest and of.existing is not None
+    return f" && prearc session archive {of.session.id} --mode append" if can else ""
+
+
 def _own_label(of: Situation) -> Iterator[WayOut]:
     asking = {K.STUDY_UID_DIFFERS, K.MODALITY_DIFFERS}
     if of.existing is None or not of.kinds & (asking | {K.PATIENT_DIFFERS}):
         return
+    if of.continues is not None and K.MODALITY_DIFFERS not in of.kinds:
+        return  # under another label it would be LABEL_CHANGED
     label = f"--label {shlex.quote(of.free_label)}"
     if subject := _other_subject(of):
         yield WayOut(
@@ -180,7 +233,7 @@ def _resend(of: Situation) -> Iterator[WayOut]:
 
 
 def _same_elements(of: Situation) -> Iterator[WayOut]:
-    if of.all_are_written_otherwise:
+    if of.all_are_written_otherwise and not of.archive_is_damaged:
         yield _delete(of, why="The archive has every element of it already, only written differently.")
 
 

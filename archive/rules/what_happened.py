@@ -64,6 +64,16 @@ def _files(of: Situation) -> str:
     )
 
 
+def _damaged(of: Situation) -> str:
+    found = of.finding(K.ARCHIVED_DAMAGED)
+    count = found.detail.get("count", 1) if found else 1
+    there = _there(of.existing) if of.existing else "the archive"
+    return (
+        f"{count} {'files' if count != 1 else 'file'} of {there} changed on the disk after {'they were' if count != 1 else 'it was'}"
+        f" archived. {_here(of)} brings the same again: it may be the last good copy."
+    )
+
+
 def _busy(of: Situation) -> str:
     return f"{_here(of)}, or the session it would join, is being worked on. Wait, then look again."
 
@@ -199,37 +209,51 @@ def _modality(of: Situation) -> str:
 
 
 def _relabelled(of: Situation) -> str:
-    there = _there(of.others[0]) if of.others else "an archived session"
-    return (
-        f"{_here(of)} continues {there}, which has another project or label. Probably only one of the two was moved or"
-        " relabelled: let them agree."
-    )
+    there = of.continues or (of.others[0] if of.others else None)
+    if there is None:
+        return (
+            f"{_here(of)} continues an archived session, which has another project or label. Probably only one of the"
+            " two was moved or relabelled: let them agree."
+        )
+    first = f"{_here(of)} continues session {there.id}, archived as {_name(there)}: it can only go there."
+    if of.existing is not None and of.existing.id != there.id:
+        first += f" What is archived as {_name(of.existing)}, session {of.existing.id}, is something else."
+    return f"{first} Probably only one of the two was moved or relabelled: let them agree."
 
 
 def _subject(of: Situation) -> str:
     assert of.existing is not None
+    continues = of.continues is not None and of.continues.id == of.existing.id
+    what = "continues" if continues else "has the same label as"
     return (
-        f"{_here(of)} belongs to subject {of.session.subject}, but {_there(of.existing)} has the same label and belongs"
-        f" to subject {of.existing.subject}. Either the label or the subject was mistyped or routed wrongly."
+        f"{_here(of)} {what} session {of.existing.id}, archived as {_name(of.existing)}, but belongs to subject"
+        f" {of.session.subject} and not to {of.existing.subject}. Either the label or the subject was mistyped or"
+        " routed wrongly."
     )
 
 
 def _filtered(of: Situation) -> str:
-    return (
-        f"{_here(of)} has series that the import filter of {of.session.project} declines. The filter was changed after"
-        " they were received, or the session was moved here from another project."
-    )
+    came_from = of.filtering.came_from
+    why = "The filter was changed after they were received, or the session was moved here from another project."
+    if came_from:
+        why = f"The session was moved here from project {came_from}."
+    return f"{_here(of)} has series that the import filter of {of.session.project} declines. {why}"
 
 
 def _again(of: Situation) -> str:
     assert of.existing is not None
-    total, known = of.session.instance_count, of.identical
+    known = of.identical
+    whole = "its only instance" if of.session.instance_count == 1 else f"its {of.session.instance_count} instances"
     first = f"{_here(of)} is of the same study as {_there(of.existing)}, under the same label."
     if of.all_are_archived:
-        return f"{first} All of its {total} instances are archived already, byte for byte: a resend with nothing new."
+        verb = "Its only instance is" if of.session.instance_count == 1 else f"All of {whole} are"
+        return f"{first} {verb} archived already, byte for byte: a resend with nothing new."
     if known:
-        return f"{first} {known} of its {total} instances are archived already: a resend that brings something new."
-    return f"{first} None of its {total} instances is archived yet: a later part, which can be appended."
+        verb = "is" if known == 1 else "are"
+        return f"{first} {known} of {whole} {verb} archived already: a resend that brings something new."
+    if of.session.instance_count == 1:
+        return f"{first} Its only instance is not archived yet: a later part, which can be appended."
+    return f"{first} None of {whole} is archived yet: a later part, which can be appended."
 
 
 def _has(*kinds: K) -> Callable[[Situation], bool]:
@@ -257,7 +281,9 @@ def _is(story: str) -> Callable[[Situation], bool]:
 _STORIES: Final[tuple[tuple[Callable[[Situation], bool], Callable[[Situation], str]], ...]] = (
     (lambda of: of.has_file_trouble, _files),
     (_has(K.SESSION_BUSY), _busy),
+    (_has(K.ARCHIVED_DAMAGED), _damaged),
     (_has(K.PROJECT_UNASSIGNED), _no_project),
+    (lambda of: of.is_torn, _relabelled),
     (_has(K.MIXED_STUDY_UIDS), _mixed),
     (_is("two people"), _two_people),
     (_is("other id"), _other_id),
@@ -265,8 +291,8 @@ _STORIES: Final[tuple[tuple[Callable[[Situation], bool], Callable[[Situation], s
     (_is("restart"), _restart),
     (_is("two visits"), _two_visits),
     (_is("two studies"), _two_studies),
+    (lambda of: of.has_wrong_subject and of.existing is not None and not of.looks_reanonymised, _subject),
     (_has(K.INSTANCE_DIFFERS), _differing),
-    (_has(K.PROJECT_CHANGED, K.LABEL_CHANGED), _relabelled),
     (lambda of: K.STUDY_ARCHIVED_ELSEWHERE in of.kinds and bool(of.others), _elsewhere),
     (lambda of: K.SOP_INSTANCE_ELSEWHERE in of.kinds and bool(of.others), _copies_elsewhere),
     (lambda of: K.SUBJECT_CHANGED in of.kinds and of.existing is not None, _subject),

@@ -31,6 +31,7 @@ from tests.story import (
 )
 from tests.workbench import make_workspace, rows
 
+STRICT = {"id": "STRICT", "filter_lines": ["localizer"]}
 LONG = "1.2.826.0.1.3680043.8.498.291703648581947201847362519403857261."
 
 
@@ -142,6 +143,35 @@ def another_label(ws: Workspace) -> Explanation:
     return declined(ws, visit(STUDY_1, series=[SeriesSpec(number=7)]), label="OTHER")
 
 
+def anothers_label(ws: Workspace) -> Explanation:
+    """The late part of one that is archived as DEV_A, under the label DEV, which somebody else has meanwhile."""
+    first = ready(ws, visit(STUDY_1))
+    sessions.relabel(ws, first.id, label="DEV_A")
+    archive_session(ws, first.id)
+    other = ready(ws, study(patient_id="P2", patient_name="Roe^Richard", study_instance_uid=STUDY_2))
+    sessions.relabel(ws, other.id, label="DEV")
+    archive_session(ws, other.id)
+    return declined(ws, visit(STUDY_1, series=[SeriesSpec(number=7)]), subject="S2", label="DEV")
+
+
+def filtered(ws: Workspace) -> Explanation:
+    """Moved by mistake to a project that takes no localizers."""
+    again = filtering(ws)
+    series = [SeriesSpec(number=1, description="t1"), SeriesSpec(number=2, description="localizer")]
+    session = ready(again, visit(STUDY_1, series=series))
+    sessions.move(again, session.id, project="STRICT")
+    assert archive_session(again, session.id).status == "CONFLICT"
+    return conflicts.explain(again, session.id)
+
+
+def filtering(ws: Workspace) -> Workspace:
+    tables = {
+        "receiver": [{"ae_title": "PREARC", "port": 0, "project": "PI", "subject": "S1", "session": "S1_MR"}],
+        "project": [{"id": "NONE", "filter_lines": ["."]}, {"id": "PI"}, {"id": "LAX"}, STRICT],
+    }
+    return make_workspace(ws.root.path.parent, **tables)
+
+
 def changed_file(ws: Workspace) -> Explanation:
     session = ready(ws, visit(STUDY_1))
     next((ws.root.path / session.path).rglob("*.dcm")).write_bytes(b"not what was received")
@@ -182,8 +212,22 @@ STORIES: list[tuple[Callable[[Workspace], Explanation], str, str]] = [
         "routed to another label",
         "prearc session relabel 2 --subject S1 --label ELSE && prearc session archive 2 --mode append",
     ),
-    (another_subject, "belongs to subject S2", "prearc session relabel 2 --subject S1"),
-    (another_label, "only one of the two was moved or relabelled", "prearc session relabel 2 --label S1_MR"),
+    (
+        another_subject,
+        "belongs to subject S2",
+        "prearc session relabel 2 --subject S1 && prearc session archive 2 --mode append",
+    ),
+    (
+        another_label,
+        "continues session 1, archived as PI/S1_MR",
+        "prearc session relabel 2 --label S1_MR && prearc session archive 2 --mode append",
+    ),
+    (
+        anothers_label,
+        "continues session 1, archived as PI/DEV_A",
+        "prearc session relabel 3 --subject S1 --label DEV_A && prearc session archive 3 --mode append",
+    ),
+    (filtered, "moved here from project PI", "prearc session move 1 --project PI"),
     (changed_file, "not as they were received", "prearc doctor"),
 ]
 NAMES = [made.__name__ for made, _, _ in STORIES]
@@ -452,7 +496,9 @@ def test_the_looks_beside_go_by_index(tmp_path: Path) -> None:
 
     ws = labelled_workspace(tmp_path)
 
-    for sql, values in ((neighbours.SELECT, ("PI", 1)), (neighbours.LABELS, ("PI", 1)), (neighbours.IDENTICAL, (1, 2))):
+    asked: list[tuple[str, tuple[object, ...]]] = [(neighbours.SELECT, ("PI", 1)), (neighbours.LABELS, ("PI", 1))]
+    asked += [(neighbours.IDENTICAL, (1, 2)), (neighbours.ELSEWHERE, (1,)), (neighbours.PARTED, (1,))]
+    for sql, values in asked:
         plan = [row["detail"] for row in rows(ws, f"EXPLAIN QUERY PLAN {sql}", *values)]
         assert not [step for step in plan if step.startswith("SCAN ")], plan
 
@@ -491,3 +537,79 @@ def test_what_is_more_of_an_archived_study_is_no_half_of_another_visit(tmp_path:
 
     assert second_part.joins == again.joins == ()
     assert commands(second_part)[0].startswith("prearc session archive ")
+
+
+def test_a_late_part_under_somebody_elses_label_can_only_go_home(tmp_path: Path) -> None:
+    """No relabelling to another label, no return of the session that has nothing to do with it."""
+    found = anothers_label(labelled_workspace(tmp_path))
+
+    assert FindingKind.LABEL_CHANGED in {each.kind for each in found.findings}
+    assert commands(found)[1:] == ["prearc session delete 3"]
+    assert "What is archived as PI/DEV, session 2, is something else." in found.summary
+    assert [(side.title, side.session_id) for side in found.sides] == [
+        ("incoming", 3),
+        ("archived", 2),
+        ("continued", 1),
+    ]
+
+
+def test_what_a_filter_declines_has_a_project_a_split_and_a_key(tmp_path: Path) -> None:
+    """Back, elsewhere, split, the key of the filter; to be thrown away last. No word stands for a project."""
+    found = filtered(labelled_workspace(tmp_path))
+
+    first, second, split, check, last = found.ways_out
+    assert (first.command, second.command) == (
+        "prearc session move 1 --project PI",
+        "prearc session move 1 --project LAX",
+    )
+    assert "Back to the project it came from" in first.why
+    uid = next(scan.series_instance_uid for scan in found.incoming.scans if scan.description == "t1")
+    assert split.command == f"prearc session split 1 --series {uid} --label S1_MR"
+    assert check.command == "prearc config check" and "filter_lines of [[project]] STRICT" in check.why
+    assert last.command == "prearc session delete 1"
+    hints = {each.hint for each in found.findings if each.kind is FindingKind.SERIES_FILTERED}
+    assert hints == {"prearc session move 1 --project PI"}
+
+
+def test_what_is_archived_elsewhere_is_joined_with_nothing(tmp_path: Path) -> None:
+    """A study that was sent again under another label, beside a first part of another: neither side proposes it."""
+    ws = labelled_workspace(tmp_path)
+    copy = routed_elsewhere(ws).session
+    sessions.relabel(ws, copy.id, label="S1_MR")
+    other = ready(ws, visit(STUDY_2, study_time="104500"))
+
+    for session_id in (copy.id, other.id):
+        assert conflicts.explain(ws, session_id).joins == ()
+
+
+def test_instances_that_are_archived_elsewhere_are_joined_with_nothing(tmp_path: Path) -> None:
+    """Copied into a new study by an anonymiser that kept their UIDs."""
+    ws = labelled_workspace(tmp_path)
+    archived(ws)
+    copy = ready(ws, changed(visit(STUDY_1), StudyInstanceUID=STUDY_2))
+    other = ready(ws, visit(f"{STUDY_2}.1", study_time="104500"))
+
+    assert [conflicts.explain(ws, each.id).joins for each in (copy, other)] == [(), ()]
+
+
+def test_what_was_split_on_purpose_is_not_joined_again(tmp_path: Path) -> None:
+    """Neither from the one side nor from the other."""
+    ws = labelled_workspace(tmp_path)
+    one, _ = ready(ws, visit(STUDY_1)), ready(ws, visit(STUDY_2, study_time="104500"))
+    assert run(ws, f"{commands(conflicts.explain(ws, one.id))[0]} --yes") == 0
+    assert run(ws, f"prearc session split {one.id} --study {STUDY_2} --yes") == 0
+
+    assert [conflicts.explain(ws, each).joins for each in (one.id, 3)] == [(), ()]
+
+
+def test_a_join_comes_behind_what_fits_the_findings(tmp_path: Path) -> None:
+    """Two visits under one label: a label of its own first, then the other half that waits."""
+    ws = labelled_workspace(tmp_path)
+    archived(ws)
+    found = declined(ws, visit(STUDY_2, study_date="20260301"))
+    ready(ws, visit(f"{STUDY_2}.1", study_date="20260301", study_time="104500"))
+
+    again = commands(conflicts.explain(ws, found.session.id))
+
+    assert again[0] == "prearc session relabel 2 --label S1_MR_2"
+    assert "prearc session join 2 3 --reason 'scanner restarted'" in again[1:]

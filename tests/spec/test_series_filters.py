@@ -172,7 +172,7 @@ def test_series_filtered(tmp_path: Path) -> None:
     assert finding.severity is Severity.FAIL
     assert finding.message == (f"Scan 2 is non-compliant with this project's DICOM whitelist/blacklist. Rule: {rule}.")
     assert finding.detail == {"scan": "2", "count": 2, "rule": rule}
-    assert finding.hint == f"prearc session move {session.id} --project <PROJECT>"
+    assert finding.hint == f"prearc conflict explain {session.id}"
     assert finding.message in "\n".join(text for _, text in sessions.details(ws, session.id).log).replace("..", ".")
     sessions.move(ws, session.id, project="PI")
     assert archive_session(ws, session.id).status == "ARCHIVED"

@@ -13,7 +13,8 @@ from archive.findings import FindingKind as K
 from archive.model import Autoarchive, Session, SessionStatus, Study
 from archive.rules.neighbours import Likeness
 from archive.rules.situation import JoinSuggestion, Situation, instance_examples, told_differences
-from archive.rules.ways_out import WayOut, ways_out
+from archive.rules.way_out import WayOut
+from archive.rules.ways_out import ways_out
 from archive.rules.what_happened import what_happened
 
 HEADER_ONLY, SAME, PIXELS = DifferenceKind.HEADER_ONLY, DifferenceKind.SAME_DATASET, DifferenceKind.PIXEL_DATA
@@ -120,7 +121,7 @@ STORIES: list[tuple[Situation, str]] = [
     (situation(K.PROJECT_CHANGED), "continues an archived session"),
     (situation(K.STUDY_ARCHIVED_ELSEWHERE, others=(OTHER, HOME)), "session 7 (ELSE/OTHER"),
     (situation(K.SOP_INSTANCE_ELSEWHERE, others=(OTHER,)), "under another study"),
-    (situation(K.SUBJECT_CHANGED, existing=session(1, subject="S9")), "belongs to subject S9"),
+    (situation(K.SUBJECT_CHANGED, existing=session(1, subject="S9")), "belongs to subject S1 and not to S9"),
     (situation(K.PATIENT_DIFFERS, existing=HOME), "another patient than session 1"),
     (situation(K.PATIENT_DIFFERS, others=(OTHER,)), "another patient than session 7"),
     (situation(K.PATIENT_DIFFERS), "another patient (inside the session)"),

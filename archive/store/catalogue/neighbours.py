@@ -1,5 +1,6 @@
 """Sessions beside a session: those of the prearchive that wait in the same project, and what two have in common."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from itertools import groupby
@@ -18,6 +19,13 @@ IDENTICAL: Final = """
     SELECT count(DISTINCT i.id) FROM instance i CROSS JOIN instance o ON o.sop_instance_uid = i.sop_instance_uid
     WHERE i.scan_id IN (SELECT id FROM scan WHERE session_id = ?) AND o.session_id = ? AND o.is_missing = 0
         AND o.dataset_sha256 = i.dataset_sha256"""
+ELSEWHERE: Final = """
+    SELECT count(DISTINCT i.id) FROM scan c CROSS JOIN instance i ON i.scan_id = c.id
+    CROSS JOIN instance o INDEXED BY instance_uid ON o.sop_instance_uid = i.sop_instance_uid
+    CROSS JOIN session s ON s.id = o.session_id
+    WHERE c.session_id = ? AND i.sop_instance_uid != '' AND s.status = 'ARCHIVED' AND s.is_archived = 1"""
+PARTED: Final = """
+    SELECT detail FROM event WHERE session_id = ? AND kind = 'SESSION_OPENED' ORDER BY id LIMIT 1"""
 LABELS: Final = f"""
     SELECT s.label FROM session s INDEXED BY session_status
     WHERE s.status IN {WAITING} AND s.project IS ? AND s.id != ?"""
@@ -44,3 +52,20 @@ def is_free(connection: sqlite3.Connection, session: Session, label: str) -> boo
 def identical_count(connection: sqlite3.Connection, session_id: int, other_id: int) -> int:
     """How many instances of a session another session has, with the same dataset."""
     return int(connection.execute(IDENTICAL, (session_id, other_id)).fetchone()[0])
+
+
+def archived_count(connection: sqlite3.Connection, session_id: int) -> int:
+    """How many instances of a session an archived one has as well, by their SOP Instance UIDs."""
+    return int(connection.execute(ELSEWHERE, (session_id,)).fetchone()[0])
+
+
+def whole_of(connection: sqlite3.Connection, session_id: int) -> int:
+    """The session that this one was split off, or that was split off before; itself, if none."""
+    seen = {session_id}
+    while (row := connection.execute(PARTED, (session_id,)).fetchone()) is not None:
+        before = json.loads(row["detail"]).get("part_of")
+        if before is None or before in seen:
+            break
+        seen.add(before)
+        session_id = before
+    return session_id
