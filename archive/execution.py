@@ -16,6 +16,7 @@ from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.journal import Intent, OperationKind, Phase
 from archive.transfer import (
     items_of,
+    outlived,
     relocations,
     replaced,
     replacements,
@@ -77,7 +78,7 @@ def carry_out(ws: Workspace, review: Review, order: ArchiveOrder) -> str:
         "session": work.home.id,
         "whole": existing is None,
         "also": [placed.instance.id for placed in plan.lost],
-        "gone": [[old.scan, old.file.name] for old, _, _ in work.replaced],
+        "gone": [[old.scan, old.file.name] for old, _ in (*replaced(plan), *outlived(plan))],
     }
     intent = Intent(
         op=work.op,
@@ -159,6 +160,8 @@ def _commit(tx: Transaction, work: _Work, noted: _Noted) -> None:
             events.append(tx, "INSTANCE_MISSING", session.id, gone)
     for old, placed, path in work.replaced:
         overwritten.note(tx, home.id, old, new=placed.instance, backup_path=path, op=work.op)
+    for old, placed in outlived(plan):
+        overwritten.note(tx, home.id, old, new=placed.instance, backup_path="", op=work.op)
     if work.replaced:
         kept = {"from": session.id, "instances": len(work.replaced), "backup": work.backup_path}
         events.append(tx, "REPLACED", home.id, kept)
@@ -183,8 +186,12 @@ def _tell(tx: Transaction, work: _Work) -> None:
     text = f"Archived as {home.project}/{home.label}: {len(plan.placements)} instances"
     if plan.identical:
         text += f", {len(plan.identical)} were already there"
+    if plan.lost_identical:
+        text += f"; {len(plan.lost_identical)} whose files were lost here were already there"
     if work.replaced:
         text += f"; {len(work.replaced)} archived files were replaced and are kept in {work.backup_path}"
+    if lost := outlived(plan):
+        text += f"; {len(lost)} archived instances whose files were lost were replaced, without a backup"
     sessions.add_log(tx, session_id, text)
     if home.id != session_id:
         sessions.add_log(tx, home.id, f"{text} (from session {session_id})")

@@ -65,7 +65,7 @@ class _Join:
             session=self.session,
             target=self.target,
             moved_count=len(self.plan.placements) + len(self.plan.lost),
-            identical_count=len(self.plan.identical),
+            identical_count=len(self.plan.identical) + len(self.plan.lost_identical),
             renamed={each.incoming.scan: each.name for each in self.plan.scans if each.name != each.incoming.scan},
             new_studies=self.new_studies,
         )
@@ -227,7 +227,7 @@ def _commit(tx: Transaction, found: _Join, reason: str) -> None:
         findings.replace(tx, each.id, [])
     why = f" Reason: {reason}" if reason else ""
     counts = f"{found.result.moved_count} instances" + (
-        f", {len(plan.identical)} were already there" if plan.identical else ""
+        f", {found.result.identical_count} were already there" if found.result.identical_count else ""
     )
     sessions.add_log(tx, session.id, f"Joined with session {target.id} by {tx.actor}: {counts}.{why}")
     sessions.add_log(tx, target.id, f"Session {session.id} was joined with this one by {tx.actor}: {counts}.{why}")

@@ -17,19 +17,26 @@ from archive.workspace import Workspace
 
 def verify_all_have_a_place(plan: MergePlan) -> None:
     """No row may be left behind by an operation that says it is done."""
-    placed = [each.instance.id for each in (*plan.placements, *plan.lost)] + [ours.id for ours, _ in plan.identical]
+    placed = [each.instance.id for each in (*plan.placements, *plan.lost)]
+    placed += [ours.id for ours, _ in (*plan.identical, *plan.lost_identical)]
     if sorted(placed) != sorted(instance.id for instance in plan.instances):
         raise Refused("Not every instance of the session has a place to go to.", hint="prearc doctor")
 
 
 def verify_kept_copies(ws: Workspace, plan: MergePlan) -> None:
     """The archived bytes that count are as received, read just now: those an incoming copy is dropped for, and those
-    that go to the backup."""
-    for _, kept in plan.identical:
-        if dataset_sha256(ws, kept) != kept.file.dataset_sha256:
+    that go to the backup; and where nothing goes to the backup because it was lost, nothing is."""
+    for _, kept in (*plan.identical, *plan.lost_identical):
+        if not kept.is_missing and dataset_sha256(ws, kept) != kept.file.dataset_sha256:
             raise Refused(
                 f"The archived copy of an instance no longer has its bytes ({kept.path}); the incoming one is kept.",
                 hint="prearc doctor",
+            )
+    for old, _ in outlived(plan):
+        if files.status(ws.root.fd, old.path) is not None:
+            raise Refused(
+                f"There is a file where an archived one was lost ({old.path}); nothing is replaced.",
+                hint="prearc doctor --repair",
             )
     for old, _ in replaced(plan):
         if dataset_sha256(ws, old) != old.file.dataset_sha256:
@@ -42,6 +49,11 @@ def verify_kept_copies(ws: Workspace, plan: MergePlan) -> None:
 def replaced(plan: MergePlan) -> list[tuple[Instance, Placement]]:
     """Each archived instance that goes to the backup, with the placement that replaces it."""
     return [(old, placed) for placed in plan.placements for old in placed.replaces]
+
+
+def outlived(plan: MergePlan) -> list[tuple[Instance, Placement]]:
+    """Each archived instance whose file was lost before, with the placement that replaces it."""
+    return [(old, placed) for placed in plan.placements for old in placed.outlives]
 
 
 def items_of(
@@ -89,7 +101,7 @@ def replacements(plan: MergePlan) -> list[Replacement]:
     return (
         [
             Replacement(instance_id=ours.id, stays_id=kept.id, sop_instance_uid=ours.sop_instance_uid)
-            for ours, kept in plan.identical
+            for ours, kept in (*plan.identical, *plan.lost_identical)
         ]
         + [
             Replacement(
@@ -102,7 +114,7 @@ def replacements(plan: MergePlan) -> list[Replacement]:
         ]
         + [
             Replacement(instance_id=old.id, stays_id=placed.instance.id, sop_instance_uid=old.sop_instance_uid)
-            for old, placed in replaced(plan)
+            for old, placed in (*replaced(plan), *outlived(plan))
         ]
     )
 

@@ -24,7 +24,7 @@ def plan_onto(
     if target is None:
         return plan_merge(scans=scans, instances=present, lost=lost)
     target_scans = sessions.scans(connection, target.id)
-    uids = sorted({row.sop_instance_uid for row in present})
+    uids = sorted({row.sop_instance_uid for row in inspection.instances})
     return plan_merge(
         scans=scans,
         instances=present,

@@ -25,7 +25,8 @@ class Placement:
     """An incoming instance and where it goes: `scan` and `name` in the target session.
 
     `heals` is the archived row of the same dataset whose file was lost: the instance takes its name. `replaces` are
-    the archived instances of its UID, with other bytes, that go to the backup.
+    the archived instances of its UID, with other bytes, that go to the backup; `outlives` are those of them whose file
+    was lost before: there is nothing to keep.
     """
 
     instance: Instance
@@ -33,6 +34,7 @@ class Placement:
     name: str
     heals: Instance | None = None
     replaces: tuple[Instance, ...] = ()
+    outlives: tuple[Instance, ...] = ()
 
     @property
     def takes_a_name(self) -> bool:
@@ -42,7 +44,8 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergePlan:
-    """What archiving would do. `identical` and `differing` pair incoming with archived instances."""
+    """What archiving would do. `identical` and `differing` pair incoming with archived instances; `lost_identical`
+    pairs incoming ones whose file is lost with the archived one of the same dataset, whose row is enough."""
 
     scans: tuple[MappedScan, ...]
     placements: tuple[Placement, ...]
@@ -50,6 +53,7 @@ class MergePlan:
     differing: tuple[tuple[Instance, Instance], ...]
     instances: tuple[Instance, ...]
     lost: tuple[Placement, ...] = ()
+    lost_identical: tuple[tuple[Instance, Instance], ...] = ()
 
 
 def plan_merge(
@@ -72,7 +76,8 @@ def plan_merge(
         File names in use, by archived scan; needed only for scans that incoming ones join, and only of those names
         that incoming instances may get.
     lost
-        Incoming instances without file: their rows go along, so that nobody forgets them.
+        Incoming instances without file: their rows go along, so that nobody forgets them, unless the archive has the
+        dataset.
 
     Notes
     -----
@@ -93,8 +98,12 @@ def plan_merge(
             continue
         differing += [(ours, theirs) for theirs in archived.differing(ours)]
         placements.append(_place(ours, names[ours.scan_id], archived, used))
-    rows = list[Placement]()
+    rows, lost_identical = list[Placement](), list[_Pair]()
     for ours in lost:
+        kept = archived.whole_copy(ours) or next(iter(archived.same(ours)), None)
+        if kept is not None:
+            lost_identical.append((ours, kept))
+            continue
         scan = names[ours.scan_id]
         rows.append(Placement(instance=ours, scan=scan, name=_free_name(ours, used.setdefault(scan, set()))))
     return MergePlan(
@@ -104,6 +113,7 @@ def plan_merge(
         differing=tuple(differing),
         instances=(*instances, *lost),
         lost=tuple(rows),
+        lost_identical=tuple(lost_identical),
     )
 
 
@@ -140,12 +150,12 @@ class _ArchivedSide:
         """The same dataset, with its file."""
         return next((theirs for theirs in self.same(ours) if not theirs.is_missing), None)
 
-    def replaced_by(self, ours: Instance) -> tuple[Instance, ...]:
-        """Those that go to the backup for it, once; of a lost file there is nothing to keep."""
+    def replaced_by(self, ours: Instance) -> list[Instance]:
+        """Those that go because of it, once."""
         if ours.sop_instance_uid not in self._replaceable:
-            return ()
+            return []
         self._replaceable.remove(ours.sop_instance_uid)
-        return tuple(theirs for theirs in self.differing(ours) if not theirs.is_missing)
+        return self.differing(ours)
 
 
 def _place(ours: Instance, scan: str, archived: _ArchivedSide, used: dict[str, set[str]]) -> Placement:
@@ -153,10 +163,18 @@ def _place(ours: Instance, scan: str, archived: _ArchivedSide, used: dict[str, s
     taken = used.setdefault(scan, set())
     lost = next((theirs for theirs in archived.same(ours) if theirs.scan == scan), None)
     replaced = archived.replaced_by(ours)
-    heir_of = lost or next((theirs for theirs in replaced if theirs.scan == scan), None)
+    here = sorted((theirs for theirs in replaced if theirs.scan == scan), key=lambda theirs: theirs.is_missing)
+    heir_of = lost or next(iter(here), None)
     name = heir_of.file.name if heir_of is not None else _free_name(ours, taken)
     taken.add(name)
-    return Placement(instance=ours, scan=scan, name=name, heals=lost, replaces=replaced)
+    return Placement(
+        instance=ours,
+        scan=scan,
+        name=name,
+        heals=lost,
+        replaces=tuple(theirs for theirs in replaced if not theirs.is_missing),
+        outlives=tuple(theirs for theirs in replaced if theirs.is_missing),
+    )
 
 
 def _map_scans(scans: Sequence[Scan], archived: Sequence[Scan]) -> list[MappedScan]:

@@ -320,6 +320,38 @@ def test_a_missing_file_overridden_in_a_merge_keeps_its_row(tmp_path: Path) -> N
     assert_catalogs(ws, HOME)
 
 
+@pytest.mark.parametrize("archived_too", [False, True], ids=["lost-here-alone", "lost-on-both-sides"])
+def test_a_missing_file_whose_dataset_is_archived_is_not_called_missing_twice(
+    tmp_path: Path, archived_too: bool
+) -> None:
+    """The archived row is enough; the receipts of both lead to it."""
+    ws = labelled_workspace(tmp_path)
+    datasets = visit(series=THREE)
+    archive_session(ws, ready(ws, datasets[:1]).id)
+    (kept,) = rows(ws, "SELECT * FROM instance")
+    if archived_too:
+        next((ws.root.path / HOME).rglob("*.dcm")).unlink()
+        change(ws, "UPDATE instance SET is_missing = 1")
+    second = ready(ws, datasets)
+    uid = str(datasets[0].SOPInstanceUID)
+    (lost,) = rows(ws, "SELECT * FROM instance WHERE sop_instance_uid = ? AND session_id = ?", uid, second.id)
+    next((ws.root.path / second.path).rglob(lost["file_name"])).unlink()
+
+    result = archive_session(
+        ws, second.id, mode=APPEND, overrides=[FindingKind.FILE_MISSING], reason="the scanner has it no more"
+    )
+
+    assert result.status == "ARCHIVED"
+    (row,) = rows(ws, "SELECT * FROM instance WHERE sop_instance_uid = ?", uid)
+    assert (row["id"], row["is_missing"]) == (kept["id"], int(archived_too))
+    led = rows(ws, "SELECT DISTINCT instance_id FROM receipt WHERE sop_instance_uid = ?", uid)
+    assert led == [{"instance_id": kept["id"]}]
+    assert len(files_below(ws, HOME)) == 3 - archived_too
+    assert any("1 whose files were lost here" in text for _, text in sessions.details(ws, second.id).log)
+    if not archived_too:
+        assert_catalogs(ws, HOME)
+
+
 def test_a_catalog_lists_only_files_that_are_there(tmp_path: Path) -> None:
     """A file that is missing by decision is in no catalog; its row says missing."""
     ws = labelled_workspace(tmp_path)

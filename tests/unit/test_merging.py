@@ -57,6 +57,19 @@ def test_a_row_without_file_goes_along() -> None:
     assert plan.instances == (lost,)
 
 
+def test_a_row_without_file_does_not_go_beside_its_own_dataset() -> None:
+    """The archived row of the same dataset is enough, one with a file before one without."""
+    ours, theirs = scan(1, "1"), scan(7, "1")
+    lost = instance(1, "9.1", of=ours, is_missing=True)
+    gone, whole = instance(2, "9.1", of=theirs, is_missing=True), instance(3, "9.1", of=theirs, name="b.dcm")
+
+    plan = plan_merge(
+        scans=[ours], instances=[], lost=[lost], archived_scans=[theirs], archived_same_uids=[gone, whole]
+    )
+
+    assert (plan.lost, plan.lost_identical) == ((), ((lost, whole),))
+
+
 def test_names_in_use_are_left_to_their_files() -> None:
     """Each further name is longer by more of the dataset's digest; the last one has it whole."""
     ours, theirs = scan(1, "1"), scan(7, "1")
@@ -213,7 +226,7 @@ def test_of_two_that_came_together_neither_replaces() -> None:
     assert len(plan.differing) == 2
 
 
-def test_what_is_identical_or_lost_is_not_replaced() -> None:
+def test_what_is_identical_is_not_replaced_and_what_is_lost_gives_its_name() -> None:
     """An identical archived dataset stays for the incoming one; a lost file has no bytes that a backup could keep."""
     ours, theirs = scan(1, "1"), scan(7, "1")
     same, other = instance(2, "9.1", "a", of=theirs), instance(3, "9.1", "b", of=theirs, name="b.dcm")
@@ -231,4 +244,4 @@ def test_what_is_identical_or_lost_is_not_replaced() -> None:
 
     assert plan.identical == ((again, same),)
     (placed,) = plan.placements
-    assert (placed.instance, placed.replaces, placed.name) == (new, (), collision_name(NAME, DIGESTS["a"]))
+    assert (placed.instance, placed.replaces, placed.outlives, placed.name) == (new, (), (lost,), "c.dcm")

@@ -103,10 +103,13 @@ def test_no_instance_is_lost(incoming: Visit, home: Visit, mode: MergeMode) -> N
     """Each incoming one is placed, or kept as the same dataset, or goes along as a row: exactly one of these."""
     plan = merged(incoming, home, mode)
 
-    told = [each.instance.id for each in (*plan.placements, *plan.lost)] + [ours.id for ours, _ in plan.identical]
+    told = [each.instance.id for each in (*plan.placements, *plan.lost)]
+    told += [ours.id for ours, _ in (*plan.identical, *plan.lost_identical)]
     assert sorted(told) == sorted(each.id for each in incoming.instances)
     for ours, kept in plan.identical:
         assert ours.file.dataset_sha256 == kept.file.dataset_sha256 and not kept.is_missing
+    for ours, kept in plan.lost_identical:
+        assert ours.file.dataset_sha256 == kept.file.dataset_sha256 and ours.is_missing
 
 
 @given(**MERGES)
@@ -120,7 +123,7 @@ def test_no_two_files_have_one_name(incoming: Visit, home: Visit, mode: MergeMod
     owners = {(each.scan, each.file.name): each.id for each in home.instances}
     for each in (*plan.placements, *plan.lost):
         owner = owners.get((each.scan, each.name))
-        given_up = [old.id for old in (*each.replaces, *((each.heals,) if each.heals else ()))]
+        given_up = [old.id for old in (*each.replaces, *each.outlives, *((each.heals,) if each.heals else ()))]
         assert owner is None or owner in given_up
         assert owner is not None or each.name in possible_names(each.instance)
 
@@ -131,12 +134,14 @@ def test_only_overwriting_replaces_and_never_twice(incoming: Visit, home: Visit,
     """What goes to the backup has the UID of what comes, other bytes and a file; it goes once."""
     plan = merged(incoming, home, mode)
 
-    replaced = [(each.instance, old) for each in plan.placements for old in each.replaces]
+    replaced = [(each.instance, old) for each in plan.placements for old in (*each.replaces, *each.outlives)]
     assert mode is MergeMode.OVERWRITE or not replaced
     assert len({old.id for _, old in replaced}) == len(replaced)
     for new, old in replaced:
-        assert new.sop_instance_uid == old.sop_instance_uid and not old.is_missing
+        assert new.sop_instance_uid == old.sop_instance_uid
         assert new.file.dataset_sha256 != old.file.dataset_sha256
+    assert not any(old.is_missing for each in plan.placements for old in each.replaces)
+    assert all(old.is_missing for each in plan.placements for old in each.outlives)
 
 
 @given(**MERGES)
