@@ -100,7 +100,7 @@ def _look(connection: Connection, session_id: int, names: Sequence[str]) -> tupl
         there = ", ".join(f"{scan.scan} ({scan.modality}, {scan.instance_count})" for scan in scans)
         raise Refused(
             f"Session {session_id} has no scan {', '.join(unknown)}. It has {there}.",
-            hint=f"prearc session return {session_id} --scan {scans[0].scan if scans else 'SCAN'}",
+            hint=f"prearc session show {session_id}",
         )
     chosen = [scan for scan in scans if scan.scan in names]
     return session, [] if len(chosen) == len(scans) else chosen

@@ -97,7 +97,7 @@ def scans_text(scans: Sequence[Scan]) -> str:
             for scan in members[:_LISTED]
         )
         more = f" and {len(members) - _LISTED} more" if len(members) > _LISTED else ""
-        lines.append(f"study {study} ({count} instances): {series}{more}")
+        lines.append(f"study {study} ({count} {'instance' if count == 1 else 'instances'}): {series}{more}")
     return "; ".join(lines)
 
 
@@ -119,9 +119,8 @@ def _look(ws: Workspace, connection: Connection, session_id: int, order: SplitOr
     if not chosen or len(chosen) == len(scans):
         what = f"study {order.study}" if order.study else f"series {order.series}"
         why = f"has nothing of {what}" if not chosen else f"has nothing but {what}: nothing would stay"
-        raise Refused(
-            f"Session {session_id} {why}. It holds {scans_text(scans) or 'nothing'}.", hint=_way_on(session, scans)
-        )
+        hint = _way_on(session, scans) if chosen else f"prearc session show {session.id}"
+        raise Refused(f"Session {session_id} {why}. It holds {scans_text(scans) or 'nothing'}.", hint=hint)
     return plan_part(ws, connection, session, chosen, order.label or session.label)
 
 

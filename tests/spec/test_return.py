@@ -309,7 +309,7 @@ def test_a_scan_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path)
         give_back(ws, session.id, scans=["1", "7"])
 
     assert "1 (MR, 2), 2 (MR, 2)" in caught.value.message
-    assert caught.value.hint == f"prearc session return {session.id} --scan 1"
+    assert caught.value.hint == f"prearc session show {session.id}"
 
 
 def test_only_an_archived_session_is_returned(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_an_instance_that_comes_meanwhile_is_kept(
 
 @pytest.mark.parametrize("order", [SplitOrder(study=STUDY_1), SplitOrder(study="1.2.3"), SplitOrder(series="1.2.3")])
 def test_everything_or_nothing_is_refused_with_what_there_is(tmp_path: Path, order: SplitOrder) -> None:
-    """The list of studies and series with their counts, and a command that would work."""
+    """The list of studies and series with their counts; where nothing would stay, a command that would work."""
     ws = labelled_workspace(tmp_path)
     a = ready(ws, visit(STUDY_1))
     before = tree(ws), dump(ws)
@@ -215,7 +215,8 @@ def test_everything_or_nothing_is_refused_with_what_there_is(tmp_path: Path, ord
     assert f"study {STUDY_1} (4 instances)" in caught.value.message
     series = series_of(ws, a.id, "2")
     assert f"scan 2 = series {series} (2)" in caught.value.message
-    assert caught.value.hint == f"prearc session split {a.id} --series {series}"
+    way_on = f"prearc session split {a.id} --series {series}"
+    assert caught.value.hint == (way_on if order.study == STUDY_1 else f"prearc session show {a.id}")
     assert (tree(ws), dump(ws)) == before
     assert split(ws, a.id, SplitOrder(series=series)).moved_count == 2
 
