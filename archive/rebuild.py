@@ -17,7 +17,8 @@ import structlog
 from archive import failpoints
 from archive.clock import Clock
 from archive.config import Settings
-from archive.errors import Busy, StoreError
+from archive.errors import ArchiveError, Busy, StoreError
+from archive.journal import resume_all
 from archive.rules.policy import Policy
 from archive.store import files, listing, manifest
 from archive.store.catalogue import events, recovering
@@ -25,6 +26,7 @@ from archive.store.catalogue.connection import IN_USE_LOCK, Catalogue
 from archive.store.root import CATALOGUE_NAME, Root
 from archive.upkeep.printing import printable
 from archive.upkeep.rebuild_session import Rebuilder
+from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.rebuild")
 
@@ -127,9 +129,9 @@ def rebuild(
     """
     root = Root(root_path.resolve())
     try:
+        tally = Tally(lines=_settled(root, settings, policy, actor, clock))
         with _alone(root):
             log.warning("catalogue_rebuild", why=reason)
-            tally = Tally()
             set_aside = _replace(root, settings, policy, actor, clock, reason, tally)
     finally:
         root.close()
@@ -144,6 +146,29 @@ def rebuild(
         unlisted=tuple(map(printable, tally.unlisted)),
         damaged=tuple(map(printable, tally.damaged)),
     )
+
+
+def _settled(root: Root, settings: Settings, policy: Policy, actor: str, clock: Clock) -> list[str]:
+    """Finish or undo what the old catalogue, where it can be read, knows to be unfinished: nobody else knows.
+
+    A line for each.
+    """
+    if not root.catalogue_path.exists() or events.head_of_file(root.catalogue_path) is None:
+        return []
+    try:
+        catalogue = _catalogue(root, CATALOGUE_NAME, actor, clock)
+        try:
+            if recovering.damage(catalogue):
+                return []
+            catalogue.migrate()
+            ws = Workspace(root=root, catalogue=catalogue, settings=settings, policy=policy, clock=clock)
+            return [line.text for line in resume_all(ws)]
+        finally:
+            catalogue.close()
+    except Busy:
+        raise
+    except ArchiveError as error:
+        return [f"What was unfinished in the old catalogue could not be settled: {error}"]
 
 
 def _replace(
@@ -166,6 +191,7 @@ def _replace(
         )
         with catalogue.write() as tx:
             recovering.choose_accepting(tx)
+            recovering.mend_follow_ups(tx)
             detail = {
                 "reason": reason,
                 "set_aside": set_aside,

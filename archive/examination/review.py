@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archive.differences import Difference
-from archive.errors import StaleState
+from archive.errors import NotFound, StaleState
 from archive.examination.building import file_faults
 from archive.examination.difference import compare
 from archive.examination.inspection import Inspection, inspect
@@ -83,7 +83,10 @@ def continued_session(connection: Connection, session: Session) -> Session | Non
     before = session.follows_id
     while before is not None and before not in seen:
         seen.add(before)
-        previous = sessions.get(connection, before)
+        try:
+            previous = sessions.get(connection, before)
+        except NotFound:  # a rebuild did not find it
+            return None
         if previous.merged_into_id is not None:
             previous = sessions.get(connection, previous.merged_into_id)
         if previous.is_archived and previous.status is SessionStatus.ARCHIVED:

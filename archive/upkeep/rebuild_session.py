@@ -21,6 +21,8 @@ from archive.store.catalogue.recovering import InstanceFacts
 from archive.store.manifest_reader import ManifestContent, ManifestError
 from archive.store.root import Root
 from archive.upkeep.adoption import Examined, examine, facts_of, place_in_scan
+from archive.upkeep.discrepancies import REPAIR
+from archive.upkeep.doubts import Doubts, without_staged
 from archive.upkeep.printing import is_utf8
 
 _STATUS: Final = {
@@ -55,6 +57,7 @@ class Rebuilder:
         self._tally = tally
         self._joined: list[tuple[int, str, Mapping[str, Any]]] = []  # session, its folder, what was joined into it
         self._doubles: dict[tuple[int, int], set[str]] = {}  # names in the prearchive of files that may have several
+        self._doubts = Doubts(root.fd)
         for path, status in files.walk(root.fd, "prearchive"):
             if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
                 self._doubles.setdefault((status.st_dev, status.st_ino), set()).add(path)
@@ -80,13 +83,15 @@ class Rebuilder:
         self._reject(folder, "it contradicts another one")
 
     def add_joined(self) -> None:
-        """The sessions that were joined with others: they hold nothing, but say where it went, and take what comes."""
+        """The sessions that were joined with or merged into others: they hold nothing, but say where it went, and where
+        what comes belongs."""
         with self._catalogue.write() as tx:
             for home_id, folder, columns in self._joined:
                 key = (columns["project"], columns["timestamp"], columns["folder"])
                 if recovering.is_taken(tx.connection, columns["id"]) or sessions.by_folder(tx.connection, *key):
                     continue  # a folder of it was there: the join was interrupted
-                places = {"status": SessionStatus.JOINED, "path": folder, "merged_into_id": home_id, "accepts": 0}
+                status = SessionStatus.ARCHIVED if columns["status"] == SessionStatus.ARCHIVED else SessionStatus.JOINED
+                places = {"status": status, "path": folder, "merged_into_id": home_id, "accepts": 0}
                 clock = {"clock_since": tx.clock.monotonic(), "boot_id": tx.clock.boot_id}
                 recovering.insert_session(tx, {**columns, **places, **clock})
 
@@ -98,8 +103,12 @@ class Rebuilder:
     def _add(self, place: str, folder: str, content: ManifestContent | None) -> None:
         on_disk = {path: status for path, status in files.walk(self._root.fd, folder) if not is_own_file(path)}
         listed = self._listed(folder, content)
+        self._doubts.look_at(on_disk.keys(), [path for path, status in on_disk.items() if self._names(status) - {path}])
         self._settle_doubles(place, on_disk, listed)
-        examined = self._examine(folder, [path for path in sorted(on_disk) if path not in listed])
+        names, staged = without_staged(on_disk)
+        examined = self._examine(folder, [path for path in names if path not in listed])
+        self._tally.unlisted += staged
+        self._tally.lines += [f"{path} stays unlisted: an overwriting left it: {REPAIR}" for path in staged]
         if content is None and not examined:
             self._tally.lines.append(f"{folder} holds no session")
             return
@@ -141,12 +150,16 @@ class Rebuilder:
             for (scan, name), facts in content.instances.items()
         }
 
+    def _names(self, status: os.stat_result) -> set[str]:
+        """The names in the prearchive that a file has besides, or had when the rebuild began."""
+        return self._doubles.get((status.st_dev, status.st_ino), set())
+
     def _settle_doubles(
         self, place: str, on_disk: dict[str, os.stat_result], listed: dict[str, tuple[str, InstanceFacts]]
     ) -> None:
         """A file under two names is an interrupted operation: a name stays that a manifest lists, else the other."""
         for path, status in list(on_disk.items()):
-            names = self._doubles.get((status.st_dev, status.st_ino), set())
+            names = self._names(status)
             others = names - {path}
             if not others:
                 continue
@@ -245,18 +258,21 @@ class Rebuilder:
     def _checked(
         self, tx: Transaction, path: str, facts: InstanceFacts, status: os.stat_result | None
     ) -> InstanceFacts | None:
-        """The row of a listed instance. Its digest is believed unless the file's size is another one."""
+        """The row of a listed instance. Its digest is believed unless the size is another one, or there are doubts."""
         if status is None or not stat.S_ISREG(status.st_mode):
             if recovering.has_dataset(tx.connection, facts.sop_instance_uid, facts.file.dataset_sha256):
                 self._tally.lines.append(f"{path} is not there; the archive has its dataset")
                 return None
             self._tally.missing.append(path)
             return _replaced(facts, facts.file, is_missing=True)
-        if status.st_size == facts.file.size_bytes:
+        if status.st_size == facts.file.size_bytes and not self._doubts.are_about(path):
             return _replaced(facts, facts.file, is_missing=False)
         now = examine(self._root.fd, "/".join(path.split("/")[:-4]), path, self._policy)
         if isinstance(now, Examined) and now.file.dataset_sha256 == facts.file.dataset_sha256:
             return _replaced(facts, now.file, is_missing=False)
+        if isinstance(now, Examined) and (settled := self._doubts.settled(path, facts, now)) is not None:
+            self._tally.lines.append(f"{path} is not what its manifest says: an overwriting was interrupted")
+            return settled
         self._tally.damaged.append(path)
         return _replaced(facts, facts.file, is_missing=False)
 

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from archive import journal, sessions
+from archive import conflicts, journal, sessions
 from archive.archiving import archive
 from archive.daemon import Daemon
 from archive.errors import Busy, NotFound, Refused, StaleState, StoreError, UsageError
 from archive.examination.building import build
 from archive.examination.inspection import Inspection
 from archive.examination.review import ArchiveOrder
+from archive.findings import FindingKind
 from archive.intake.filing import Filer, Filing
 from archive.joining import join
 from archive.model import MergeMode, Outcome, Receipt, SessionStatus
+from archive.rebuild import rebuild
 from archive.rules.states import SessionEvent
 from archive.store.catalogue import instances, intake
 from archive.store.catalogue import sessions as rows_of_sessions
@@ -568,6 +570,53 @@ def test_a_follow_up_of_a_joined_session_is_filed_like_the_one_it_is_in(tmp_path
     assert (late.follows_id, late.label) == (joined.id, "BOTH")
     assert archive_session(ws, late.id, mode=MergeMode.APPEND).status == "ARCHIVED"
     assert_consistent(ws)
+
+
+def rebuilt(ws: Workspace, path: Path) -> Workspace:
+    """The workspace with a catalogue made of the files and manifests."""
+    ws.catalogue.close()
+    rebuild(ws.root.path, settings=ws.settings, policy=ws.policy, actor="tester", clock=ws.clock)
+    return labelled_workspace(path)
+
+
+def test_a_follow_up_of_a_merged_session_outlives_a_rebuild(tmp_path: Path) -> None:
+    """The merged one has no row any more: the follow-up follows what came before it, and is archived as ever."""
+    ws = labelled_workspace(tmp_path)
+    one, two, three, _ = visit()
+    first = ready(ws, [one])
+    archive_session(ws, first.id)
+    second = ready(ws, [two])
+    assert archive_session(ws, second.id, mode=MergeMode.APPEND).status == "ARCHIVED"
+    third = ready(ws, [three])
+    assert third.follows_id == second.id
+
+    again = rebuilt(ws, tmp_path)
+
+    assert sessions.close(again, third.id).follows_id == first.id
+    conflicts.explain(again, third.id)
+    change(again, "UPDATE session SET follows_id = 77 WHERE id = ?", third.id)  # whatever made that
+    conflicts.explain(again, third.id)
+    assert archive_session(again, third.id, mode=MergeMode.APPEND).status == "ARCHIVED"
+    assert_consistent(again)
+
+
+def test_where_a_study_was_merged_is_known_after_a_rebuild(tmp_path: Path) -> None:
+    """A session of another key that a person put into an archived one still tells where its late part belongs."""
+    ws = labelled_workspace(tmp_path)
+    first = ready(ws, visit(STUDY_1, series=ONE))
+    sessions.relabel(ws, first.id, label="BOTH")
+    archive_session(ws, first.id)
+    second = ready(ws, visit(STUDY_2, series=[SeriesSpec(number=2)]))
+    sessions.relabel(ws, second.id, label="BOTH")
+    both = [FindingKind.STUDY_UID_DIFFERS]
+    assert archive_session(ws, second.id, overrides=both, reason="one visit").status == "ARCHIVED"
+
+    again = rebuilt(ws, tmp_path)
+
+    late = ready(again, visit(STUDY_2, series=[SeriesSpec(number=3)]))
+    assert (late.follows_id, late.label) == (second.id, "BOTH")
+    assert archive_session(again, late.id, mode=MergeMode.APPEND).status == "ARCHIVED"
+    assert_consistent(again)
 
 
 def test_a_session_that_moved_takes_late_instances_at_its_new_place(tmp_path: Path) -> None:

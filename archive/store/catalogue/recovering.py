@@ -285,6 +285,15 @@ def choose_accepting(tx: Transaction) -> None:
     )
 
 
+def mend_follow_ups(tx: Transaction) -> None:
+    """A follow-up of a session that is no more, as one that was merged, follows the one before it of the same key."""
+    tx.execute(
+        "UPDATE session SET follows_id = (SELECT max(o.id) FROM session o WHERE o.key_project = session.key_project"
+        " AND o.key_study = session.key_study AND o.key_label = session.key_label AND o.id < session.id)"
+        " WHERE follows_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM session o WHERE o.id = session.follows_id)"
+    )
+
+
 def insert_decision(tx: Transaction, session_id: int, decision: Mapping[str, Any]) -> None:
     """A decision as a manifest tells it."""
     tx.execute(

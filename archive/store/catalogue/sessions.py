@@ -154,8 +154,14 @@ def raw_columns(connection: sqlite3.Connection, session_id: int) -> dict[str, An
 
 
 def joined_into(connection: sqlite3.Connection, session_id: int) -> list[dict[str, Any]]:
-    """Every column of the sessions whose instances were put into this one by a join."""
-    sql = "SELECT * FROM session WHERE merged_into_id = ? AND status = 'JOINED' ORDER BY id"
+    """Every column of the sessions that were joined with this one, or merged into it under a key it does not have.
+
+    The others that were merged, each late part of the study, would be many and tell nothing.
+    """
+    sql = (
+        "SELECT s.* FROM session s JOIN session h ON h.id = s.merged_into_id WHERE h.id = ? AND (s.status = 'JOINED'"
+        " OR (s.key_project, s.key_study, s.key_label) != (h.key_project, h.key_study, h.key_label)) ORDER BY s.id"
+    )
     return [dict(row) for row in connection.execute(sql, (session_id,))]
 
 
