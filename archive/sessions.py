@@ -21,7 +21,7 @@ from archive.rules.labels import check_label, known_project
 from archive.rules.states import WORKING, SessionEvent
 from archive.session_folders import delete_without_files, free_key, is_another, moved_on, rename
 from archive.store import files, manifest
-from archive.store.catalogue import events, findings, intake, sessions
+from archive.store.catalogue import events, findings, intake, moved, sessions
 from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.journal import OperationKind
 from archive.workspace import Workspace
@@ -183,7 +183,7 @@ def move(
         def commit(tx: Transaction) -> None:
             if is_another(tx.connection, session_id, key):
                 raise moved_on(session_id)
-            sessions.set_columns(tx, session_id, project=wanted, timestamp=key.timestamp, path=key.path)
+            moved.go(tx, session_id, key.path, project=wanted, timestamp=key.timestamp)
             change = {
                 "project": [session.project or UNASSIGNED, wanted or UNASSIGNED],
                 "path": [session.path, key.path],
@@ -225,15 +225,9 @@ def delete(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: fl
             sessions.apply(tx, session_id, SessionEvent.CLAIM_DELETE, claimed_by=tx.actor)
 
         def commit(tx: Transaction) -> None:
-            sessions.set_columns(
-                tx,
-                session_id,
-                path=_trash_path(session),
-                accepts=0,
-                autoarchive_due=0,
-                restore_status=session.status,
-                restore_path=session.path,
-            )
+            columns = {"restore_status": session.status, "restore_path": session.path}
+            moved.go(tx, session_id, _trash_path(session), autoarchive_due=0, **columns)
+            moved.accept_no_more(tx, session_id)
             change = {"path": [session.path, _trash_path(session)]}
             sessions.apply(tx, session_id, SessionEvent.DELETE_DONE, detail={**change, **_why(reason)})
             sessions.add_log(tx, session_id, f"Deleted to the trash by {tx.actor}. {reason}".rstrip())
@@ -272,10 +266,8 @@ def restore(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: f
             )
 
         def commit(tx: Transaction) -> None:
-            accepts = int(not sessions.key_is_taken(tx.connection, session_id))
-            sessions.set_columns(
-                tx, session_id, path=session.key.path, accepts=accepts, restore_status=None, restore_path=None
-            )
+            moved.go(tx, session_id, session.key.path, restore_status=None, restore_path=None)
+            moved.accept_again(tx, session_id)
             change = {"path": [session.path, session.key.path]}
             sessions.apply(tx, session_id, SessionEvent.RESTORE, detail={**change, **_why(reason)})
             findings.replace(tx, session_id, [])

@@ -449,6 +449,46 @@ def test_a_rebuilt_catalogue_has_the_joined_session(tmp_path: Path) -> None:
     assert_consistent(again)
 
 
+@pytest.mark.parametrize("is_rebuilt", [False, True])
+def test_a_joined_session_goes_where_its_target_goes(tmp_path: Path, is_rebuilt: bool) -> None:
+    """Moved, deleted, restored: its row points to the target's folder, and its late instances come back to it."""
+    ws = labelled_workspace(tmp_path)
+    a, b = two_studies(ws)
+    join(ws, a.id, b.id, reason=WHY)
+
+    for act in (
+        lambda: sessions.move(ws, a.id, project="OTHER"),
+        lambda: sessions.delete(ws, a.id),
+    ):
+        act()
+        assert now(ws, b.id).path == now(ws, a.id).path
+    assert rows(ws, "SELECT id FROM session WHERE accepts = 1") == []
+    if is_rebuilt:
+        ws.catalogue.close()
+        rebuild(ws.root.path, settings=ws.settings, policy=ws.policy, actor="tester", clock=ws.clock)
+        ws = labelled_workspace(tmp_path)
+    sessions.restore(ws, a.id)
+
+    assert now(ws, b.id).path == now(ws, a.id).path
+    assert send(ws, visit(STUDY_2, series=TWO))[0].session_id == a.id
+    assert_consistent(ws)
+
+
+def test_a_follow_up_of_a_joined_session_keeps_the_key(tmp_path: Path) -> None:
+    """What came while the target was in the trash has a session of its own, which goes on taking the rest."""
+    ws = labelled_workspace(tmp_path)
+    a, b = two_studies(ws)
+    join(ws, a.id, b.id, reason=WHY)
+    sessions.delete(ws, a.id)
+    late = ready(ws, visit(STUDY_2, series=TWO))
+
+    sessions.restore(ws, a.id)
+
+    assert send(ws, visit(STUDY_2, series=[SeriesSpec(number=8)]))[0].session_id == late.id
+    assert send(ws, visit(STUDY_1, series=[SeriesSpec(number=8)]))[0].session_id == a.id
+    assert_consistent(ws)
+
+
 @pytest.mark.parametrize("step", [*BEFORE, *AFTER])
 def test_a_join_that_was_killed_survives_the_loss_of_the_catalogue(
     tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch

@@ -136,20 +136,28 @@ def accept(tx: Transaction, session_id: int) -> None:
 
 def come_back(tx: Transaction, session_id: int, key: SessionKey, *, autoarchive: str, reason: str) -> None:
     """An archived session is one of the prearchive again, with those that were joined into it."""
-    sessions.set_columns(
-        tx,
-        session_id,
-        is_archived=0,
-        timestamp=key.timestamp,
-        path=key.path,
-        autoarchive=autoarchive,
-        autoarchive_due=0,
-    )
+    columns: dict[str, object] = {"timestamp": key.timestamp, "autoarchive": autoarchive, "autoarchive_due": 0}
+    go(tx, session_id, key.path, is_archived=0, **columns)
     sessions.apply(tx, session_id, SessionEvent.RETURN, detail={"path": key.path, "reason": reason})
-    tx.execute("UPDATE session SET path = ? WHERE merged_into_id = ?", (key.path, session_id))
+    accept_again(tx, session_id)
+
+
+def go(tx: Transaction, session_id: int, path: str, **columns: object) -> None:
+    """The session's folder is at `path`, also for those that were joined with or merged into it."""
+    sessions.set_columns(tx, session_id, path=path, **columns)
+    tx.execute("UPDATE session SET path = ? WHERE merged_into_id = ?", (path, session_id))
+
+
+def accept_again(tx: Transaction, session_id: int) -> None:
+    """The session takes the instances of its key and of those that were joined with it, unless others do."""
     joined = tx.execute("SELECT id FROM session WHERE merged_into_id = ? AND status = 'JOINED'", (session_id,))
     for each in (session_id, *(row["id"] for row in joined.fetchall())):
         accept(tx, each)
+
+
+def accept_no_more(tx: Transaction, session_id: int) -> None:
+    """The next instance of its key, or of one that was joined with it, opens a new session."""
+    tx.execute("UPDATE session SET accepts = 0 WHERE id = ? OR merged_into_id = ?", (session_id, session_id))
 
 
 def note_target(tx: Transaction, op: str, target_id: int) -> None:
