@@ -9,6 +9,7 @@ from typing import Final
 from archive.store import files
 
 _TEMPORARY: Final = re.compile(r"\..+\.(\d+)\.tmp")
+_STAGED: Final = re.compile(r"\.[0-9a-f]+-[0-9a-f]+\.\d+\.part(\.again)?")
 _LOST_AND_FOUND: Final = "lost+found"  # of ext4, in a place that is a file system of its own; root's alone
 _SESSION_DEPTH: Final = {"prearchive": 3, "archive": 3}
 """Levels below the place at which its layout has session folders; elsewhere their content tells."""
@@ -63,6 +64,11 @@ def is_temporary(path: str) -> bool:
     """Whether a file's name is one that `files.write_atomically` or a probe gives what is not finished."""
     name = path.rpartition("/")[2]
     return _TEMPORARY.fullmatch(name) is not None or name.startswith(".probe-")
+
+
+def is_staged(path: str) -> bool:
+    """Whether a file's name is one that an overwriting gives a replacement beside the file it is to replace."""
+    return _STAGED.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def is_being_written(path: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 from archive.model import Session, SessionStatus
 from archive.rules.states import OPEN, SessionEvent
 from archive.setting_aside import set_aside
-from archive.store import catalog_xml, files, manifest
+from archive.store import catalog_xml, files, listing, manifest
 from archive.store.catalogue import events, recovering, sessions
 from archive.upkeep import leftovers
 from archive.upkeep.adoption import CHANGED, CLOSED, Examined, adopt, examine
@@ -89,7 +89,11 @@ class Repair:
         A prearchive session that got a row, or failed for a file that is no longer there, is built again.
         """
         fd, policy = self._ws.root.fd, self._ws.policy
-        found = [path for path in paths if isinstance(examine(fd, session.path, path, policy), Examined)]
+        found = [
+            path
+            for path in paths
+            if not listing.is_staged(path) and isinstance(examine(fd, session.path, path, policy), Examined)
+        ]
         if session.status in OPEN and (found or (paths and session.status is SessionStatus.ERROR)):
             session = self._reopened(session)
         result = adopt(self._ws, session, found, source=_WHO)

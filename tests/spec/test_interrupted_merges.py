@@ -14,13 +14,26 @@ from archive import failpoints, sessions
 from archive.archiving import archive
 from archive.examination import review
 from archive.examination.review import ArchiveOrder
+from archive.findings import FindingKind
 from archive.journal import settle
 from archive.model import MergeMode, Session, SessionStatus
+from archive.rebuild import rebuild
+from archive.reconcile import reconcile
 from archive.recovery import recover
 from archive.workspace import Workspace
-from tests.merge import Killed, assert_sound, die_at, digests, first_and_second, passed_by, prepared, reachable
+from tests.merge import (
+    Killed,
+    assert_sound,
+    changed,
+    die_at,
+    digests,
+    first_and_second,
+    passed_by,
+    prepared,
+    reachable,
+)
 from tests.second_disk import mounted, require_second_disk
-from tests.story import TO_LABEL
+from tests.story import TO_LABEL, archive_session, assert_consistent, labelled_workspace, ready, visit
 from tests.workbench import make_workspace, rows, tree
 
 ORDER = ArchiveOrder(mode=MergeMode.OVERWRITE)
@@ -132,3 +145,42 @@ def _settled_in_pieces(settle_once: Callable[[], None], *, looks: Callable[[], N
                 continue
         return
     raise AssertionError("it never came to an end")
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["old-catalogue-there", "old-catalogue-lost"])
+@pytest.mark.parametrize("step", ["COMMITTED", "SWAP_ITEM", "DERIVED", "CLEAN_ITEM"])
+def test_a_rebuild_believes_no_manifest_that_was_overtaken(quick_disk: Path, step: str, is_lost: bool) -> None:
+    """Corrected files of the same size, cut off, rebuilt: every row has its file's digest, and nothing is lost."""
+    ws = labelled_workspace(quick_disk)
+    first = visit()
+    archived = ready(ws, first)
+    archive_session(ws, archived.id)
+    later = [changed(each, PatientSex="F") for each in first]
+    second = ready(ws, later)
+    hits = 0
+
+    def die(name: str) -> None:
+        nonlocal hits
+        hits += name == step
+        if name == step and hits == (2 if step.endswith("_ITEM") else 1):
+            raise Killed(name)
+
+    order = ArchiveOrder(mode=MergeMode.OVERWRITE, overrides=(FindingKind.PATIENT_DIFFERS,), reason="corrected")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failpoints, "hit", die)
+        with pytest.raises(Killed):
+            archive(ws, second.id, order)
+    ws.close()
+    if is_lost:
+        for path in ws.root.path.glob("catalogue.sqlite3*"):
+            path.unlink()
+
+    report = rebuild(ws.root.path, settings=ws.settings, policy=ws.policy, actor="tester", clock=ws.clock)
+    ws = labelled_workspace(quick_disk)
+    recover(ws)
+
+    assert report.is_clean
+    assert_consistent(ws)
+    assert reconcile(ws).discrepancies == ()
+    assert not list(ws.root.path.rglob(".*.part"))
+    assert digests([*first, *later]) <= reachable(ws)
