@@ -184,3 +184,40 @@ def test_a_rebuild_believes_no_manifest_that_was_overtaken(quick_disk: Path, ste
     assert reconcile(ws).discrepancies == ()
     assert not list(ws.root.path.rglob(".*.part"))
     assert digests([*first, *later]) <= reachable(ws)
+
+
+def test_a_replacement_that_waits_is_no_instance(tmp_path: Path) -> None:
+    """Its catalogue is lost, and it is a copy on another disk: the rebuild leaves it, a repair sets it aside."""
+    require_second_disk()
+    with mounted(tmp_path / "root" / "archive"):
+        ws, _, second = prepared(tmp_path)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(failpoints, "hit", _dies("COMMITTED"))
+            with pytest.raises(Killed):
+                archive(ws, second.id, ORDER)
+        everything = reachable(ws)
+        ws.close()
+        for path in ws.root.path.glob("catalogue.sqlite3*"):
+            path.unlink()
+
+        report = rebuild(ws.root.path, settings=ws.settings, policy=ws.policy, actor="tester", clock=ws.clock)
+        ws = labelled_workspace(tmp_path)
+
+        staged = {str(path.relative_to(ws.root.path)) for path in ws.root.path.rglob(".*.part")}
+        assert staged
+        assert staged <= set(report.unlisted)
+        assert report.damaged == ()
+        assert all(each.repaired for each in reconcile(ws, repair=True).discrepancies)
+        kept = {str(path.relative_to(ws.root.path)) for path in (ws.root.path / "quarantine").rglob(".*.part")}
+        assert {path.split("/", 2)[2] for path in kept} == staged
+        assert_consistent(ws)
+        assert everything <= reachable(ws)
+        ws.close()
+
+
+def _dies(at: str) -> Callable[[str], None]:
+    def hit(name: str) -> None:
+        if name == at:
+            raise Killed(name)
+
+    return hit
