@@ -22,14 +22,14 @@ from archive.transfer import (
     replacements,
     scans_of,
     verify_all_have_a_place,
-    verify_kept_copies,
+    verify_none_came_back,
 )
 from archive.workspace import Workspace
 
 _Noted = Mapping[str, Mapping[str, str]]
 
-_LOGGED: Final = (FindingKind.SCAN_NUMBER_TAKEN, FindingKind.SUBJECT_INCONSISTENT)
-"""Warnings that are worth knowing after the archiving too."""
+_LOGGED: Final = (FindingKind.SCAN_NUMBER_TAKEN, FindingKind.SUBJECT_INCONSISTENT, FindingKind.ARCHIVED_DAMAGED)
+"""Findings that are worth knowing after the archiving too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +65,14 @@ def carry_out(ws: Workspace, review: Review, order: ArchiveOrder) -> str:
     Raises
     ------
     Refused
-        Files changed since they were looked at, or archived ones are not what was archived.
+        Files changed since they were looked at.
     StoreError
         It failed and was undone.
     """
     work = _Work(review=review, order=order, op=new_op())
     session, existing, plan = review.session, review.existing, review.plan
     verify_all_have_a_place(plan)
-    verify_kept_copies(ws, plan)
+    verify_none_came_back(ws, plan)
     items = items_of(ws, plan, review.inspection, review.target_path, backup_path=work.backup_path)
     derive = {
         "session": work.home.id,
@@ -142,10 +142,17 @@ def _replaced_document(ws: Workspace, work: _Work) -> dict[str, object]:
                 "prefix_sha256": old.file.prefix_sha256,
                 "replaced_by": destination(work.review.target_path, placed.scan, placed.name),
                 "new_dataset_sha256": placed.instance.file.dataset_sha256,
+                **_found(work, old),
             }
             for old, placed, path in work.replaced
         ],
     }
+
+
+def _found(work: _Work, old: Instance) -> dict[str, str]:
+    """What a damaged file has instead of what was archived; nothing of a whole one."""
+    damaged = work.review.plan.damaged.get(old.id)
+    return {"found_dataset_sha256": damaged.found_sha256} if damaged is not None else {}
 
 
 def _commit(tx: Transaction, work: _Work, noted: _Noted) -> None:
@@ -158,8 +165,14 @@ def _commit(tx: Transaction, work: _Work, noted: _Noted) -> None:
         if not placed.instance.is_missing:
             gone = {"instance": placed.instance.id, "path": placed.instance.path}
             events.append(tx, "INSTANCE_MISSING", session.id, gone)
+    for damaged in plan.damaged.values():
+        if damaged.is_gone:
+            instances.set_missing(tx, damaged.archived.id, is_missing=True)
+            gone = {"instance": damaged.archived.id, "path": damaged.archived.path}
+            events.append(tx, "INSTANCE_MISSING", home.id, gone)
     for old, placed, path in work.replaced:
-        overwritten.note(tx, home.id, old, new=placed.instance, backup_path=path, op=work.op)
+        found = _found(work, old)
+        overwritten.note(tx, home.id, old, new=placed.instance, backup_path=path, op=work.op, found=found)
     for old, placed in outlived(plan):
         overwritten.note(tx, home.id, old, new=placed.instance, backup_path="", op=work.op)
     if work.replaced:

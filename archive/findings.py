@@ -34,6 +34,7 @@ class FindingKind(StrEnum):
     SERIES_UNDER_OTHER_NUMBER = "SERIES_UNDER_OTHER_NUMBER"
     SERIES_FILTERED = "SERIES_FILTERED"
     INSTANCE_DIFFERS = "INSTANCE_DIFFERS"
+    ARCHIVED_DAMAGED = "ARCHIVED_DAMAGED"
     SOP_INSTANCE_ELSEWHERE = "SOP_INSTANCE_ELSEWHERE"
     FILE_UNREADABLE = "FILE_UNREADABLE"
     HEADER_MISMATCH = "HEADER_MISMATCH"
@@ -167,6 +168,12 @@ FACTS: Final[Mapping[FindingKind, KindFacts]] = MappingProxyType(
             message="Two different datasets carry the same SOP Instance UID.",
             hint=f"{_ARCHIVE} --override INSTANCE_DIFFERS --reason 'keep both'",
             xnat_code=14,
+            overridable=True,
+        ),
+        FindingKind.ARCHIVED_DAMAGED: KindFacts(
+            severity=Severity.CONFLICT,
+            message="An archived file is no longer what was archived.",
+            hint=f"{_ARCHIVE} --mode append --override ARCHIVED_DAMAGED --reason 'the archived file is damaged'",
             overridable=True,
         ),
         FindingKind.SOP_INSTANCE_ELSEWHERE: KindFacts(

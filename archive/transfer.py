@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 from archive.errors import Refused
 from archive.examination.inspection import Inspection, dataset_sha256
@@ -24,25 +25,22 @@ def verify_all_have_a_place(plan: MergePlan) -> None:
 
 
 def verify_kept_copies(ws: Workspace, plan: MergePlan) -> None:
-    """The archived bytes that count are as received, read just now: those an incoming copy is dropped for, and those
-    that go to the backup; and where nothing goes to the backup because it was lost, nothing is."""
+    """The bytes that an incoming copy is dropped for are as received, read just now."""
     for _, kept in (*plan.identical, *plan.lost_identical):
         if not kept.is_missing and dataset_sha256(ws, kept) != kept.file.dataset_sha256:
             raise Refused(
                 f"The archived copy of an instance no longer has its bytes ({kept.path}); the incoming one is kept.",
                 hint="prearc doctor",
             )
+
+
+def verify_none_came_back(ws: Workspace, plan: MergePlan) -> None:
+    """Where nothing goes to the backup because it was lost, nothing is."""
     for old, _ in outlived(plan):
         if files.status(ws.root.fd, old.path) is not None:
             raise Refused(
                 f"There is a file where an archived one was lost ({old.path}); nothing is replaced.",
                 hint="prearc doctor --repair",
-            )
-    for old, _ in replaced(plan):
-        if dataset_sha256(ws, old) != old.file.dataset_sha256:
-            raise Refused(
-                f"An archived file that is to be replaced is not what was archived ({old.path}); nothing is replaced.",
-                hint="prearc doctor",
             )
 
 
@@ -70,7 +68,10 @@ def items_of(
     moves += [(ItemAction.DROP, ours, kept.path) for ours, kept in plan.identical]
     for old, _ in replaced(plan):
         stats[old.id] = _status(ws, old)
-        moves.append((ItemAction.RETIRE, old, f"{backup_path}/{old.scan}/{old.file.name}"))
+        there = old
+        if old.id in plan.damaged:  # it goes to the backup as it is
+            there = replace(old, file=replace(old.file, dataset_sha256=plan.damaged[old.id].found_sha256))
+        moves.append((ItemAction.RETIRE, there, f"{backup_path}/{old.scan}/{old.file.name}"))
     return [
         _item(ws, n, action, instance, path, stats[instance.id], devices)
         for n, (action, instance, path) in enumerate(moves)

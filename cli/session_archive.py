@@ -37,6 +37,8 @@ COSTS: Final[Mapping[FindingKind, str]] = {
     " these are two people, their data are mixed; no DICOM file is rewritten to hide it.",
     FindingKind.MODALITY_DIFFERS: "One session will hold several modalities. Software that takes a session's modality"
     " from its first scan will treat the others as that.",
+    FindingKind.ARCHIVED_DAMAGED: "The damaged file leaves the archive and is kept in backup/; the copy that came takes"
+    " its name.",
     FindingKind.FILE_MISSING: "The session is archived without a file that was received and acknowledged.",
 }
 """What an override costs DICOM and integrity, told before the question."""

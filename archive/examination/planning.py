@@ -1,10 +1,11 @@
 """Where the instances of one session go in another: the merge plan, from the catalogue and what is on the disk."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from archive.examination.inspection import Inspection
 from archive.model import Instance, MergeMode, Scan, Session
-from archive.rules.merging import MergePlan, plan_merge, possible_names
+from archive.rules.merging import DamagedCopy, MergePlan, plan_merge, possible_names
 from archive.store.catalogue import instances, sessions
 from archive.store.catalogue.connection import Connection
 
@@ -15,6 +16,7 @@ def plan_onto(
     target: Session | None,
     inspection: Inspection,
     *,
+    damaged: Mapping[int, DamagedCopy] = MappingProxyType({}),
     mode: MergeMode = MergeMode.APPEND,
 ) -> MergePlan:
     """The plan for all of the session's instances; without `target`, that of a new session."""
@@ -32,6 +34,7 @@ def plan_onto(
         archived_same_uids=instances.of_session_with_uids(connection, target.id, uids),
         lost=lost,
         taken_names=_taken_names(connection, scans, target_scans, inspection.instances),
+        damaged=damaged,
         mode=mode,
     )
 

@@ -4,19 +4,20 @@ Preview, `conflict explain` and the real run share it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archive.differences import Difference
 from archive.errors import NotFound, StaleState
 from archive.examination.building import file_faults
 from archive.examination.difference import compare
 from archive.examination.inspection import Inspection, inspect
+from archive.examination.kept import KeptCopies, read_kept_copies
 from archive.examination.planning import plan_onto
 from archive.findings import Finding, FindingKind
 from archive.model import MergeMode, Session, SessionStatus, archive_path, scan_files_path
 from archive.rules.checks import blocking, check
 from archive.rules.elsewhere import ArchivedPatients, Elsewhere, Home
-from archive.rules.facts import Facts
+from archive.rules.facts import Facts, FileFaults
 from archive.rules.instance_checks import pairs_to_compare
 from archive.rules.merging import MergePlan
 from archive.rules.patient import accepted_patients, agreed_patients
@@ -104,13 +105,16 @@ def review(
     continues = continued_session(connection, session)
     inspection = inspect(ws, connection, session)
     plan = plan_onto(connection, session, existing, inspection, mode=order.merge_mode)
+    kept = read_kept_copies(ws, plan)
+    if kept.damaged:
+        plan = plan_onto(connection, session, existing, inspection, damaged=kept.damaged, mode=order.merge_mode)
     facts = Facts(
         incoming=session,
         existing=existing,
         continues=continues,
         continued_modalities=_modalities(connection, continues),
         plan=plan,
-        faults=file_faults(inspection, agreed.studies(connection, session.id, *([existing.id] if existing else []))),
+        faults=_faults(connection, session, existing, inspection, kept),
         target_unlisted=_target_unlisted(ws, connection, session, existing, plan),
         unnamed_studies=_unnamed_studies(connection, session, existing),
         elsewhere=_elsewhere(ws, connection, session, existing, inspection),
@@ -148,6 +152,18 @@ def verify_none_came_between(connection: Connection, reviewed: Review) -> None:
             f"A study of session {session.id} was archived elsewhere, or taken from there, meanwhile.",
             hint=f"prearc session archive {session.id}",
         )
+
+
+def _faults(
+    connection: Connection, session: Session, existing: Session | None, inspection: Inspection, kept: KeptCopies
+) -> FileFaults:
+    """The faults of the incoming files and of those that the archive would keep."""
+    faults = file_faults(inspection, agreed.studies(connection, session.id, *([existing.id] if existing else [])))
+    return replace(
+        faults,
+        unreadable={**faults.unreadable, **kept.unreadable},
+        mismatched={**faults.mismatched, **kept.mismatched},
+    )
 
 
 def _holders(connection: Connection, session: Session) -> frozenset[tuple[str, int]]:

@@ -11,7 +11,7 @@ from archive.findings import FACTS, Finding, FindingKind, Severity, make
 from archive.model import MergeMode, Scan, SessionStatus
 from archive.rules.elsewhere import instance_findings, patient_findings, study_findings
 from archive.rules.facts import Facts, FileFaults
-from archive.rules.instance_checks import WITHIN, instance_differences
+from archive.rules.instance_checks import WITHIN, damaged_copies, instance_differences
 from archive.rules.session_checks import (
     existing_findings,
     label_findings,
@@ -41,6 +41,7 @@ def check(facts: Facts) -> list[Finding]:
         *_scans(facts),
         *_filtered(facts),
         *instance_differences(facts),
+        *damaged_copies(facts),
         *instance_findings(incoming, facts.plan.instances, elsewhere.instances),
         *file_findings(facts.incoming.id, facts.faults),
         *_target_files(facts),
@@ -91,6 +92,8 @@ def _blocks(finding: Finding, mode: MergeMode, overrides: Collection[FindingKind
         return True
     if mode is MergeMode.OVERWRITE and finding.kind is FindingKind.INSTANCE_DIFFERS:
         return WITHIN in finding.detail  # which of two that came together is meant, nobody said
+    if mode is MergeMode.OVERWRITE and finding.kind is FindingKind.ARCHIVED_DAMAGED:
+        return False
     return not FACTS[finding.kind].accepted_under_append
 
 

@@ -60,6 +60,27 @@ def instance_differences(facts: Facts) -> Iterable[Finding]:
         )
 
 
+def damaged_copies(facts: Facts) -> Iterable[Finding]:
+    """The archived files that are not what was archived although the incoming session relies on them."""
+    damaged = list(facts.plan.damaged.values())
+    if not damaged:
+        return
+    files = [
+        {
+            "path": each.archived.path,
+            "sop_instance_uid": each.archived.sop_instance_uid,
+            "found": "no file" if each.is_gone else "other bytes",
+        }
+        for each in damaged[:_EXAMPLES]
+    ]
+    yield make(
+        FindingKind.ARCHIVED_DAMAGED,
+        facts.incoming.id,
+        {"count": len(damaged), "files": files},
+        say=f"{damaged[0].archived.path}: {files[0]['found']}" + (f" ({len(damaged)} files)." if damaged[1:] else "."),
+    )
+
+
 def _within(instances: Iterable[Instance]) -> list[Pair]:
     """Each instance with the first of its SOP Instance UID, in the order they were filed."""
     first: dict[str, Instance] = {}

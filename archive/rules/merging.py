@@ -1,7 +1,8 @@
 """The merge plan: which scan and name each incoming instance gets, by series UID, then by instance."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
 from archive.model import Instance, MergeMode, Scan
@@ -21,12 +22,24 @@ class MappedScan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedCopy:
+    """An archived instance whose file is not what was archived; `found_sha256` is its dataset's now, "" of no file."""
+
+    archived: Instance
+    found_sha256: str
+
+    @property
+    def is_gone(self) -> bool:
+        return not self.found_sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """An incoming instance and where it goes: `scan` and `name` in the target session.
 
     `heals` is the archived row of the same dataset whose file was lost: the instance takes its name. `replaces` are
-    the archived instances of its UID, with other bytes, that go to the backup; `outlives` are those of them whose file
-    was lost before: there is nothing to keep.
+    the archived instances of its UID, with other bytes or damaged, that go to the backup; `outlives` are those
+    of them whose file was lost before: there is nothing to keep.
     """
 
     instance: Instance
@@ -45,7 +58,8 @@ class Placement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergePlan:
     """What archiving would do. `identical` and `differing` pair incoming with archived instances; `lost_identical`
-    pairs incoming ones whose file is lost with the archived one of the same dataset, whose row is enough."""
+    pairs incoming ones whose file is lost with the archived one of the same dataset, whose row is enough; `damaged` are
+    archived ones by row id."""
 
     scans: tuple[MappedScan, ...]
     placements: tuple[Placement, ...]
@@ -54,6 +68,7 @@ class MergePlan:
     instances: tuple[Instance, ...]
     lost: tuple[Placement, ...] = ()
     lost_identical: tuple[tuple[Instance, Instance], ...] = ()
+    damaged: Mapping[int, DamagedCopy] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def plan_merge(
@@ -64,6 +79,7 @@ def plan_merge(
     archived_same_uids: Sequence[Instance] = (),
     taken_names: Mapping[str, Iterable[str]] | None = None,
     lost: Sequence[Instance] = (),
+    damaged: Mapping[int, DamagedCopy] = MappingProxyType({}),
     mode: MergeMode = MergeMode.APPEND,
 ) -> MergePlan:
     """Plan a merge; without archived scans, the plan of a new session.
@@ -78,18 +94,20 @@ def plan_merge(
     lost
         Incoming instances without file: their rows go along, so that nobody forgets them, unless the archive has the
         dataset.
+    damaged
+        Archived instances, by row id, whose file is not what was archived.
 
     Notes
     -----
     An identical dataset (same UID, same digest) is kept once, and takes the place of an archived one whose file was
-    lost. Other bytes under the same UID get a name of their own, ``~`` and their digest; under OVERWRITE they take
-    the name of the archived one in the scan that both belong to. Of two incoming datasets with one UID neither
-    replaces anything: which one is meant, nobody said.
+    lost or is damaged; the damaged one goes to the backup. Other bytes under the same UID get a name of their own,
+    ``~`` and their digest; under OVERWRITE they take the name of the archived one in the scan that both belong to. Of
+    two incoming datasets with one UID neither replaces anything: which one is meant, nobody said.
     """
     mapped = _map_scans(scans, archived_scans)
     names = {scan.incoming.id: scan.name for scan in mapped}
     used = {scan: set(taken) for scan, taken in (taken_names or {}).items()}
-    archived = _ArchivedSide(archived_same_uids, (*instances, *lost), mode)
+    archived = _ArchivedSide(archived_same_uids, (*instances, *lost), damaged, mode)
     placements, identical, differing = list[Placement](), list[_Pair](), list[_Pair]()
     for ours in instances:
         kept = archived.whole_copy(ours)
@@ -114,6 +132,7 @@ def plan_merge(
         instances=(*instances, *lost),
         lost=tuple(rows),
         lost_identical=tuple(lost_identical),
+        damaged=damaged,
     )
 
 
@@ -126,10 +145,19 @@ def possible_names(instance: Instance) -> list[str]:
 class _ArchivedSide:
     """The archived instances that share a UID with an incoming one."""
 
-    def __init__(self, archived: Iterable[Instance], incoming: Iterable[Instance], mode: MergeMode) -> None:
+    def __init__(
+        self,
+        archived: Iterable[Instance],
+        incoming: Iterable[Instance],
+        damaged: Mapping[int, DamagedCopy],
+        mode: MergeMode,
+    ) -> None:
         self._by_uid: dict[str, list[Instance]] = {}
         for theirs in archived:
-            self._by_uid.setdefault(theirs.sop_instance_uid, []).append(theirs)
+            is_gone = theirs.id in damaged and damaged[theirs.id].is_gone
+            row = replace(theirs, is_missing=True) if is_gone else theirs
+            self._by_uid.setdefault(theirs.sop_instance_uid, []).append(row)
+        self._damaged = damaged
         digests: dict[str, set[str]] = {}
         for ours in incoming:
             digests.setdefault(ours.sop_instance_uid, set()).add(ours.file.dataset_sha256)
@@ -147,21 +175,23 @@ class _ArchivedSide:
         return [theirs for theirs in others if theirs.file.dataset_sha256 != ours.file.dataset_sha256]
 
     def whole_copy(self, ours: Instance) -> Instance | None:
-        """The same dataset, with its file."""
-        return next((theirs for theirs in self.same(ours) if not theirs.is_missing), None)
+        """The same dataset, with its file as it was archived."""
+        whole = (each for each in self.same(ours) if not each.is_missing and each.id not in self._damaged)
+        return next(whole, None)
 
     def replaced_by(self, ours: Instance) -> list[Instance]:
-        """Those that go because of it, once."""
-        if ours.sop_instance_uid not in self._replaceable:
-            return []
-        self._replaceable.remove(ours.sop_instance_uid)
-        return self.differing(ours)
+        """Those that go because of it: damaged ones, and others once."""
+        found = [theirs for theirs in self.same(ours) if not theirs.is_missing]
+        if ours.sop_instance_uid in self._replaceable:
+            self._replaceable.remove(ours.sop_instance_uid)
+            found += self.differing(ours)
+        return found
 
 
 def _place(ours: Instance, scan: str, archived: _ArchivedSide, used: dict[str, set[str]]) -> Placement:
     """The name of a lost copy, else that of what it replaces, else a free one; always in the scan of its series."""
     taken = used.setdefault(scan, set())
-    lost = next((theirs for theirs in archived.same(ours) if theirs.scan == scan), None)
+    lost = next((each for each in archived.same(ours) if each.is_missing and each.scan == scan), None)
     replaced = archived.replaced_by(ours)
     here = sorted((theirs for theirs in replaced if theirs.scan == scan), key=lambda theirs: theirs.is_missing)
     heir_of = lost or next(iter(here), None)

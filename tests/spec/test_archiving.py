@@ -199,29 +199,6 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-@pytest.mark.parametrize("is_gone", [False, True])
-def test_an_identical_copy_is_dropped_only_for_a_whole_one(tmp_path: Path, is_gone: bool) -> None:
-    """The archived copy is read before the incoming one goes: flipped or gone, the incoming one is kept, ERROR."""
-    ws = labelled_workspace(tmp_path)
-    datasets = visit(series=[SeriesSpec(number=1, instances=2)])
-    archive_session(ws, ready(ws, datasets[:1]).id)
-    (name,) = files_below(ws, HOME)
-    victim = ws.root.path / HOME / name
-    victim.unlink() if is_gone else flip(victim)
-    second = ready(ws, datasets)
-    before = tree(ws)
-
-    with pytest.raises(Refused, match="no longer has its bytes") as caught:
-        archive_session(ws, second.id, mode=APPEND)
-
-    assert caught.value.hint == "prearc doctor"
-    assert tree(ws) == before
-    assert status(ws, second.id) is SessionStatus.ERROR
-    assert log_of(ws, second.id)[-1] == f"Session upload failed: {caught.value.message} Type: prearc doctor"
-    assert event_kinds(ws, second.id)[-1] == "ARCHIVE_FAILED"
-    assert phases(ws) == ["DONE"]
-
-
 def test_the_place_that_is_locked_is_the_one_it_goes_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relabelled after it was first looked at: the lock is that of the new label, and nobody else comes there."""
     ws = labelled_workspace(tmp_path)

@@ -392,6 +392,23 @@ def test_header_mismatch(tmp_path: Path) -> None:
         archive_session(ws, session.id, overrides=[K.HEADER_MISMATCH], reason="never mind")
 
 
+def test_archived_damaged(tmp_path: Path) -> None:
+    """The archived copy is read before an identical one is dropped for it; see test_archived_damaged.py."""
+    ws = labelled_workspace(tmp_path)
+    first = archived_first(ws)
+    victim = files_of(ws, first)[0]
+    victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+    session = ready(ws, visit())
+
+    result = archive_session(ws, session.id, mode=APPEND)
+
+    finding = assert_told(ws, session, result, K.ARCHIVED_DAMAGED)
+    path = str(victim.relative_to(ws.root.path))
+    assert (result.status, finding.severity) == ("CONFLICT", Severity.CONFLICT)
+    assert finding.message == f"An archived file is no longer what was archived. {path}: other bytes."
+    assert finding.hint.endswith("--mode append --override ARCHIVED_DAMAGED --reason 'the archived file is damaged'")
+
+
 def test_file_missing(tmp_path: Path) -> None:
     """A lost file stops the session as ERROR; overridden, the rest is archived and its row stays, marked missing."""
     ws = labelled_workspace(tmp_path)
@@ -630,4 +647,7 @@ def test_every_kind_is_made_here() -> None:
         assert any(name.startswith(f"test_{kind.lower()}") or name == INSIDE.get(kind) for name in names), kind
 
 
-INSIDE = {K.INSTANCE_DIFFERS: "test_instance_differs_inside_one_session"}
+INSIDE = {
+    K.INSTANCE_DIFFERS: "test_instance_differs_inside_one_session",
+    K.SUBJECT_INCONSISTENT: "test_a_subject_of_two_people_is_a_warning",
+}

@@ -194,24 +194,6 @@ def test_what_is_replaced_can_be_put_back(tmp_path: Path) -> None:
     assert_sound(ws)
 
 
-def test_a_replaced_file_must_be_what_was_archived(tmp_path: Path) -> None:
-    """Where the archived file is damaged nothing is replaced: its backup would not be what the manifest says."""
-    ws, _, second = prepared(tmp_path)
-    first, _ = first_and_second()
-    old = row_of(ws, str(first[1].SOPInstanceUID))
-    path = ws.root.path / HOME / "SCANS" / str(old["scan"]) / "DICOM" / str(old["file_name"])
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    before = tree(ws)
-
-    with pytest.raises(Exception, match="nothing is replaced"):
-        archive_session(ws, second.id, mode=OVERWRITE)
-
-    assert tree(ws) == before
-    assert sessions.resolve(ws, str(second.id)).status == "ERROR"
-
-
 @pytest.mark.parametrize("is_the_same", [True, False], ids=["restored", "a-stranger"])
 def test_a_file_that_came_between_does_not_stand_in_the_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_the_same: bool
