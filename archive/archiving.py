@@ -27,7 +27,8 @@ _GONE: Final = (SessionStatus.ARCHIVED, SessionStatus.JOINED)
 class ArchiveResult:
     """How it ended: ARCHIVED, CONFLICT or ERROR; WOULD_ARCHIVE, WOULD_CONFLICT or WOULD_FAIL for a preview.
 
-    `backup_path` is the folder with the files that were replaced, "" when none was.
+    `backup_path` is the folder with the files that were replaced, "" when none was; `replaced_count` and `kept_count`
+    are the archived files that go there and those that stay, of a preview too.
     """
 
     session_id: int
@@ -36,6 +37,8 @@ class ArchiveResult:
     findings: tuple[Finding, ...]
     archived_id: int | None = None
     backup_path: str = ""
+    replaced_count: int = 0
+    kept_count: int = 0
     log: tuple[str, ...] = ()
 
 
@@ -62,6 +65,8 @@ def preview(ws: Workspace, session_id: int, order: ArchiveOrder) -> ArchiveResul
         status=status,
         path=review.target_path if not review.blockers else session.path,
         findings=review.findings,
+        replaced_count=_replaced_count(review),
+        kept_count=_kept_count(review),
     )
 
 
@@ -150,10 +155,20 @@ def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> Arc
             findings=review.findings,
             archived_id=review.existing.id if review.existing else session.id,
             backup_path=replaced,
+            replaced_count=_replaced_count(review),
+            kept_count=_kept_count(review),
         )
     except (Exception, KeyboardInterrupt) as error:
         _failed(ws, session.id, error, order)
         raise
+
+
+def _replaced_count(review: Review) -> int:
+    return sum(len(placed.replaces) for placed in review.plan.placements)
+
+
+def _kept_count(review: Review) -> int:
+    return review.existing.instance_count - _replaced_count(review) if review.existing is not None else 0
 
 
 def _declined_as(review: Review) -> SessionStatus:

@@ -10,6 +10,7 @@ import typer
 from archive.model import Event
 from archive.rules.chain import BreakKind
 from cli import render, shapes
+from cli.archive_result import is_nested
 from cli.moments import moment_named
 from cli.opening import catalogue_of, opened
 
@@ -130,6 +131,8 @@ def change(detail: Mapping[str, Any]) -> str:
         if name in _PAIRS and isinstance(value, list) and len(value) == 2:
             if value[0] != value[1]:
                 parts.append(f"{name} {_word(value[0])} -> {_word(value[1])}")
+        elif is_nested(value):
+            parts.append(f"{name} {len(value)} (--json has them)")
         elif value not in (None, "", [], {}):
             parts.append(f"{name} {_word(value)}")
     return "; ".join([*parts, *([f"reason: {reason}"] if reason else [])])

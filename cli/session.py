@@ -6,6 +6,7 @@ import typer
 
 from archive.model import UNASSIGNED, Session
 from cli import render, session_archive, session_change, session_join, shapes
+from cli.archive_result import finding_lines
 from cli.moments import moment_named
 from cli.opening import opened, reading
 from cli.selection import OneSession, status_named
@@ -164,7 +165,7 @@ def _parts(details: "SessionDetails") -> list[tuple[str, str]]:
         headers_ = ("STUDY INSTANCE UID", "DATE", "TIME", "DESCRIPTION")
         parts.append(("studies", render.table(headers_, studies, indent="  ")))
     if details.findings:
-        parts.append(("findings", "\n".join(session_archive.finding_lines(details.findings))))
+        parts.append(("findings", "\n".join(finding_lines(details.findings, details.session.id))))
     if details.decisions:
         lines = [
             f"  {render.time(each.at)}  {render.escape(each.actor)}  {' '.join(each.kinds)}: "

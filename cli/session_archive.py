@@ -1,26 +1,23 @@
 """``prearc session archive``: preview, archive, and force by name."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from archive.errors import UsageError
-from archive.findings import Finding, FindingKind, Severity
+from archive.findings import FindingKind
 from archive.model import UNASSIGNED, MergeMode, Session, SessionStatus
-from cli import render, shapes
+from cli import render
+from cli.archive_result import result_of
 from cli.confirm import confirm
 from cli.opening import opened
 from cli.placeholders import verify_filled_in
 from cli.selection import All, DryRun, Filters, Project, Result, Sessions, Status, Wait, Yes, do_each, select
 
 if TYPE_CHECKING:
-    from archive.archiving import ArchiveResult
     from archive.examination.review import ArchiveOrder
     from archive.workspace import Workspace
-
-FINDINGS_REMAIN: Final = 3
-DONE: Final = frozenset({"ARCHIVED", "WOULD_ARCHIVE"})
 
 COSTS: Final[Mapping[FindingKind, str]] = {
     FindingKind.STUDY_UID_DIFFERS: "The archived session will own studies of two Study Instance UIDs. Software that"
@@ -86,31 +83,10 @@ def archive(
 
         def act(session: Session) -> Result:
             if is_dry_run:
-                return _result(session, preview(ws, session.id, order))
-            return _result(session, archive_session(ws, session.id, order, wait_seconds=wait_seconds))
+                return result_of(session, preview(ws, session.id, order), order)
+            return result_of(session, archive_session(ws, session.id, order, wait_seconds=wait_seconds), order)
 
         return do_each(chosen, act, is_json=context.obj.is_json)
-
-
-def finding_lines(findings: Iterable[Finding]) -> list[str]:
-    """Findings as text: kind and severity, what it means, the facts, the next command."""
-    lines: list[str] = []
-    for finding in findings:
-        lines.append(f"  {finding.kind} ({finding.severity}): {render.escape(finding.message)}")
-        lines += [f"      {name}: {render.escape(_brief(value))}" for name, value in finding.detail.items()]
-        if finding.hint:
-            lines.append(f"      next: {render.escape(finding.hint)}")
-    return lines
-
-
-def _brief(value: object) -> str:
-    """A value of a finding's detail; long lists are cut, `--json` has them whole."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_brief(each)}" for name, each in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        shown = ", ".join(_brief(each) for each in value[:5])
-        return shown if len(value) <= 5 else f"{shown} and {len(value) - 5} more"
-    return str(value)
 
 
 def _kinds(names: Sequence[str]) -> tuple[FindingKind, ...]:
@@ -164,24 +140,3 @@ def _side(session: Session) -> str:
     studies = ", ".join(uid or "(no Study Instance UID)" for uid in session.study_instance_uids) or "(no study)"
     name = f"{session.project or UNASSIGNED}/{session.label}"
     return f"session {session.id} {render.escape(name)}: {render.escape(studies)}"
-
-
-def _result(session: Session, result: "ArchiveResult") -> Result:
-    document = {
-        "session": result.session_id,
-        "status": result.status,
-        "path": result.path,
-        "findings": [shapes.finding(each) for each in result.findings],
-        "backup_path": result.backup_path,
-    }
-    head = f"session {session.id}: {result.status}" + (f"  {render.escape(result.path)}" if result.path else "")
-    if result.status in DONE:
-        replaced = [f"  what was replaced is in {render.escape(result.backup_path)}"] if result.backup_path else []
-        return Result(document=document, lines=(head, *map(_accepted, result.findings), *replaced))
-    return Result(document=document, lines=(head, *finding_lines(result.findings)), code=FINDINGS_REMAIN)
-
-
-def _accepted(finding: Finding) -> str:
-    """A finding that did not stand in the way: told, or allowed by mode or override."""
-    word = "note" if finding.severity is Severity.WARN else "in spite of"
-    return f"  {word} {finding.kind}: {render.escape(finding.message)}"

@@ -9,11 +9,12 @@ from archive.errors import UsageError
 from archive.findings import FindingKind
 from archive.model import Session
 from cli import render, shapes
+from cli.archive_result import finding_lines
 from cli.confirm import confirm
 from cli.opening import opened
 from cli.placeholders import verify_filled_in
 from cli.selection import DryRun, Filters, OneSession, Result, Sessions, Wait, Yes, do_each, done, select
-from cli.session_archive import COSTS, finding_lines
+from cli.session_archive import COSTS
 
 if TYPE_CHECKING:
     from archive.joining import JoinResult
@@ -160,7 +161,9 @@ def _joined(result: "JoinResult", *, is_dry_run: bool = False) -> Result:
     else:
         text = f"session {session.id}: {session.status} with session {target.id} ({target.status}): {counts}"
         status = str(session.status)
-    return _result(session, status, text, more, [*_renamed_lines(result.renamed), *finding_lines(result.findings)])
+    return _result(
+        session, status, text, more, [*_renamed_lines(result.renamed), *finding_lines(result.findings, target.id)]
+    )
 
 
 def _split(result: "SplitResult") -> Result:

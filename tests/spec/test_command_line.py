@@ -790,3 +790,64 @@ def test_a_placeholder_is_no_value(verb: tuple[str, ...], ws: Workspace, conflic
     assert (answer.code, answer.error["kind"]) == (2, "UsageError")
     assert "stands for" in answer.error["message"]
     assert state(ws) == before
+
+
+def test_what_was_accepted_is_told_apart_from_what_is_left(ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """The next command has what was given and what is needed, and is not the one that was just typed."""
+    given = prearc("session", "archive", conflict, "--mode", "append")
+
+    lines = [line.strip() for line in given.out.splitlines()]
+    assert "accepted by --mode append: SESSION_EXISTS" in lines
+    assert "still in the way: STUDY_UID_DIFFERS" in lines
+    assert [line for line in lines if line.startswith("next:")] == [
+        f"next: prearc session archive {conflict} --mode append --override STUDY_UID_DIFFERS --reason <WHY>"
+    ]
+
+    options = ("--override", "PATIENT_DIFFERS", "--reason", "seen both", "--yes", "--dry-run")
+    forced = prearc("session", "archive", conflict, *options)
+
+    assert "note PATIENT_DIFFERS was not found: nothing to override" in forced.out
+    assert (
+        f"next: prearc session archive {conflict} --mode append --override PATIENT_DIFFERS"
+        " --override STUDY_UID_DIFFERS --reason 'seen both'\n"
+    ) in forced.out
+
+
+def test_an_overwrite_says_how_much_is_replaced(ws: Workspace, prearc: Prearc) -> None:
+    """Before and after: what is replaced and what stays, and where the replaced files are."""
+    archive_session(ws, ready(ws, visit()).id)
+    again = ready(ws, [changed(visit()[0])])
+
+    told = prearc("session", "archive", again.id, "--mode", "overwrite", "--dry-run")
+    done = prearc("session", "archive", again.id, "--mode", "overwrite")
+    repeated = prearc("session", "archive", again.id)
+
+    assert "1 archived file would be replaced, 3 stay; what is replaced goes to" in told.out
+    assert "in backup/PI/S1_MR/" in told.out
+    assert "1 archived file was replaced, 3 stay; what was replaced is in backup/PI/S1_MR/" in done.out
+    assert repeated.out == f"session {again.id}: is archived already as archive/PI/arc001/S1_MR\n"
+
+
+def test_facts_within_facts_are_for_their_own_page(ws: Workspace, prearc: Prearc) -> None:
+    """INSTANCE_DIFFERS in a line: how many, and the page that shows them; no dump, no name of a patient."""
+    archive_session(ws, ready(ws, visit()).id)
+    again = ready(ws, [changed(visit()[0])])
+
+    archived = prearc("session", "archive", again.id)
+    shown = prearc("session", "show", again.id)
+
+    for answer in (archived, shown):
+        assert f"      see: prearc conflict explain {again.id}\n" in answer.out
+        assert "incoming_path" not in answer.out
+    assert "{" not in prearc("audit", "tail").out
+
+
+def test_a_session_without_project_stays_what_it_is(ws: Workspace, prearc: Prearc) -> None:
+    """The words say what is: it is READY before and after."""
+    session = ready(ws, visit())
+    change(ws, "UPDATE session SET project = NULL WHERE id = ?", session.id)
+
+    answer = prearc("session", "archive", session.id)
+
+    assert answer.code == 3
+    assert f"session {session.id}: stays READY" in answer.out
