@@ -17,7 +17,7 @@ from archive.store.catalogue import events, journal, recovering
 from archive.store.manifest_reader import ManifestError
 from archive.upkeep import leftovers
 from archive.upkeep.adoption import Examined, examine
-from archive.upkeep.discrepancies import REPAIR, Discrepancy, DiscrepancyKind, SessionState, look
+from archive.upkeep.discrepancies import INTERRUPTED, REPAIR, Discrepancy, DiscrepancyKind, SessionState, look
 from archive.upkeep.printing import printable
 from archive.upkeep.repair import Repair
 from archive.workspace import Workspace
@@ -133,11 +133,19 @@ def _one_session(ws: Workspace, session_id: int, mend: Mend, found: list[Discrep
         if isinstance(state, str):
             if state:
                 skipped.append(f"session {session_id}: {state}")
+            if state == INTERRUPTED and not any(_is_open(each) for each in found):
+                text = f"An operation on session {session_id} was interrupted; somebody works on the other one."
+                kind = DiscrepancyKind.OPERATION_UNFINISHED
+                found.append(Discrepancy(kind=kind, message=text, session_id=session_id, hint=REPAIR))
             return 0
         found += mend(state) if state.broken else ()
         return state.comparison.listed
     finally:
         lock.release()
+
+
+def _is_open(each: Discrepancy) -> bool:
+    return each.kind is DiscrepancyKind.OPERATION_UNFINISHED and not each.repaired
 
 
 def _elsewhere(ws: Workspace, skipped: list[str]) -> Iterator[Discrepancy]:

@@ -14,6 +14,7 @@ from archive.upkeep.comparison import Comparison, compare
 from archive.workspace import Workspace
 
 REPAIR: Final = "prearc doctor --repair"
+INTERRUPTED: Final = f"an operation on it was interrupted: {REPAIR}"
 
 
 class DiscrepancyKind(StrEnum):
@@ -62,7 +63,7 @@ def look(ws: Workspace, session_id: int) -> SessionState | str:
     with ws.catalogue.read() as connection:
         session = sessions.get(connection, session_id)
         if journal.has_unfinished(connection, session_id):
-            return f"an operation on it was interrupted: {REPAIR}"
+            return INTERRUPTED
     if session.merged_into_id is not None or (session.status is SessionStatus.DELETED and not session.instance_count):
         return ""
     comparison = compare(ws, session)

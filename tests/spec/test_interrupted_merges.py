@@ -21,6 +21,7 @@ from archive.rebuild import rebuild
 from archive.reconcile import reconcile
 from archive.recovery import recover
 from archive.workspace import Workspace
+from cli.main import run
 from tests.merge import (
     Killed,
     assert_sound,
@@ -221,3 +222,40 @@ def _dies(at: str) -> Callable[[str], None]:
             raise Killed(name)
 
     return hit
+
+
+def test_the_doctor_names_what_was_interrupted_and_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Read-only it says so with exit code 3 and changes nothing; who holds a session is left alone; then it is done."""
+    ws, archived, second = prepared(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failpoints, "hit", _dies("COMMITTED"))
+        with pytest.raises(Killed):
+            archive(ws, second.id, ORDER)
+    before = tree(ws)
+
+    def doctor(*options: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = run(["doctor", *options], {"PREARC_ROOT": str(ws.root.path)})
+        return code, capsys.readouterr().out
+
+    code, told = doctor()
+    assert code == 3
+    assert f"OPERATION_UNFINISHED   (session {second.id})" in told
+    assert "next: prearc" in told
+    assert "doctor --repair" in told
+    assert "agree" not in told
+    assert tree(ws) == before
+
+    with ws.root.locks.sessions(archived.id):
+        code, told = doctor("--repair")
+    assert (code, tree(ws)) == (3, before)
+    assert f"skipped: session {archived.id}: somebody works on it" in told
+    assert "1 to look at" in told
+    with ws.root.locks.sessions(archived.id, second.id):
+        code, told = doctor()
+    assert code == 0
+    assert "agree but for the" in told
+
+    assert doctor("--repair")[0] == 0
+    assert doctor()[0] == 0
+    assert_sound(ws)
