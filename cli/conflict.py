@@ -60,8 +60,9 @@ def explain(context: typer.Context, session: OneSession) -> int:
         render.emit_json(_document(explanation))
     else:
         from cli.conflict_page import emphasised, page
+        from cli.wrapping import page_columns
 
-        text = page(explanation)
+        text = page(explanation, page_columns())
         render.emit(emphasised(text) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text)
     return 0
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MARK: Final = "*"
 GAP: Final = 2
 _NAME_ROOM: Final = 18
+_NARROW: Final = 79
 _SIDES: Final = 3
 _SCANS: Final = 12
 _INSTANCES: Final = 3
@@ -63,13 +64,14 @@ Cells = dict[str, list[str]]
 """The lines of each row of one side."""
 
 
-def page(of: "Explanation") -> str:
-    """The whole page, at most `PAGE_COLUMNS` wide."""
-    parts = [_head(of), _section("what happened", paragraph(of.summary, indent="  ")), _sides(of)]
+def page(of: "Explanation", room: int = PAGE_COLUMNS) -> str:
+    """The whole page, at most `room` wide but for paths, UIDs and what a command has to have on one line."""
+    story = paragraph(of.summary, indent="  ", room=room)
+    parts = [_head(of, room), _section("what happened", story), _sides(of, room)]
     if of.findings:
-        parts.append(_section("what was found", "\n\n".join(_findings(of.findings))))
+        parts.append(_section("what was found", "\n\n".join(_findings(of.findings, room))))
     if of.ways_out:
-        parts.append(_section("ways out, best first", "\n\n".join(_ways(of))))
+        parts.append(_section("ways out, best first", "\n\n".join(_ways(of, room))))
     return "\n\n".join(parts)
 
 
@@ -80,48 +82,72 @@ def emphasised(text: str) -> str:
     )
 
 
-def _head(of: "Explanation") -> str:
+def _head(of: "Explanation", room: int) -> str:
     session = of.session
     where = f"{session.project or UNASSIGNED}/{session.label}"
     counts = f"{render.count(session.scan_count, 'scan')}, {render.count(session.instance_count, 'instance')}"
-    return paragraph(f"session {session.id}  {where}  {session.status}  {counts}, {render.size(session.size_bytes)}")
+    text = f"session {session.id}  {where}  {session.status}  {counts}, {render.size(session.size_bytes)}"
+    return paragraph(text, room=room)
 
 
 def _section(title: str, text: str, note: str = "") -> str:
     return f"{title.upper()}{note}\n{text}"
 
 
-def _sides(of: "Explanation") -> str:
+def _sides(of: "Explanation", room: int) -> str:
     """The incoming side beside each of the others, as many at a time as fit."""
     others = of.sides[1:]
     if not others:
-        return _section("the session", _table([of.incoming]))
+        return _section("the session", _table([of.incoming], room))
     title = "both sides" if len(others) == 1 else f"all {len(of.sides)} sides"
-    tables = [_table([of.incoming, *others[start : start + _SIDES - 1]]) for start in range(0, len(others), _SIDES - 1)]
+    step = _SIDES - 1 if room > _NARROW else 1
+    tables = [_table([of.incoming, *others[start : start + step]], room) for start in range(0, len(others), step)]
     return _section(title, "\n\n".join(tables), f"  ({MARK} where they differ)")
 
 
-def _table(sides: Sequence["Side"]) -> str:
-    room = (PAGE_COLUMNS - 2 - _NAME_ROOM - GAP * (len(sides) + 1)) // len(sides)
+def _table(sides: Sequence["Side"], columns_: int) -> str:
+    names = _NAME_ROOM if columns_ > _NARROW else _NAME_ROOM - 4
+    room = (columns_ - 2 - names - GAP * (len(sides) + 1)) // len(sides)
+    rooms = [2, names, *(room for _ in sides)]
     cells = [_cells(side, room) for side in sides]
     scans = sorted({scan.scan for side in sides for scan in side.scans}, key=_by_number)
     for scan in scans[:_SCANS]:
         for side, column in zip(sides, cells, strict=True):
             column[f"scan {scan}"] = _scan(side.scans, scan, room)
-    rows: list[tuple[list[str], ...]] = [
-        ([""], [""], *(wrapped(f"{side.title}: session {side.session_id}", room) for side in sides)),
-    ]
+    titles = [wrapped(f"{side.title}: session {side.session_id}", room) for side in sides]
+    lines = [columns([([""], [""], *titles)], rooms, gap=" " * GAP)]
     for name in cells[0]:
         values = [column[name] for column in cells]
         if not any(line for value in values for line in value):
             continue
         is_other = name not in _NEVER_MARKED and any(value != values[0] for value in values)
-        rows.append(([MARK if is_other else ""], wrapped(name, _NAME_ROOM), *(value or [""] for value in values)))
+        mark = MARK if is_other else ""
+        if any(render.width(line) > room for value in values for line in value):
+            lines += _stacked(mark, name, sides, values)
+        else:
+            row = ([mark], wrapped(name, names), *(value or [""] for value in values))
+            lines.append(columns([row], rooms, gap=" " * GAP))
     more = len(scans) - _SCANS
     if more > 0:
-        hint = f"and {render.count(more, 'scan')} more: prearc session show {sides[0].session_id}"
-        rows.append(([""], [""], wrapped(hint, room), *([""] for _ in sides[1:])))
-    return columns(rows, [2, _NAME_ROOM, *(room for _ in sides)], gap=" " * GAP)
+        lines.append(
+            paragraph(
+                f"and {render.count(more, 'scan')} more: prearc session show {sides[0].session_id}",
+                indent="    ",
+                room=columns_,
+            )
+        )
+    return "\n".join(lines)
+
+
+def _stacked(mark: str, name: str, sides: Sequence["Side"], values: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A row with what is too long for its column and has to stay whole: one side below the other."""
+    yield f"{mark:<{2 + GAP}}{name}"
+    if all(value == values[0] for value in values):
+        yield from (f"        {line}" for line in values[0])
+        return
+    for side, value in zip(sides, values, strict=True):
+        yield f"      session {side.session_id}"
+        yield from (f"        {line}" for line in value or ["-"])
 
 
 _NEVER_MARKED: Final = frozenset({"status", "received", "holds"})
@@ -182,27 +208,27 @@ def _scan(scans: Sequence[Scan], name: str, room: int) -> list[str]:
     return wrapped(f"{what} ({number}{render.count(found.instance_count, 'instance')})", room)
 
 
-def _findings(findings: Sequence[Finding]) -> Iterator[str]:
+def _findings(findings: Sequence[Finding], room: int) -> Iterator[str]:
     """Each kind once; what is found scan by scan is told in a line each."""
     for kind in dict.fromkeys(finding.kind for finding in findings):
         same = [finding for finding in findings if finding.kind is kind]
         lines = [f"  {kind} ({same[0].severity}{', may be overridden' if same[0].overridable else ''})"]
         if len(same) == 1 or kind not in _BY_SCAN:
             for finding in same:
-                lines.append(paragraph(finding.message, indent="    "))
-                lines += _indented(_clashes(finding))
+                lines.append(paragraph(finding.message, indent="    ", room=room))
+                lines += _indented(_clashes(finding), room)
         else:
-            lines.append(paragraph(FACTS[kind].message, indent="    "))
-            lines += _indented(line for finding in same[:_SCANS] for line in _clashes(finding))
+            lines.append(paragraph(FACTS[kind].message, indent="    ", room=room))
+            lines += _indented((line for finding in same[:_SCANS] for line in _clashes(finding)), room)
             if len(same) > _SCANS:
                 lines.append(f"      and {render.count(len(same) - _SCANS, 'scan')} more")
         yield "\n".join(lines)
 
 
-def _indented(lines: Iterable[str]) -> Iterator[str]:
+def _indented(lines: Iterable[str], room: int) -> Iterator[str]:
     for line in lines:
         text = line.lstrip(" ")
-        yield paragraph(text, indent=" " * (6 + len(line) - len(text)))
+        yield paragraph(text, indent=" " * (6 + len(line) - len(text)), room=room)
 
 
 def _clashes(finding: Finding) -> Iterator[str]:
@@ -220,7 +246,7 @@ def _clashes(finding: Finding) -> Iterator[str]:
             yield f"{name}: {old} -> {new}  ({each['where']})" if old else f"{name}: {new}  ({each['where']})"
     elif finding.kind is FindingKind.SOP_INSTANCE_ELSEWHERE:
         for each in detail.get("examples", ())[:_VALUES]:
-            bytes_ = "the same dataset" if each["is_identical"] else "another dataset"
+            bytes_ = "the same dataset" if each["is_identical"] else "other bytes"
             yield f"{each['sop_instance_uid']}: {bytes_} in session {each['session']} ({each['archived_as']})"
         if len(detail.get("examples", ())) > _VALUES:
             yield f"and {render.count(int(detail['count']) - _VALUES, 'instance')} more"
@@ -286,9 +312,9 @@ def _brief(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _ways(of: "Explanation") -> Iterator[str]:
+def _ways(of: "Explanation", room: int) -> Iterator[str]:
     for way in of.ways_out:
         number = f"{way.rank}."
-        lines = [command(way.command, indent="     ")]
-        lines.append(paragraph(f"{way.why} {way.cost}".strip(), indent="     "))
+        lines = [command(way.command, indent="     ", room=room)]
+        lines.append(paragraph(f"{way.why} {way.cost}".strip(), indent="     ", room=room))
         yield "\n".join([f"  {number} {lines[0].lstrip()}", *lines[1:]])

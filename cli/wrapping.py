@@ -1,7 +1,11 @@
-"""Text for a page of fixed width: wrapped between words, long words broken, nothing cut."""
+"""Text for a page as wide as the terminal: wrapped between words, long words broken, nothing cut.
+
+Paths and UIDs are never broken, so that they can be copied: a long one has a line of its own, however wide.
+"""
 
 import math
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -9,16 +13,28 @@ from cli.addressed import addressed
 from cli.render import escape, width
 
 PAGE_COLUMNS: Final = 100
-_BREAKS: Final = ".-_/,=|"
+_LEAST_COLUMNS: Final = 40
+_BREAKS: Final = "-_,=|"
+_WHOLE: Final = re.compile(r"/|[0-9](?:[0-9]*\.[0-9]+){3}", re.ASCII)
+
+
+def page_columns() -> int:
+    """How wide a page may be: as the terminal, at most `PAGE_COLUMNS`; that where there is none."""
+    wide = shutil.get_terminal_size((PAGE_COLUMNS, 24)).columns
+    return min(PAGE_COLUMNS, max(_LEAST_COLUMNS, wide))
 
 
 def wrapped(text: object, room: int) -> list[str]:
-    """`text`, made safe, as lines of at most `room` columns; a UID breaks behind a dot where that is near."""
+    """`text`, made safe, as lines of at most `room` columns, but for a path or UID that is longer: that is a line."""
     lines, line = list[str](), ""
     for word in escape(text).split(" "):
         joined = f"{line} {word}" if line else word
         if width(joined) <= room:
             line = joined
+            continue
+        if width(word) > room and _WHOLE.search(word):
+            lines += [*([line.rstrip()] if line.strip() else []), word]
+            line = ""
             continue
         if line and width(word) > room and room - width(line) > room // 4:
             first = _broken(word, room - width(line) - 1)[0]
@@ -28,7 +44,7 @@ def wrapped(text: object, room: int) -> list[str]:
             lines.append(line)
         *whole, line = _broken(word, room)
         lines += whole
-    return [*lines, line]
+    return [*lines, line] if line or not lines else lines
 
 
 def paragraph(text: object, *, indent: str = "", room: int = PAGE_COLUMNS) -> str:

@@ -5,12 +5,12 @@ import shlex
 import pytest
 
 from cli.render import width
-from cli.wrapping import columns, command, paragraph, wrapped
+from cli.wrapping import columns, command, page_columns, paragraph, wrapped
 
 
 @pytest.mark.parametrize("room", [8, 20, 37, 100])
 @pytest.mark.parametrize(
-    "text", ["", "one", "some words that go on for a while, and on", "1.2.840." * 9, "頭部" * 30, "a" * 200, "a  b"]
+    "text", ["", "one", "some words that go on for a while, and on", "1-2-840-" * 9, "頭部" * 30, "a" * 200, "a  b"]
 )
 def test_wrapped_text_fits_and_is_whole(text: str, room: int) -> None:
     """Each line fits; joined again, blanks aside, the text is what it was."""
@@ -20,10 +20,21 @@ def test_wrapped_text_fits_and_is_whole(text: str, room: int) -> None:
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
-def test_a_uid_breaks_behind_a_dot_unless_that_takes_a_line_more() -> None:
-    """38 columns: 64 characters are two lines either way."""
-    assert wrapped("1.2.840.113619.2.55.3.604688119.971.1", 30) == ["1.2.840.113619.2.55.3.", "604688119.971.1"]
-    assert len(wrapped("1.2.826.0.1.3680043.8.498." + "7" * 38, 37)) == 2
+@pytest.mark.parametrize("name", ["1.2.840.113619.2.55.3.604688119.971.1", "archive/PI/arc001/S1_MR/SCANS/1/DICOM"])
+def test_a_uid_or_a_path_is_never_broken(name: str) -> None:
+    """A line of its own, wider than there is room, so that it can be copied."""
+    assert wrapped(f"see {name} there", 20) == ["see", name, "there"]
+    assert wrapped(name, 20) == [name]
+    assert wrapped(f"see {name} there", 80) == [f"see {name} there"]
+
+
+@pytest.mark.parametrize(("columns", "expected"), [("60", 60), ("80", 80), ("200", 100), ("3", 40), ("", 100)])
+def test_a_page_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: str, expected: int) -> None:
+    """But not wider than can be read, and readable without one."""
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.__stdout__", None)
+
+    assert page_columns() == expected
 
 
 def test_what_is_not_printable_is_shown() -> None:
