@@ -8,6 +8,7 @@ from archive.clock import folder_timestamp
 from archive.errors import Busy
 from archive.examination.building import build_again
 from archive.examination.inspection import Inspection, inspect
+from archive.examination.study_facts import after_parting
 from archive.journal import Apply, new_op, plan_digest, run
 from archive.model import Scan, Session, SessionKey
 from archive.rules.merging import MergePlan, plan_merge
@@ -95,6 +96,7 @@ def carve(
     items = [*placed, *(replace(item, n=len(placed) + n) for n, item in enumerate(also))]
     op = new_op()
     intent = Intent(op=op, kind=kind, session_id=part.session.id, phase=Phase.PLANNED, plan_digest=plan_digest(items))
+    parted, stayed = after_parting(ws, part.inspection, part.plan.instances)
     new_ids: list[int] = []
     locks: list[FileLock] = []
 
@@ -102,7 +104,15 @@ def carve(
         new_id = _open(ws, tx, part, autoarchive)
         new_ids.append(new_id)
         locks.append(_locked(ws, new_id))
-        moved.fill_part(tx, part.session.id, new_id, scans=scans_of(part.plan), relocations=relocations(part.plan))
+        moved.fill_part(
+            tx,
+            part.session.id,
+            new_id,
+            scans=scans_of(part.plan),
+            relocations=relocations(part.plan),
+            parted=parted,
+            stayed=stayed,
+        )
         moved.note_target(tx, op, new_id)
         journal.add_detail(tx, op, derive=[{"session": each, "whole": True} for each in (new_id, part.session.id)])
         commit(tx, new_id)

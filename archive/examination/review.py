@@ -90,10 +90,16 @@ def continued_session(connection: Connection, session: Session) -> Session | Non
             return None
         if previous.merged_into_id is not None:
             previous = sessions.get(connection, previous.merged_into_id)
-        if previous.is_archived and previous.status is SessionStatus.ARCHIVED:
+        if previous.is_archived and previous.status is SessionStatus.ARCHIVED and _may_share_a_study(previous, session):
             return previous
         before = previous.follows_id
     return None
+
+
+def _may_share_a_study(archived: Session, session: Session) -> bool:
+    """Whether the archived one still owns a study of the session, as far as UIDs tell: it may have been replaced."""
+    studies = session.study_instance_uids
+    return not studies or not set(studies).isdisjoint(archived.study_instance_uids)
 
 
 def review(

@@ -304,6 +304,58 @@ def test_a_file_where_one_was_lost_is_not_replaced(tmp_path: Path) -> None:
     assert tree(ws) == before
 
 
+ANON = {"PatientName": "ANON", "PatientID": "ANON1", "PatientBirthDate": "19000101"}
+
+
+def patients(ws: Workspace, session_id: int) -> set[str]:
+    """The names of the patients that a session's studies tell."""
+    return {study.patient_name for study in sessions.details(ws, session_id).studies}
+
+
+def test_a_replaced_patient_is_the_patient_no_more(tmp_path: Path) -> None:
+    """Facts are those of the files that are there, in part and as a whole; one who comes as before is asked about."""
+    ws = labelled_workspace(tmp_path)
+    first = visit()
+    home = ready(ws, first)
+    archive_session(ws, home.id)
+    told = []
+    for some in (first[:1], first[1:]):
+        part = ready(ws, [changed(each, **ANON) for each in some])
+        archive_session(ws, part.id, mode=OVERWRITE, overrides=[FindingKind.PATIENT_DIFFERS], reason="anonymised")
+        told.append(patients(ws, home.id))
+
+    assert told == [{"Doe^Jane"}, {"ANON"}]
+    with (ws.root.path / HOME / "prearc-manifest.jsonl").open() as lines:
+        heads = [json.loads(line) for line in lines if '"studies"' in line]
+    assert [study["patient_name"] for study in heads[-1]["studies"]] == ["ANON"]
+    late = [visit(series=[SeriesSpec(number=number)]) for number in (3, 4)]
+    anonymous = ready(ws, [changed(each, **ANON) for each in late[0]])
+    assert archive_session(ws, anonymous.id, mode=APPEND).status == "ARCHIVED"
+    result = archive_session(ws, ready(ws, late[1]).id, mode=APPEND)
+    assert (result.status, "PATIENT_DIFFERS" in kinds(result)) == ("CONFLICT", True)
+    assert_consistent(ws)
+
+
+def test_a_study_that_was_replaced_by_another_is_owned_no_more(tmp_path: Path) -> None:
+    """Its instances came under another Study Instance UID: the first study may be archived elsewhere."""
+    ws = labelled_workspace(tmp_path)
+    home = ready(ws, visit())
+    archive_session(ws, home.id)
+    moved = [
+        changed(each, StudyInstanceUID=STUDY_2, SeriesInstanceUID=f"{STUDY_2}.{each.SeriesNumber}") for each in visit()
+    ]
+    archive_session(
+        ws, ready(ws, moved).id, mode=OVERWRITE, overrides=[FindingKind.STUDY_UID_DIFFERS], reason="a new study UID"
+    )
+
+    assert sessions.resolve(ws, str(home.id)).study_instance_uids == (STUDY_2,)
+    again = ready(ws, visit(series=[SeriesSpec(number=7)]))
+    sessions.relabel(ws, again.id, label="OTHER")
+    result = archive_session(ws, again.id)
+    assert (result.status, kinds(result)) == ("ARCHIVED", [])
+    assert_sound(ws)
+
+
 def test_a_scan_that_lost_its_last_instance_is_gone(tmp_path: Path) -> None:
     """What was in a series of its own came again in another: the first scan has no row, no folder and no catalog."""
     ws = labelled_workspace(tmp_path)

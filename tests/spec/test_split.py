@@ -18,6 +18,7 @@ from archive.recovery import recover
 from archive.splitting import SplitOrder, preview_split, split
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
+from tests.merge import changed
 from tests.spec.test_interrupted_commands import Killed, cut_off
 from tests.story import (
     STUDY_1,
@@ -61,6 +62,21 @@ def series_of(ws: Workspace, session_id: int, scan: str) -> str:
 
 
 # --- what it does ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scan", ["1", "2"])
+def test_each_part_tells_its_own_patient(tmp_path: Path, scan: str) -> None:
+    """One study with files of two names: what was split off and what stays are known by their own files."""
+    ws = labelled_workspace(tmp_path)
+    later = [changed(each, PatientName="Roe^Ann") for each in visit(series=[SeriesSpec(number=2)])]
+    session = ready(ws, visit(series=ONE) + later)
+
+    part = split(ws, session.id, SplitOrder(series=series_of(ws, session.id, scan))).part
+
+    assert part is not None
+    names = {"1": "Doe^Jane", "2": "Roe^Ann"}
+    told = [study.patient_name for each in (part, session) for study in sessions.details(ws, each.id).studies]
+    assert told == [names.pop(scan), *names.values()]
 
 
 def test_a_split_is_the_inverse_of_a_join(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from archive.model import Scan
 from archive.rules.states import SessionEvent
-from archive.store.catalogue import events, instances, sessions
+from archive.store.catalogue import events, instances, owned, sessions
 from archive.store.catalogue.connection import Transaction
 
 
@@ -82,6 +82,7 @@ def move_rows(
     )
     sessions.recount(tx, session_id)
     _count(tx, target_id, changes)
+    owned.drop_empty(tx, target_id)
     return added
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-from archive.model import Scan, Session, SessionKey, SessionStatus
+from archive.model import Scan, Session, SessionKey, SessionStatus, Study
 from archive.rules.states import SessionEvent
-from archive.store.catalogue import archived, events, recovering, sessions
+from archive.store.catalogue import archived, events, owned, recovering, sessions
 from archive.store.catalogue.archived import Relocation, Replacement
 from archive.store.catalogue.connection import Connection, Transaction
 
@@ -88,15 +88,15 @@ def fill_part(
     *,
     scans: Mapping[int, tuple[Scan, str]],
     relocations: Iterable[Relocation],
+    parted: Iterable[Study],
+    stayed: Iterable[Study],
 ) -> None:
-    """The instances of these scans go to the new session; each of the two keeps the studies it has scans of."""
+    """The instances of these scans go to the new session; each of the two keeps the studies it has scans of, with the
+    facts that its own files tell."""
     archived.move_rows(tx, session_id, new_id, scans=scans, relocations=relocations, replacements=())
-    for each in (session_id, new_id):
-        tx.execute(
-            "DELETE FROM session_study WHERE session_id = ? AND study_instance_uid NOT IN"
-            " (SELECT study_instance_uid FROM scan WHERE session_id = ?)",
-            (each, each),
-        )
+    owned.drop_empty(tx, session_id)
+    for each, studies in ((new_id, parted), (session_id, stayed)):
+        owned.renew(tx, each, studies)
     tx.execute(
         "UPDATE session SET (received_first, received_last) = (SELECT min(received_at), max(received_at) FROM instance"
         " WHERE session_id = session.id) WHERE id = ?",
