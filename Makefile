@@ -27,7 +27,7 @@ $(VENV)/.ready: pyproject.toml uv.lock
 	@touch $@
 
 run: setup
-	$(BIN)/prearc serve
+	$(BIN)/prearc serve $(if $(PORT),--port $(PORT))
 
 demo: setup
 	$(BIN)/prearc demo

@@ -55,7 +55,10 @@ def tail(
         else:
             found = audit.latest(ws.catalogue, wanted, limit=count or _SHOWN)
         if not is_following:
-            _show(list(found), is_json=context.obj.is_json)
+            events = list(found)
+            if kind and not events and not audit.latest(ws.catalogue, Wanted(kind=kind.upper()), limit=1):
+                render.say(f"no event of the kind '{render.escape(kind)}' was ever recorded")
+            _show(events, is_json=context.obj.is_json)
             return 0
         try:
             for event in found:

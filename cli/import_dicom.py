@@ -35,7 +35,11 @@ def import_(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, zips, DICOMDIRs.")],
     map_file: Annotated[
         str | None,
-        typer.Option("--map", metavar="FILE.csv", help="Which study or patient goes to which project and label."),
+        typer.Option(
+            "--map",
+            metavar="FILE.csv",
+            help="What goes where; columns: study_instance_uid, patient_id, project, subject, session",
+        ),
     ] = None,
     project: Annotated[str | None, typer.Option(help="Project of all that the map does not say.")] = None,
     called: Annotated[

@@ -93,6 +93,9 @@ def show_plan(report: Report) -> None:
         if len(plan.studies) > _SHOWN_STUDIES:
             render.emit(f"and {len(plan.studies) - _SHOWN_STUDIES} more; --json has them all")
         render.emit()
+    if not (plan.candidates or plan.declined or plan.filtered or plan.indexes):
+        render.emit("no files found")
+        return
     total = f"{render.count(len(plan.candidates), 'file')} to import, {render.size(plan.size_bytes)}"
     if plan.filtered:
         total += f"; a filter declines {plan.filtered} of them"

@@ -47,12 +47,14 @@ def list_(
         found = sessions.find(
             connection, status=wanted, project=project, is_archived=True if is_archived else None, since=moment
         )
+        known = sessions.find(connection, project=project, include_deleted=True) if project and not found else found
     if context.obj.is_json:
         render.emit_json([shapes.session(each) for each in found])
     elif found:
         render.emit(render.table(COLUMNS, map(row, found)))
     else:
-        render.say("no sessions")
+        unknown = f" (none was ever in a project '{render.escape(project)}')" if project and not known else ""
+        render.say(f"no sessions{unknown}")
     return 0
 
 

@@ -82,6 +82,8 @@ def relabel(
         chosen = select(ws, [session], Filters(), verb="relabel", is_agreed=is_agreed)
 
         def act(found: Session) -> Result:
+            if (subject or found.subject, label or found.label) == (found.subject, found.label):
+                return done(found, found.status, f"session {found.id}: unchanged: it is that already")
             names = f"subject {subject or found.subject}, label {label or found.label}"
             if is_dry_run:
                 return done(found, "WOULD_RELABEL", f"session {found.id}: would become {names}")
@@ -89,7 +91,7 @@ def relabel(
                 ws, found.id, subject=subject, label=label, reason=reason, wait_seconds=wait_seconds
             )
             text = f"session {changed.id}: subject {changed.subject}, label {changed.label}, {changed.status}"
-            return done(changed, changed.status, text)
+            return _with_next(done(changed, changed.status, text), changed)
 
         return do_each(chosen, act, is_json=context.obj.is_json)
 
@@ -121,7 +123,7 @@ def move(
             if is_dry_run:
                 return _would(session, SessionEvent.CLAIM_MOVE, "MOVE", f"would be moved to {project}")
             moved = move_session(ws, session.id, project=project, reason=reason, wait_seconds=wait_seconds)
-            return done(moved, moved.status, f"session {moved.id}: {moved.status}  {moved.path}")
+            return _with_next(done(moved, moved.status, f"session {moved.id}: {moved.status}  {moved.path}"), moved)
 
         return do_each(chosen, act, is_json=context.obj.is_json)
 
@@ -176,6 +178,13 @@ def restore(
             return done(back, back.status, f"session {back.id}: {back.status}  {back.path}")
 
         return do_each(chosen, act, is_json=context.obj.is_json)
+
+
+def _with_next(result: Result, session: Session) -> Result:
+    """With the command that follows on what was put right, where the session can be archived now."""
+    if session.status not in _AT_REST or session.project is None:
+        return result
+    return replace(result, lines=(*result.lines, f"  next: prearc session archive {session.id}"))
 
 
 def _would(session: Session, event: SessionEvent, word: str, text: str) -> Result:

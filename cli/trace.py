@@ -1,7 +1,8 @@
 """``prearc trace``: where is my scan?"""
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -9,6 +10,8 @@ from archive.errors import NotFound, UsageError
 from archive.model import Receipt
 from cli import render, shapes
 from cli.opening import reading
+
+_UID: Final = re.compile(r"[0-9.]{1,64}")
 
 
 def trace(
@@ -24,6 +27,8 @@ def trace(
 
     if (uid is None) != is_refused:
         raise UsageError("Trace either a UID or --refused.", hint="prearc trace UID, or prearc trace --refused")
+    if uid is not None and not _UID.fullmatch(uid.strip()):
+        raise UsageError(f"'{uid}' is no UID: a UID is digits and dots.", hint="prearc session list")
     with reading(context.obj) as connection:
         if uid is None:
             found = receipts.refused(connection, since=since or f"{datetime.now(UTC):%Y-%m-%d}")

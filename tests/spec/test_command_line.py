@@ -851,3 +851,31 @@ def test_a_session_without_project_stays_what_it_is(ws: Workspace, prearc: Prear
 
     assert answer.code == 3
     assert f"session {session.id}: stays READY" in answer.out
+
+
+def test_what_was_put_right_names_what_follows(ws: Workspace, conflict: int, prearc: Prearc) -> None:
+    """Relabel and move end with the next command; the label it has already changes nothing and says so."""
+    same = prearc("session", "relabel", conflict, "--label", "S1_MR")
+    other = prearc("session", "relabel", conflict, "--label", "S1_MR2")
+    moved = prearc("session", "move", conflict, "--project", "P2")
+
+    assert "unchanged" in same.out
+    assert all(f"next: prearc session archive {conflict}\n" in each.out for each in (other, moved))
+
+
+def test_what_cannot_be_found_is_told_from_what_is_not_there(ws: Workspace, prearc: Prearc) -> None:
+    """A word that is no UID, a kind and a project that nothing ever had."""
+    ready(ws, visit())
+
+    assert (prearc("trace", "abc", "--json").code, prearc("trace", "1.2.3", "--json").code) == (2, 1)
+    assert "none was ever in a project 'NOPE'" in prearc("session", "list", "--project", "NOPE").err
+    assert prearc("session", "list", "--project", "PI", "--archived").err == "no sessions\n"
+    assert "no event of the kind 'FOO' was ever recorded" in prearc("audit", "tail", "--kind", "FOO").err
+
+
+def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path, prearc: Prearc) -> None:
+    """An import that finds nothing says so; the help names the columns of a map."""
+    (tmp_path / "empty").mkdir()
+
+    assert "no files found" in prearc("import", tmp_path / "empty").out
+    assert "study_instance_uid" in prearc("import", "--help").out
