@@ -257,10 +257,15 @@ def test_archiving_asks_where_there_is_a_question(archived: Stage) -> None:
 
 
 def test_sent_after_archiving_it_merges_into_what_is_there(peered: Peered, sent_after_archiving: Stage) -> None:
-    """Files that are archived already become a new session, and merge into the archived one without a new file."""
+    """Files that are archived already become a new session, filed like the archived one, and merge without a new file.
+
+    No label or study is asked about again, whatever was relabelled and moved before it was archived: only a UID that
+    comes with two datasets.
+    """
     stage = sent_after_archiving
     assert unexplained(stage) == []
     assert [each for each in stage.questions if each.asked != each.expected] == []
+    assert {kind for each in stage.questions for kind in each.asked} <= {FindingKind.INSTANCE_DIFFERS}
     assert stage.archive == stage.before
     assert stage.prearchive == Counter()
     assert_consistent(peered.workspace)
