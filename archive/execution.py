@@ -1,18 +1,18 @@
 """An archiving that nothing stands in the way of, carried out: items, rows, and the traces it leaves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from archive.examination.building import mark_found
 from archive.examination.review import ArchiveOrder, Review, destination, verify_none_came_between
-from archive.examination.study_facts import after_replacing
 from archive.findings import Finding, FindingKind
 from archive.journal import new_op, plan_digest, run
-from archive.model import Instance, Session, Study
+from archive.model import Instance, Session
+from archive.rules.counting import counted
 from archive.rules.merging import Placement
 from archive.store import backup
-from archive.store.catalogue import archived, events, findings, instances, overwritten, owned, sessions
+from archive.store.catalogue import archived, events, findings, instances, overwritten, sessions
 from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.journal import Intent, OperationKind, Phase
 from archive.transfer import (
@@ -209,7 +209,7 @@ def _commit(tx: Transaction, work: _Work, noted: _Noted, studies: Sequence[Study
 def _tell(tx: Transaction, work: _Work) -> None:
     """What happened, in the logs of both sessions."""
     plan, home, session_id = work.review.plan, work.home, work.review.session.id
-    text = f"Archived as {home.project}/{home.label}: {len(plan.placements)} instances"
+    text = f"Archived as {home.project}/{home.label}: {counted(len(plan.placements), 'instance')}"
     if plan.identical:
         text += f", {len(plan.identical)} were already there"
     if plan.lost_identical:

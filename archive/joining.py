@@ -13,6 +13,7 @@ from archive.examination.rest import at_rest
 from archive.findings import Finding, FindingKind
 from archive.journal import new_op, plan_digest, run, settle
 from archive.model import UNASSIGNED, Session, SessionStatus
+from archive.rules.counting import counted
 from archive.rules.merging import MergePlan
 from archive.rules.states import SessionEvent
 from archive.store.catalogue import findings, moved, sessions
@@ -226,7 +227,7 @@ def _commit(tx: Transaction, found: _Join, reason: str) -> None:
     for each in (session, target):
         findings.replace(tx, each.id, [])
     why = f" Reason: {reason}" if reason else ""
-    counts = f"{found.result.moved_count} instances" + (
+    counts = f"{counted(found.result.moved_count, 'instance')}" + (
         f", {found.result.identical_count} were already there" if found.result.identical_count else ""
     )
     sessions.add_log(tx, session.id, f"Joined with session {target.id} by {tx.actor}: {counts}.{why}")

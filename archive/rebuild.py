@@ -19,6 +19,7 @@ from archive.clock import Clock
 from archive.config import Settings
 from archive.errors import ArchiveError, Busy, StoreError
 from archive.journal import resume_all
+from archive.rules.counting import counted
 from archive.rules.policy import Policy
 from archive.store import files, listing, manifest
 from archive.store.catalogue import events, recovering
@@ -185,7 +186,7 @@ def _replace(
         catalogue.migrate()
         _fill(root, catalogue, settings, policy, tally)
         tally.lines.append(
-            f"rebuilt {tally.sessions} sessions with {tally.instances} instances;"
+            f"rebuilt {counted(tally.sessions, 'session')} with {counted(tally.instances, 'instance')};"
             " receipts, logs, findings and the old audit are not in the new catalogue"
             + (f" (they are in {set_aside})" if set_aside else "")
         )

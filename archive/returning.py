@@ -15,6 +15,7 @@ from archive.examination.rest import verify_not_merged
 from archive.journal import Apply, new_op, plan_digest, run, settle
 from archive.model import Autoarchive, Scan, Session, SessionKey, SessionStatus, scan_files_path
 from archive.placing import is_another_device
+from archive.rules.counting import counted
 from archive.session_folders import free_key, is_another, moved_on, rename
 from archive.store import catalog_xml, files, manifest
 from archive.store.catalogue import events, findings, moved, sessions
@@ -162,7 +163,7 @@ def _give_part(ws: Workspace, part: Part, reason: str) -> ReturnResult:
         names = [scan.scan for scan in part.scans]
         detail = {"scans": names, "into": new_id, "instances": len(part.plan.instances), "reason": reason}
         events.append(tx, "SCANS_RETURNED", session.id, detail)
-        what = f"Scan {', '.join(names)}: {len(part.plan.instances)} instances were returned from the archive"
+        what = f"Scan {', '.join(names)}: {counted(len(part.plan.instances), 'instance')} returned from the archive"
         sessions.add_log(tx, session.id, f"{what} into session {new_id} by {tx.actor}.{_why(reason)}")
         home = f"{session.project}/{session.label}"
         sessions.add_log(tx, new_id, f"{what}, session {session.id} ({home}), by {tx.actor}.{_why(reason)}")

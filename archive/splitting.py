@@ -10,6 +10,7 @@ from archive.examination.building import build_again
 from archive.examination.rest import at_rest
 from archive.journal import settle
 from archive.model import Scan, Session
+from archive.rules.counting import counted
 from archive.rules.labels import check_label
 from archive.rules.states import SessionEvent
 from archive.store.catalogue import events, findings, moved, sessions
@@ -149,9 +150,10 @@ def _commit(tx: Transaction, part: Part, order: SplitOrder, new_id: int) -> None
         [study] = (each for each in sessions.studies(tx.connection, new_id) if each.study_instance_uid == order.study)
         moved.give_key(tx, session_id, new_id, study.key)
     why = f" Reason: {order.reason}" if order.reason else ""
-    text = f"{'Study' if order.study else 'Series'} {order.study or order.series}: {moved_count} instances"
-    sessions.add_log(tx, session_id, f"{text} were split off into session {new_id} by {tx.actor}.{why}")
-    sessions.add_log(tx, new_id, f"{text} were split off session {session_id} by {tx.actor}.{why}")
+    what_text = f"{'Study' if order.study else 'Series'} {order.study or order.series}"
+    text = f"{what_text}: {counted(moved_count, 'instance')}"
+    sessions.add_log(tx, session_id, f"{text} split off into session {new_id} by {tx.actor}.{why}")
+    sessions.add_log(tx, new_id, f"{text} split off session {session_id} by {tx.actor}.{why}")
     for old, new in part.renamed.items():
         sessions.add_log(tx, new_id, f"Scan {old} of session {session_id} is scan {new} here.")
 

@@ -128,7 +128,8 @@ def instance_findings(
         ],
     }
     names = ", ".join(home.name for home in list(homes.values())[:3])
-    say = f"{len(uids)} of this session's instances are in {names}" + (" and others." if len(homes) > 3 else ".")
+    verb = "is" if len(uids) == 1 else "are"
+    say = f"{len(uids)} of this session's instances {verb} in {names}" + (" and others." if len(homes) > 3 else ".")
     yield make(FindingKind.SOP_INSTANCE_ELSEWHERE, incoming.id, detail, say=say)
 
 
