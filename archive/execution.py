@@ -1,18 +1,19 @@
 """An archiving that nothing stands in the way of, carried out: items, rows, and the traces it leaves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from archive.examination.building import mark_found
 from archive.examination.review import ArchiveOrder, Review, destination, verify_none_came_between
+from archive.examination.study_facts import after_replacing
 from archive.findings import Finding, FindingKind
 from archive.journal import new_op, plan_digest, run
-from archive.model import Instance, Session
+from archive.model import Instance, Session, Study
 from archive.rules.counting import counted
 from archive.rules.merging import Placement
 from archive.store import backup
-from archive.store.catalogue import archived, events, findings, instances, overwritten, sessions
+from archive.store.catalogue import archived, events, findings, instances, overwritten, owned, sessions
 from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.journal import Intent, OperationKind, Phase
 from archive.transfer import (
@@ -151,15 +152,12 @@ def _replaced_document(ws: Workspace, work: _Work) -> dict[str, object]:
     }
 
 
-<<<<<<< HEAD
 def _found(work: _Work, old: Instance) -> dict[str, str]:
     """What a damaged file has instead of what was archived; nothing of a whole one."""
     damaged = work.review.plan.damaged.get(old.id)
     return {"found_dataset_sha256": damaged.found_sha256} if damaged is not None else {}
 
 
-def _commit(tx: Transaction, work: _Work, noted: _Noted) -> None:
-=======
 def _studies_left(ws: Workspace, work: _Work) -> list[Study]:
     """The facts of the archived studies that something is replaced of, as they will be."""
     with ws.catalogue.read() as connection:
@@ -167,7 +165,6 @@ def _studies_left(ws: Workspace, work: _Work) -> list[Study]:
 
 
 def _commit(tx: Transaction, work: _Work, noted: _Noted, studies: Sequence[Study]) -> None:
->>>>>>> 659ba11 (archive/store/catalogue/owned: a session owns the studies it has files of, with the facts these tell)
     session, existing, plan, home = work.review.session, work.review.existing, work.review.plan, work.home
     verify_none_came_between(tx.connection, work.review)
     findings.replace(tx, session.id, [])
