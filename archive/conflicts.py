@@ -11,12 +11,12 @@ from archive.errors import NotFound
 from archive.examination.filtering import accepting_projects
 from archive.examination.review import ArchiveOrder, continued_session, existing_session, review
 from archive.findings import Finding, FindingKind
-from archive.model import UNASSIGNED, Scan, Session, SessionStatus, Study
+from archive.model import UNASSIGNED, MergeMode, Scan, Session, SessionStatus, Study
 from archive.rules.neighbours import likeness
 from archive.rules.situation import Filtering, JoinSuggestion, Situation, instance_examples, told_differences
 from archive.rules.states import OPEN, WORKING
 from archive.rules.way_out import WayOut
-from archive.rules.ways_out import ways_out
+from archive.rules.ways_out import OTHERS_TOLD, ways_out
 from archive.rules.what_happened import what_happened
 from archive.store.catalogue import elsewhere, events, neighbours, sessions
 from archive.store.catalogue import findings as stored
@@ -91,6 +91,7 @@ def explain(ws: Workspace, session_id: int) -> Explanation:
     with ws.catalogue.snapshot() as connection:
         session = sessions.get(connection, session_id)
         situation = _situation(ws, connection, session, tuple(found))
+        situation = replace(situation, refusing=_refusing(ws, connection, situation))
         incoming = _side("incoming", connection, session)
         archived = _side("archived", connection, situation.existing) if situation.existing else None
         others = (
@@ -187,6 +188,24 @@ def _situation(ws: Workspace, connection: Connection, session: Session, found: t
         differences=told_differences(found),
         continues=continued_session(connection, session) if is_waiting else None,
         filtering=_filtering(ws, connection, session, found) if is_waiting else Filtering(),
+    )
+
+
+def _refusing(ws: Workspace, connection: Connection, of: Situation) -> frozenset[int]:
+    """The archived sessions with a study of this one that it could not be appended to if it had their name: the checks
+    are asked, at the cost of a look at every file for each."""
+    is_asked = of.is_torn or FindingKind.STUDY_ARCHIVED_ELSEWHERE in of.kinds
+    if not is_asked or of.session.status not in OPEN - WORKING:
+        return frozenset()
+    order = ArchiveOrder(mode=MergeMode.APPEND)
+    renamed = {
+        other.id: replace(of.session, project=other.project, subject=other.subject, label=other.label)
+        for other in (*of.others[:OTHERS_TOLD], *([of.continues] if of.continues is not None else []))
+    }
+    return frozenset(
+        other_id
+        for other_id, session in renamed.items()
+        if review(ws, connection, session, order, is_preview=True).blockers
     )
 
 

@@ -74,6 +74,8 @@ class Situation:
     differences: tuple[Difference, ...] = ()
     continues: Session | None = None
     filtering: Filtering = Filtering()
+    refusing: frozenset[int] = frozenset()
+    """Those of `others` that it could not be appended to although it had their name."""
 
     @property
     def is_torn(self) -> bool:

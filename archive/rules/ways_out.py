@@ -15,6 +15,7 @@ from archive.rules.way_out import NO_FILE_CHANGES, WayOut
 
 _PROJECTS: Final = 3
 _STUDIES: Final = 4
+OTHERS_TOLD: Final = 2
 TRASH: Final = "It goes to the trash; prearc session restore brings it back."
 _COSTS: Final = {
     K.STUDY_UID_DIFFERS: "the archived session will own two studies, and software that groups by study will see two",
@@ -177,11 +178,13 @@ def _back_together(of: Situation, continues: Session) -> Iterator[WayOut]:
     ]
     if names:
         steps.append(f"prearc session relabel {of.session.id} {' '.join(names)}")
-    if of.session.status is not SessionStatus.RECEIVING:
+    is_taken = of.session.status is not SessionStatus.RECEIVING and continues.id not in of.refusing
+    then = "append it there" if is_taken else "look again"
+    if is_taken:
         steps.append(f"prearc session archive {of.session.id} --mode append")
     yield WayOut(
         command=" && ".join(steps),
-        why=f"It goes on with session {continues.id}: give it the same names, then append it there.",
+        why=f"It goes on with session {continues.id}: give it the same names, then {then}.",
         cost=NO_FILE_CHANGES,
     )
 
@@ -269,7 +272,10 @@ def _to_the_other(of: Situation) -> Iterator[WayOut]:
     """Into the session that has this study already."""
     if K.STUDY_ARCHIVED_ELSEWHERE not in of.kinds or of.kinds & {K.PROJECT_CHANGED, K.LABEL_CHANGED}:
         return
-    for other in of.others[:2]:
+    for other in of.others[:OTHERS_TOLD]:
+        if other.id in of.refusing:
+            yield from _apart(of, other)
+            continue
         steps = []
         if other.project != of.session.project and other.project is not None:
             steps.append(f"prearc session move {of.session.id} --project {shlex.quote(other.project)}")
@@ -280,6 +286,18 @@ def _to_the_other(of: Situation) -> Iterator[WayOut]:
             command=" && ".join(steps),
             why=f"It belongs to session {other.id}, which has this study: archive it there.",
             cost="Replaces nothing; what is there byte for byte is not stored twice.",
+        )
+
+
+def _apart(of: Situation, other: Session) -> Iterator[WayOut]:
+    """Only a part of the session can go there: it is parted first."""
+    ours = [study for study in of.session.study_instance_uids if study]
+    shared = [study for study in ours if study in other.study_instance_uids]
+    for study in shared[:_STUDIES] if len(shared) < len(ours) else []:
+        yield WayOut(
+            command=f"prearc session split {of.session.id} --study {shlex.quote(study)}",
+            why=f"Session {other.id} has this study and not the others: give it a session of its own first.",
+            cost="No file is rewritten; prearc session join undoes it.",
         )
 
 

@@ -68,10 +68,12 @@ def _damaged(of: Situation) -> str:
     found = of.finding(K.ARCHIVED_DAMAGED)
     count = found.detail.get("count", 1) if found else 1
     there = _there(of.existing) if of.existing else "the archive"
-    return (
-        f"{count} {'files' if count != 1 else 'file'} of {there} changed on the disk after {'they were' if count != 1 else 'it was'}"
-        f" archived. {_here(of)} brings the same again: it may be the last good copy."
+    were = (
+        f"{count} files of {there} changed on the disk after they were"
+        if count != 1
+        else (f"A file of {there} changed on the disk after it was")
     )
+    return f"{were} archived. {_here(of)} brings the same again: it may be the last good copy."
 
 
 def _busy(of: Situation) -> str:

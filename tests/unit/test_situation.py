@@ -294,6 +294,17 @@ def test_a_study_archived_elsewhere_may_go_there() -> None:
     ]
 
 
+def test_only_a_part_may_go_to_the_other() -> None:
+    """What the other would not take as it is, is parted first; where there is nothing to part it is not sent there."""
+    there = session(7, label="OTHER", status=SessionStatus.ARCHIVED, study_instance_uids=("1.3",))
+    of = situation(K.STUDY_ARCHIVED_ELSEWHERE, others=(there,), refusing=frozenset({7}))
+
+    assert commands(of)[0] == "prearc session split 2 --study 1.3"
+    assert not [each for each in commands(of) if "relabel" in each]
+    whole = situation(K.STUDY_ARCHIVED_ELSEWHERE, others=(OTHER,), refusing=frozenset({7}))
+    assert not [each for each in commands(whole) if "relabel" in each or "split" in each]
+
+
 def test_what_nothing_stands_against_is_archived() -> None:
     """Plainly; with a reason of its own where a decision is needed."""
     assert "prearc session archive 2" in commands(situation(status=SessionStatus.READY))
