@@ -85,8 +85,10 @@ def _guarded(arguments: list[str], environment: Mapping[str, str], *, is_json: b
     import typer
 
     from archive.errors import ArchiveError
+    from cli.arguments import verify_text
 
     try:
+        verify_text(arguments, command_at=_globals_end(arguments))
         return _run(arguments, environment)
     except ArchiveError as error:
         if is_verbose:
