@@ -80,7 +80,8 @@ class FileFacts:
     """One file of a resource, as it is on the disk and as it is listed; `path` is relative to the resource.
 
     `size_bytes` is None when there is no file. `fault` says why it cannot be read as DICOM; then the UIDs and the
-    expected name are empty. The digests are those of the dataset and of all bytes, where they were computed.
+    expected name are empty. The digests are those of the dataset and of all bytes, where they were computed. Two
+    datasets are the same only if their transfer syntax is.
     """
 
     path: str
@@ -91,6 +92,7 @@ class FileFacts:
     fault: str = ""
     sop_class_uid: str = ""
     sop_instance_uid: str = ""
+    transfer_syntax_uid: str = ""
     expected_name: str = ""
     scheme: str = ""
     discloses: tuple[str, ...] = ()
@@ -105,10 +107,12 @@ class FileFacts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurveyedFile:
     """A file and its class. `scheme` names the older XNAT scheme that made its name; `discloses` the attributes that
-    the name carries (PatientName, PatientID)."""
+    the name carries (PatientName, PatientID). Of one whose UID differs both UIDs are told."""
 
     path: str
     kind: FileClass
+    listed_uid: str = ""
+    found_uid: str = ""
     expected_name: str = ""
     scheme: str = ""
     discloses: tuple[str, ...] = ()
@@ -131,11 +135,20 @@ class DuplicateSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """Something about a resource as a whole, its listing above all; `is_trouble` when a person must look."""
+
+    text: str
+    is_trouble: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceReport:
     """What a survey found in one resource; `files` holds every file once, `sets` the duplicates among them."""
 
     files: tuple[SurveyedFile, ...]
     sets: tuple[DuplicateSet, ...]
+    remarks: tuple[Remark, ...] = ()
     uids: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def of(self, kind: FileClass) -> tuple[SurveyedFile, ...]:

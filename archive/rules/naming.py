@@ -6,8 +6,10 @@ could leave its folder, hide its file or break a shell, it is made safe instead.
 
 import hashlib
 import re
-from collections.abc import Container
+import sys
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import Final, Self
 
 from archive.attributes import HEADER_TAGS, header_value
@@ -30,6 +32,8 @@ _HASH_PROBLEM: Final = (
     "You can't specify a Hash without specifying at least two DICOM header values joined by the With delimiter."
 )
 _SERIES_NUMBER: Final = re.compile(r"(?!\.)[\w.-]{1,64}", re.ASCII)
+_UTF_16: Final = f"utf-16-{sys.byteorder[0]}e"
+_POWERS: Final = tuple(31**power & 0xFFFFFFFF for power in reversed(range(64)))  # a UID at once
 _NUMBERED_SCAN: Final = re.compile(r"(.+)-([A-Z]{2})([0-9]{1,9})", re.DOTALL)
 
 
@@ -100,10 +104,12 @@ class NameTemplate:
 
 def java_hash(text: str) -> int:
     """Java's ``String.hashCode``: 31-multiplier over UTF-16 code units, a signed 32-bit number."""
-    units = text.encode("utf-16-be", "surrogatepass")
+    units: Sequence[int]
+    units = text.encode("ascii") if text.isascii() else memoryview(text.encode(_UTF_16, "surrogatepass")).cast("H")
     value = 0
-    for high, low in zip(units[::2], units[1::2], strict=True):
-        value = (31 * value + (high << 8 | low)) & 0xFFFFFFFF
+    for start in range(0, len(units), len(_POWERS)):
+        some = units[start : start + len(_POWERS)]
+        value = (value * pow(31, len(some), 1 << 32) + sum(map(mul, some, _POWERS[-len(some) :]))) & 0xFFFFFFFF
     return value - 0x100000000 if value & 0x80000000 else value
 
 
@@ -112,6 +118,12 @@ def list_hash(values: list[str]) -> str:
     value = 1
     for text in values:
         value = (31 * value + java_hash(text)) & 0xFFFFFFFF
+    return base36(value)
+
+
+def base36(value: int) -> str:
+    """The low 32 bits of a hash as XNAT prints it: unsigned, base 36, lower case."""
+    value &= 0xFFFFFFFF
     digits = ""
     while value or not digits:
         value, digit = divmod(value, 36)

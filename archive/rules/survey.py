@@ -13,6 +13,7 @@ from archive.surveys import (
     DuplicateSet,
     FileClass,
     FileFacts,
+    Remark,
     ResourceReport,
     SetDifference,
     SurveyedFile,
@@ -51,7 +52,9 @@ def groups(files: Iterable[FileFacts]) -> dict[Key, list[FileFacts]]:
 
 
 def classify(
-    files: Sequence[FileFacts], differences: Mapping[Key, tuple[SetDifference, tuple[str, ...]]]
+    files: Sequence[FileFacts],
+    differences: Mapping[Key, tuple[SetDifference, tuple[str, ...]]],
+    remarks: Sequence[Remark] = (),
 ) -> ResourceReport:
     """The report on one resource.
 
@@ -59,6 +62,8 @@ def classify(
     ----------
     differences
         By what the files of each group of several differ, and in which tags.
+    remarks
+        On the resource as a whole.
     """
     surveyed: list[SurveyedFile] = []
     sets: list[DuplicateSet] = []
@@ -89,6 +94,7 @@ def classify(
     return ResourceReport(
         files=tuple(sorted(surveyed, key=lambda file: file.path)),
         sets=tuple(sorted(sets, key=lambda found: (found.sop_class_uid, found.sop_instance_uid))),
+        remarks=tuple(remarks),
         uids={sop_class_uid: tuple(found) for sop_class_uid, found in uids.items()},
     )
 
@@ -99,7 +105,8 @@ def status_of(report: ResourceReport) -> SurveyStatus:
     if FileClass.MISMATCHED in kinds or any(found.is_actionable for found in report.sets):
         return SurveyStatus.DIVERGENT
     review = {FileClass.BAD, FileClass.UID_DIFFERS, FileClass.CHANGED, FileClass.UNLISTED, FileClass.MISSING}
-    if kinds & (review | {FileClass.DUPLICATE}):  # duplicates that differ in more than group 0002
+    is_troubled = any(remark.is_trouble for remark in report.remarks)
+    if is_troubled or kinds & (review | {FileClass.DUPLICATE}):  # duplicates that differ in more than group 0002
         return SurveyStatus.NEEDS_REVIEW
     if FileClass.NON_ACTIONABLE_DUPLICATE in kinds:
         return SurveyStatus.NONCOMPLIANT
@@ -121,6 +128,8 @@ def _surveyed(file: FileFacts, kind: FileClass, *, reason: str = "") -> Surveyed
     return SurveyedFile(
         path=file.path,
         kind=kind,
+        listed_uid=file.listed.sop_instance_uid if file.listed and kind is FileClass.UID_DIFFERS else "",
+        found_uid=file.sop_instance_uid if kind is FileClass.UID_DIFFERS else "",
         expected_name=file.expected_name,
         scheme=file.scheme,
         discloses=file.discloses,
