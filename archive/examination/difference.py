@@ -48,6 +48,13 @@ def compare(
 
     What could not be compared is UNKNOWN with the reason; nothing is raised for what is in a file.
     """
+    return compare_files(ws.root.fd, [(new.path, old.path) for new, old in pairs], limits=limits)
+
+
+def compare_files(
+    root_fd: int, pairs: Sequence[tuple[str, str]], *, limits: ComparisonLimits = DEFAULT_LIMITS
+) -> list[Difference]:
+    """`compare` for files by their paths relative to an open folder."""
     deadline = time.monotonic() + limits.seconds
     found: list[Difference] = []
     deaths = 0
@@ -66,7 +73,7 @@ def compare(
                     found.append(unknown("the comparison could not be started"))
                     deaths += 1
                     continue
-                found.append(child.ask(ws, new, old, seconds=min(left, limits.pair_seconds)))
+                found.append(child.ask(root_fd, new, old, seconds=min(left, limits.pair_seconds)))
                 if not child.is_alive:
                     deaths += 1
                     child.stop()
@@ -120,13 +127,13 @@ class _Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def ask(self, ws: Workspace, new: Instance, old: Instance, *, seconds: float) -> Difference:
+    def ask(self, root_fd: int, new: str, old: str, *, seconds: float) -> Difference:
         """Have one pair compared; `is_alive` is False afterwards when the child cannot be asked again."""
         with ExitStack() as stack:
             fds: list[int] = []
-            for name, instance in (("new", new), ("other", old)):
+            for name, path in (("new", new), ("other", old)):
                 try:
-                    fd = files.open_file(ws.root.fd, instance.path)
+                    fd = files.open_file(root_fd, path)
                 except OSError as error:
                     return unknown(f"the {name} file cannot be opened: {os.strerror(error.errno or 0)}")
                 stack.callback(os.close, fd)

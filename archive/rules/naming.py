@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import mul
 from typing import Final, Self
 
@@ -93,6 +94,11 @@ class NameTemplate:
         tags = frozenset(variable.tag for variable in variables) - HEADER_TAGS.keys()
         return cls(text=text, parts=tuple(parts), suffix=suffix or ".dcm", tags=tags)
 
+    @property
+    def all_tags(self) -> frozenset[int]:
+        """The attributes a name is made of."""
+        return frozenset(variable.tag for part in self.parts for variable in _variables_of(part))
+
     def name(self, header: InstanceHeader) -> str:
         """The file name of an instance: 1 to 200 bytes of ``[A-Za-z0-9._~-]``, no leading dot."""
         stem = "".join(_render(part, header) for part in self.parts).lstrip(".")
@@ -102,6 +108,7 @@ class NameTemplate:
         return stem[: MAX_NAME_BYTES - len(tail)] + tail
 
 
+@lru_cache(maxsize=256)
 def java_hash(text: str) -> int:
     """Java's ``String.hashCode``: 31-multiplier over UTF-16 code units, a signed 32-bit number."""
     units: Sequence[int]

@@ -6,7 +6,6 @@ known other UIDs than the file carries now, because XNAT names a file before it 
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -64,14 +63,24 @@ def discloses(name: str, header: InstanceHeader, conforming: str = "") -> tuple[
     what is part of a UID, and what is as well a number, a date or a description of the scan, discloses nothing.
     """
     words = _words(_without_uids(name, header))
-    known = set(_words(conforming)).union(*(_words(getattr(header, field)) for field in _EXPLAINED))
-    known.update(getattr(header, field).casefold() for field in _EXPLAINED)
+    known: set[str] | None = None
     found = []
-    if any(_carries(words, value, known) for value in _names(header.patient_name)):
-        found.append("PatientName")
-    if any(_carries(words, value, known) for value in _writings(header.patient_id)):
-        found.append("PatientID")
+    for keyword, writings in (
+        ("PatientName", _of_name(header.patient_name)),
+        ("PatientID", _of_value(header.patient_id)),
+    ):
+        carried = [writing for writing in writings if _carries(words, writing)]
+        if carried:
+            known = _known(header, conforming) if known is None else known
+            if any("".join(each) not in known and not known.issuperset(each) for each in carried):
+                found.append(keyword)
     return tuple(found)
+
+
+def _known(header: InstanceHeader, conforming: str) -> set[str]:
+    """The words that a name may carry whoever the patient is."""
+    values = [getattr(header, field) for field in _EXPLAINED]
+    return {value.casefold() for value in values}.union(_words(conforming), *map(_words, values))
 
 
 def _without_uids(name: str, header: InstanceHeader) -> str:
@@ -82,34 +91,36 @@ def _without_uids(name: str, header: InstanceHeader) -> str:
     return name
 
 
-def _names(patient_name: str) -> Iterator[tuple[str, ...]]:
-    """Every way a patient's name may be looked for: as a whole, turned round, and family and given name alone."""
+@lru_cache(maxsize=256)
+def _of_name(patient_name: str) -> frozenset[tuple[str, ...]]:
+    """Every way to look for a patient's name: as a whole, turned round, and family and given name alone."""
+    found: set[tuple[str, ...]] = set()
     for group in patient_name.split("="):
-        for writing in _writings(group):
-            yield writing
-            yield writing[::-1]
-        for component in group.split("^")[:2]:
-            yield from _writings(component)
+        whole = _of_value(group)
+        found.update(whole, (writing[::-1] for writing in whole))
+        found.update(*(_of_value(component) for component in group.split("^")[:2]))
+    return frozenset(found)
 
 
-def _writings(value: str) -> Iterator[tuple[str, ...]]:
+@lru_cache(maxsize=256)
+def _of_value(value: str) -> frozenset[tuple[str, ...]]:
     """A value as words: as it is, and as XNAT makes a label of it (what is not ASCII becomes a gap)."""
-    yield _words(value)
-    yield _words(re.sub(r"[^\x00-\x7f]", "_", value))
+    writings = {_words(value), _words(re.sub(r"[^\x00-\x7f]", "_", value))}
+    return frozenset(each for each in writings if len("".join(each)) >= SHORTEST_DISCLOSED)
 
 
 @lru_cache(maxsize=1024)
 def _words(text: str) -> tuple[str, ...]:
-    plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
-    return tuple(_WORD.findall(plain.casefold()))
+    if not text.isascii():
+        text = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    return tuple(_WORD.findall(text.casefold()))
 
 
-def _carries(words: tuple[str, ...], value: tuple[str, ...], known: set[str]) -> bool:
+def _carries(words: tuple[str, ...], value: tuple[str, ...]) -> bool:
     joined = "".join(value)
-    if len(joined) < SHORTEST_DISCLOSED or joined in known or all(word in known for word in value):
-        return False
-    count = len(value)
-    if any(words[start : start + count] == value for start in range(len(words) - count + 1)):
+    if joined in words:
         return True
-    is_long = len(joined) >= _SUBSTRING_CHARS and not joined.isdecimal()
-    return any(joined == word or (is_long and joined in word) for word in words)
+    if not joined.isdecimal() and len(joined) >= _SUBSTRING_CHARS and any(joined in word for word in words):
+        return True
+    count = len(value)
+    return count > 1 and any(words[start : start + count] == value for start in range(len(words) - count + 1))
