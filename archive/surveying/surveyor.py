@@ -47,11 +47,7 @@ def survey_resources(
     listing_of: ListingOf,
     *,
     with_digests: bool = False,
-    read_before: AHEAD_FILES: Final = 1024
-AHEAD_RESOURCES: Final = 32
-"""So much is looked at before it is its turn: the readers shall never wait for the caller."""
-
-ReadBefore = lambda resource: {},
+    read_before: ReadBefore = lambda resource: {},
 ) -> Iterator[Surveyed]:
     """Survey resources in their order.
 
@@ -77,11 +73,7 @@ def survey_resource(
     listing_of: ListingOf,
     *,
     with_digests: bool = False,
-    read_before: AHEAD_FILES: Final = 1024
-AHEAD_RESOURCES: Final = 32
-"""So much is looked at before it is its turn: the readers shall never wait for the caller."""
-
-ReadBefore = lambda resource: {},
+    read_before: ReadBefore = lambda resource: {},
 ) -> Surveyed:
     """Survey one resource."""
     found = survey_resources(readers, [resource], listing_of, with_digests=with_digests, read_before=read_before)
