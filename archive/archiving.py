@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from archive.errors import ArchiveError, Busy, Refused, StaleState, UsageError
+from archive.examination.rest import verify_not_merged
 from archive.examination.review import ArchiveOrder, Review, existing_session
 from archive.examination.review import review as look
 from archive.execution import carry_out
@@ -14,11 +15,12 @@ from archive.journal import settle
 from archive.model import Session, SessionStatus
 from archive.rules.checks import outcome
 from archive.rules.states import SessionEvent
-from archive.store.catalogue import findings, journal, sessions
+from archive.store.catalogue import findings, journal, moved, sessions
 from archive.store.catalogue.connection import Connection
 from archive.workspace import Workspace
 
 ARCHIVABLE: Final = (SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.ERROR)
+_GONE: Final = (SessionStatus.ARCHIVED, SessionStatus.JOINED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ def preview(ws: Workspace, session_id: int, order: ArchiveOrder) -> ArchiveResul
     """The same checks as the real run, changing nothing."""
     with ws.catalogue.snapshot() as connection:
         session = sessions.get(connection, session_id)
-        if session.status is SessionStatus.ARCHIVED:
+        if session.status in _GONE:
             return _already(connection, session)
         review = look(ws, connection, session, order, is_preview=True)
     status = "WOULD_ARCHIVE"
@@ -74,7 +76,7 @@ def archive(ws: Workspace, session_id: int, order: ArchiveOrder, *, wait_seconds
             existing = existing_session(connection, session)
         ids = [session_id] + ([existing.id] if existing is not None else [])
         with ws.root.locks.sessions(*ids, wait_seconds=wait_seconds, holder=f"archiving, pid {os.getpid()}"):
-            destination = ws.root.locks.named(_destination_lock(session))
+            destination = ws.root.locks.named(destination_lock(session))
             if not destination.acquire(wait_seconds=wait_seconds):
                 raise Busy(
                     f"Another session is being archived as {session.project}/{session.label}.",
@@ -104,7 +106,7 @@ def _check_order(order: ArchiveOrder) -> None:
 
 
 def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> ArchiveResult:
-    if session.status is SessionStatus.ARCHIVED:
+    if session.status in _GONE:
         with ws.catalogue.read() as connection:
             return _already(connection, session)
     if session.status is SessionStatus.DELETED:
@@ -186,7 +188,9 @@ def _failed(ws: Workspace, session_id: int, error: BaseException, order: Archive
 
 
 def _already(connection: Connection, session: Session) -> ArchiveResult:
-    home = session if session.merged_into_id is None else sessions.get(connection, session.merged_into_id)
+    home = moved.home_of(connection, session)
+    if session.status is SessionStatus.JOINED or home.status is not SessionStatus.ARCHIVED:
+        verify_not_merged(connection, session)
     return ArchiveResult(
         session_id=session.id,
         status=SessionStatus.ARCHIVED,
@@ -196,6 +200,7 @@ def _already(connection: Connection, session: Session) -> ArchiveResult:
     )
 
 
-def _destination_lock(session: Session) -> str:
+def destination_lock(session: Session) -> str:
+    """The lock of the place in the archive that a session has or is to get: one at a time comes or goes there."""
     text = f"{session.project}/{session.label}"
     return f"destination-{hashlib.sha256(text.encode()).hexdigest()[:32]}"

@@ -1,19 +1,32 @@
-"""`conflict explain`: what happened, both sides, and the ways out as commands to type."""
+"""`conflict explain`: what happened, all sides, and the ways out as commands to type."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 from archive.archiving import preview
+from archive.errors import NotFound
 from archive.examination.review import ArchiveOrder, existing_session
-from archive.findings import FACTS, Finding, FindingKind, Severity
-from archive.model import MergeMode, Scan, Session, SessionStatus, Study
+from archive.findings import Finding, FindingKind
+from archive.model import Scan, Session, SessionStatus, Study
+from archive.rules.neighbours import likeness
+from archive.rules.situation import JoinSuggestion, Situation, instance_examples, told_differences
 from archive.rules.states import OPEN, WORKING
+from archive.rules.ways_out import WayOut, ways_out
+from archive.rules.what_happened import what_happened
 from archive.store.catalogue import findings as stored
-from archive.store.catalogue import sessions
+from archive.store.catalogue import neighbours, sessions
 from archive.store.catalogue.connection import Connection
 from archive.workspace import Workspace
 
 _LABEL_LENGTH: Final = 64
+_OTHERS: Final = 4
+"""How many further archived sessions a page shows."""
+
+_JOINS: Final = 3
+_OF_SESSION: Final = ("project", "subject", "label", "study_instance_uids")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,27 +42,37 @@ class Side:
     studies: tuple[Study, ...]
     scans: tuple[Scan, ...]
     instance_count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WayOut:
-    """A command that works when pasted, and what it does."""
-
-    command: str
-    why: str
+    status: SessionStatus
+    path: str
+    size_bytes: int
+    received_first: datetime
+    received_last: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The page one would show a colleague. `differs` names the fields that are not the same on both sides."""
+    """The page one would show a colleague.
+
+    `differs` names the fields that are not the same on all sides; `differences` are instances that carry one SOP
+    Instance UID and differ, each with UID, paths, kind and attributes; `others` are further archived sessions that
+    findings name, and the waiting ones of `joins`.
+    """
 
     session: Session
     summary: str
     findings: tuple[Finding, ...]
     incoming: Side
     archived: Side | None
+    others: tuple[Side, ...]
     differs: frozenset[str]
+    differences: tuple[Mapping[str, Any], ...]
     ways_out: tuple[WayOut, ...]
+    joins: tuple[JoinSuggestion, ...] = ()
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """All of them, the incoming one first."""
+        return (self.incoming, *([self.archived] if self.archived is not None else []), *self.others)
 
 
 def explain(ws: Workspace, session_id: int) -> Explanation:
@@ -60,24 +83,109 @@ def explain(ws: Workspace, session_id: int) -> Explanation:
     """
     with ws.catalogue.snapshot() as connection:
         session = sessions.get(connection, session_id)
-        existing = existing_session(connection, session)
-        incoming = _side("incoming", connection, session)
-        archived = _side("archived", connection, existing) if existing is not None else None
-        remembered = stored.of_session(connection, session_id)
-        free = _free_label(connection, session)
-    found = tuple(remembered)
+        found: Sequence[Finding] = stored.of_session(connection, session_id)
     if session.status in OPEN - WORKING:
         found = preview(ws, session_id, ArchiveOrder()).findings
-    differs = _differs(incoming, archived)
+    with ws.catalogue.snapshot() as connection:
+        session = sessions.get(connection, session_id)
+        situation = _situation(ws, connection, session, tuple(found))
+        incoming = _side("incoming", connection, session)
+        archived = _side("archived", connection, situation.existing) if situation.existing else None
+        others = (
+            *(_side("archived elsewhere", connection, other) for other in situation.others),
+            *(_side("waiting too", connection, sessions.get(connection, join.other_id)) for join in situation.joins),
+        )
     return Explanation(
         session=session,
-        summary=_summary(session, existing, found, differs),
-        findings=found,
+        summary=what_happened(situation),
+        findings=situation.findings,
         incoming=incoming,
         archived=archived,
-        differs=differs,
-        ways_out=tuple(_ways_out(session, existing, found, free)),
+        others=others,
+        differs=differing_fields((incoming, *([archived] if archived else []), *others)),
+        differences=tuple(instance_examples(situation.findings)),
+        ways_out=ways_out(situation),
+        joins=situation.joins,
     )
+
+
+def suggest_join(connection: Connection, session: Session) -> tuple[JoinSuggestion, ...]:
+    """Sessions that look like the other half of one visit: the nearest in time first.
+
+    They wait in the prearchive of the same project and are of the same patient, scanner and station, a short while
+    apart, but of another study. Costs one look at the sessions that wait, whatever is archived.
+    """
+    if session.is_archived or session.status not in OPEN - WORKING:
+        return ()
+    studies = sessions.studies(connection, session.id)
+    found: list[JoinSuggestion] = []
+    known = {study.study_instance_uid for study in studies}
+    for other, theirs in neighbours.waiting(connection, session):
+        alike = likeness(session, studies, other, theirs)
+        if not alike.is_one_visit or alike.gap_seconds is None or known & {each.study_instance_uid for each in theirs}:
+            continue
+        both = sorted((session, other), key=lambda each: (each.received_first, each.id))
+        found.append(
+            JoinSuggestion(
+                session_id=session.id,
+                other_id=other.id,
+                label=other.label,
+                first_id=both[0].id,
+                gap_seconds=alike.gap_seconds,
+                is_receiving=tuple(each.id for each in both if each.status is SessionStatus.RECEIVING),
+            )
+        )
+    return tuple(sorted(found, key=lambda join: (join.gap_seconds, join.other_id))[:_JOINS])
+
+
+def differing_fields(sides: Sequence[Side]) -> frozenset[str]:
+    """The fields of session and study whose values are not the same on all sides."""
+    different = {name for name in _OF_SESSION if len({getattr(side, name) for side in sides}) > 1}
+    for each in fields(Study):
+        values = {frozenset(getattr(study, each.name) for study in side.studies) for side in sides}
+        if len(values) > 1:
+            different.add(each.name)
+    return frozenset(different)
+
+
+def _situation(ws: Workspace, connection: Connection, session: Session, found: tuple[Finding, ...]) -> Situation:
+    existing = existing_session(connection, session)
+    studies = tuple(sessions.studies(connection, session.id))
+    is_waiting = session.status in OPEN - WORKING
+    theirs = sessions.studies(connection, existing.id) if existing is not None else []
+    return Situation(
+        session=session,
+        studies=studies,
+        existing=existing,
+        existing_studies=tuple(theirs),
+        others=tuple(_others(connection, session, existing, found)),
+        findings=found,
+        likeness=likeness(session, studies, existing, theirs) if existing is not None else None,
+        joins=suggest_join(connection, session),
+        identical=neighbours.identical_count(connection, session.id, existing.id) if existing and is_waiting else 0,
+        free_label=_free_label(connection, session),
+        projects=tuple(project.id for project in ws.settings.project),
+        differences=told_differences(found),
+    )
+
+
+def _others(
+    connection: Connection, session: Session, existing: Session | None, found: Iterable[Finding]
+) -> Iterable[Session]:
+    """The archived sessions that findings name, but for the one that has the label."""
+    wanted: dict[int, None] = {}
+    for finding in found:
+        detail = finding.detail
+        if finding.kind is FindingKind.STUDY_ARCHIVED_ELSEWHERE:
+            wanted |= {int(each["session"]): None for each in detail.get("studies", ())}
+        elif finding.kind is FindingKind.SOP_INSTANCE_ELSEWHERE:
+            wanted |= {int(each["session"]): None for each in detail.get("sessions", ())}
+        elif finding.kind in (FindingKind.PROJECT_CHANGED, FindingKind.LABEL_CHANGED):
+            wanted |= {int(detail["archived_session"]): None}
+    known = {session.id} | ({existing.id} if existing is not None else set())
+    for session_id in [each for each in wanted if each not in known][:_OTHERS]:
+        with suppress(NotFound):  # what was remembered may be gone
+            yield sessions.get(connection, session_id)
 
 
 def _side(title: str, connection: Connection, session: Session) -> Side:
@@ -91,124 +199,21 @@ def _side(title: str, connection: Connection, session: Session) -> Side:
         studies=tuple(sessions.studies(connection, session.id)),
         scans=tuple(sessions.scans(connection, session.id)),
         instance_count=session.instance_count,
+        status=session.status,
+        path=session.path,
+        size_bytes=session.size_bytes,
+        received_first=session.received_first,
+        received_last=session.received_last,
     )
 
 
-def _differs(incoming: Side, archived: Side | None) -> frozenset[str]:
-    if archived is None:
-        return frozenset()
-    different = {
-        name
-        for name in ("project", "subject", "label", "study_instance_uids")
-        if getattr(incoming, name) != getattr(archived, name)
-    }
-    for field in fields(Study):
-        ours = {getattr(study, field.name) for study in incoming.studies}
-        theirs = {getattr(study, field.name) for study in archived.studies}
-        if ours != theirs:
-            different.add(field.name)
-    return frozenset(different)
-
-
-def _summary(session: Session, existing: Session | None, found: tuple[Finding, ...], differs: frozenset[str]) -> str:
-    kinds = {finding.kind for finding in found if finding.severity is not Severity.WARN}
-    here = f"Session {session.id} ({session.project or 'Unassigned'}/{session.label})"
-    if not kinds:
-        return f"{here} is {session.status}. Nothing stands in the way of archiving it."
-    if FindingKind.STUDY_UID_DIFFERS in kinds and existing is not None and "patient_id" in differs:
-        return (
-            f"{here} wants to be archived under a label that session {existing.id} already has, but carries another"
-            " Study Instance UID and another patient. Probably these are two people with one label: relabel one, do not"
-            " force them together."
-        )
-    if FindingKind.STUDY_UID_DIFFERS in kinds and existing is not None:
-        return (
-            f"{here} wants to be archived under a label that session {existing.id} already has, but carries another"
-            " Study Instance UID. Either two studies were given one label, or one visit was split over two studies,"
-            " for example by a scanner restart."
-        )
-    if existing is not None and kinds <= {FindingKind.SESSION_EXISTS, FindingKind.SCAN_EXISTS}:
-        return (
-            f"{here} is already archived as session {existing.id}, of the same study. Its new scans and instances"
-            " can be appended; nothing archived is replaced."
-        )
-    if any(FACTS[kind].is_file_trouble for kind in kinds):
-        return f"{here} has files that are not as they were received. Look at them before anything else is done."
-    names = ", ".join(sorted(kinds))
-    return f"{here} cannot be archived as it is: {names}. Each finding below says what disagrees."
-
-
 def _free_label(connection: Connection, session: Session) -> str:
-    """The session's label with the first number that no archived session of its project has."""
+    """The session's label with the first number that no other session of its project has, archived or waiting."""
+    waiting = neighbours.labels(connection, session)
     number = 2
     while True:
         tail = f"_{number}"
         label = session.label[: _LABEL_LENGTH - len(tail)] + tail
-        if session.project is None or sessions.archived_as(connection, session.project, label) is None:
+        if label not in waiting and neighbours.is_free(connection, session, label):
             return label
         number += 1
-
-
-def _ways_out(session: Session, existing: Session | None, found: tuple[Finding, ...], free: str) -> list[WayOut]:
-    """Ranked: first what changes least. Only what works in the session's status."""
-    if session.status is SessionStatus.ARCHIVED:
-        return []
-    if session.status is SessionStatus.DELETED:
-        return [WayOut(command=f"prearc session restore {session.id}", why="bring it back from the trash")]
-    if session.status in WORKING:
-        return [WayOut(command=f"prearc session show {session.id}", why="somebody works on it: wait, then look again")]
-    ways = _ways_of_waiting(session, existing, found, free)
-    if session.status is SessionStatus.RECEIVING:
-        later = ("prearc session archive ", "prearc session move ")
-        ways = [way for way in ways if not way.command.startswith(later)]
-        close = f"prearc session close {session.id}"
-        ways.insert(0, WayOut(command=close, why="wait for no more instances: then it can be moved and archived"))
-    return ways
-
-
-def _ways_of_waiting(session: Session, existing: Session | None, found: tuple[Finding, ...], free: str) -> list[WayOut]:
-    kinds = {finding.kind for finding in found if finding.severity is not Severity.WARN}
-    ways: list[WayOut] = []
-    if FindingKind.PROJECT_UNASSIGNED in kinds:
-        ways.append(WayOut(command=f"prearc session move {session.id} --project PROJECT", why="give it a project"))
-    for finding in found:
-        if finding.kind in (FindingKind.SUBJECT_CHANGED, FindingKind.PROJECT_CHANGED):
-            ways.append(WayOut(command=finding.hint, why="agree with what is archived"))
-    if any(FACTS[kind].is_file_trouble for kind in kinds):
-        ways.append(WayOut(command="prearc doctor", why="compare every file with the catalogue"))
-    if existing is not None and FindingKind.STUDY_UID_DIFFERS in kinds:
-        ways.append(
-            WayOut(
-                command=f"prearc session relabel {session.id} --label {free}",
-                why="two different visits: give this one a label of its own, then archive it",
-            )
-        )
-    ways += _archive_ways(session, existing, found, kinds)
-    ways.append(
-        WayOut(
-            command=f"prearc session delete {session.id}",
-            why="it should not be here: to the trash (prearc session restore brings it back)",
-        )
-    )
-    return ways
-
-
-def _archive_ways(
-    session: Session, existing: Session | None, found: tuple[Finding, ...], kinds: set[FindingKind]
-) -> list[WayOut]:
-    command = f"prearc session archive {session.id}"
-    fatal = [f for f in found if f.severity is Severity.FAIL]
-    if fatal:
-        return []
-    needed = sorted(kind for kind in kinds if FACTS[kind].overridable)
-    append = f" --mode {MergeMode.APPEND}" if existing is not None else ""
-    if not needed:
-        why = "append what is new; nothing archived is replaced" if append else "archive it"
-        return [WayOut(command=command + append, why=why)]
-    overrides = "".join(f" --override {kind}" for kind in needed)
-    return [
-        WayOut(
-            command=f"{command}{append}{overrides} --reason 'WHY'",
-            why="force it, knowing what it costs: the decision is recorded with both sides",
-        )
-    ]

@@ -106,7 +106,7 @@ def from_document(document: Mapping[str, Any]) -> Difference:
             more_tags=max(0, int(document["more_tags"])),
             reason=printable(str(document["reason"]), 200),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError("not a difference") from error
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from archive.examination.building import mark_found
-from archive.examination.review import ArchiveOrder, Review, destination
+from archive.examination.review import ArchiveOrder, Review, destination, verify_none_came_between
 from archive.findings import Finding, FindingKind
 from archive.journal import new_op, plan_digest, run
 from archive.model import Instance, Session
@@ -145,6 +145,7 @@ def _replaced_document(ws: Workspace, work: _Work) -> dict[str, object]:
 
 def _commit(tx: Transaction, work: _Work, noted: _Noted) -> None:
     session, existing, plan, home = work.review.session, work.review.existing, work.review.plan, work.home
+    verify_none_came_between(tx.connection, work.review)
     findings.replace(tx, session.id, [])
     mark_found(tx, session.id, work.review.inspection)
     for placed in plan.lost:
@@ -154,6 +155,9 @@ def _commit(tx: Transaction, work: _Work, noted: _Noted) -> None:
             events.append(tx, "INSTANCE_MISSING", session.id, gone)
     for old, placed, path in work.replaced:
         overwritten.note(tx, home.id, old, new=placed.instance, backup_path=path, op=work.op)
+    if work.replaced:
+        kept = {"from": session.id, "instances": len(work.replaced), "backup": work.backup_path}
+        events.append(tx, "REPLACED", home.id, kept)
     if existing is None:
         archived.become_archived(tx, session.id, path=work.review.target_path)
     else:

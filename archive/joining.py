@@ -14,7 +14,7 @@ from archive.journal import new_op, plan_digest, run, settle
 from archive.model import UNASSIGNED, Session
 from archive.rules.merging import MergePlan
 from archive.rules.states import SessionEvent
-from archive.store.catalogue import events, findings, moved, sessions
+from archive.store.catalogue import findings, moved, sessions
 from archive.store.catalogue.connection import Connection, Transaction
 from archive.store.catalogue.journal import Intent, OperationKind, Phase
 from archive.transfer import (
@@ -209,14 +209,9 @@ def _commit(tx: Transaction, found: _Join, reason: str) -> None:
 def _decide(tx: Transaction, found: _Join, reason: str) -> None:
     """That these studies belong together: archiving asks no more."""
     together = sorted({*found.session.study_instance_uids, *found.target.study_instance_uids})
-    detail = {
-        "agreed_studies": together,
-        "joined": _side(found.session),
-        "with": _side(found.target),
-    }
+    detail = {"agreed_studies": together, "incoming": _side(found.session), "joined_with": _side(found.target)}
     kinds = [str(FindingKind.STUDY_UID_DIFFERS)]
     findings.decide(tx, found.target.id, kinds=kinds, reason=reason, detail=detail)
-    events.append(tx, "DECISION", found.target.id, {"kinds": kinds, "reason": reason, "incoming": found.session.id})
 
 
 def _side(session: Session) -> dict[str, object]:

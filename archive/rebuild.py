@@ -209,6 +209,7 @@ def _fill(root: Root, catalogue: Catalogue, settings: Settings, policy: Policy, 
             if folder:
                 failpoints.hit("REBUILD")
                 rebuilder.add(place, folder)
+    rebuilder.add_joined()
 
 
 def _catalogue(root: Root, name: str, actor: str, clock: Clock, *, locks: str = "locks") -> Catalogue:

@@ -68,7 +68,7 @@ def reconcile(ws: Workspace, *, repair: bool = False) -> Reconciliation:
         broken = events.first_broken_link(connection)
     if broken is not None:
         text = f"The audit does not hold together from event {broken} on."
-        hint = "copy the root as evidence, then prearc doctor --rebuild (begins a new chain)"
+        hint = "prearc audit verify   (says what is wrong and what to do)"
         found.append(Discrepancy(kind=DiscrepancyKind.EVENT_CHAIN_BROKEN, message=text, hint=hint))
     return Reconciliation(
         discrepancies=tuple(map(_printable, found)),

@@ -5,8 +5,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from archive.archiving import destination_lock
 from archive.carving import Part, carve, plan_part
-from archive.errors import Refused, StaleState
+from archive.errors import Busy, Refused, StaleState
 from archive.examination.building import build_again
 from archive.examination.inspection import inspect
 from archive.examination.planning import plan_onto
@@ -71,7 +72,16 @@ def give_back(
             part = plan_part(ws, connection, session, chosen, session.label) if chosen else None
         if part is not None:
             return _give_part(ws, part, reason)
-        return _give_whole(ws, session, reason)
+        place = ws.root.locks.named(destination_lock(session))
+        if not place.acquire(wait_seconds=wait_seconds):
+            raise Busy(
+                f"A session is being archived as {session.project}/{session.label}.",
+                hint=f"prearc session show {session_id}",
+            )
+        try:
+            return _give_whole(ws, session, reason)
+        finally:
+            place.release()
 
 
 def _look(connection: Connection, session_id: int, names: Sequence[str]) -> tuple[Session, list[Scan]]:

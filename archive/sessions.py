@@ -13,6 +13,7 @@ from typing import Final
 
 from archive.errors import Busy, NotFound, Refused, StaleState, UsageError
 from archive.examination.building import build
+from archive.examination.rest import verify_not_merged
 from archive.findings import Finding
 from archive.journal import settle
 from archive.model import UNASSIGNED, Decision, Event, Scan, Session, SessionStatus, Study
@@ -257,6 +258,8 @@ def restore(ws: Workspace, session_id: int, *, reason: str = "", wait_seconds: f
     with _held(ws, session_id, "restoring", wait_seconds):
         session = _get(ws, session_id)
         if session.status is not SessionStatus.DELETED:
+            with ws.catalogue.read() as connection:
+                verify_not_merged(connection, session, wants_back=True)
             raise StaleState(
                 f"Session {session_id} is {session.status}, not in the trash.",
                 hint=f"prearc session show {session_id}",
@@ -303,11 +306,14 @@ def _held(ws: Workspace, session_id: int, doing: str, wait_seconds: float) -> It
 def _expect(tx: Transaction, session_id: int, allowed: tuple[SessionStatus, ...], done: str) -> Session:
     session = sessions.get(tx.connection, session_id)
     if session.status not in allowed:
+        verify_not_merged(tx.connection, session)
         hint = f"prearc session show {session_id}"
         if session.status is SessionStatus.RECEIVING:
             hint = f"prearc session close {session_id}"
         elif session.status is SessionStatus.DELETED:
             hint = f"prearc session restore {session_id}"
+        elif session.status is SessionStatus.ARCHIVED:
+            hint = f"prearc session return {session_id}"
         wait = " Wait until that has ended, then try again." if session.status in WORKING else ""
         raise StaleState(f"Session {session_id} is {session.status} and cannot be {done} now.{wait}", hint=hint)
     return session

@@ -1,38 +1,19 @@
 """``prearc conflict``: what stands in the way of archiving, both sides, and the ways out."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archive.clock import iso
 from archive.model import UNASSIGNED, SessionStatus
 from cli import render, shapes
 from cli.opening import opened, reading
 from cli.selection import OneSession
-from cli.session_archive import finding_lines
 
 if TYPE_CHECKING:
     from archive.conflicts import Explanation, Side
-    from archive.model import Study
 
 app = typer.Typer(help="Sessions that need a decision.", rich_markup_mode=None)
-
-MARK: Final = "  <-- differs"
-STUDY_FIELDS: Final = (
-    "patient_id",
-    "patient_name",
-    "patient_birth_date",
-    "patient_sex",
-    "study_date",
-    "study_time",
-    "study_description",
-    "accession_number",
-    "manufacturer",
-    "manufacturer_model_name",
-    "station_name",
-    "device_serial_number",
-    "institution_name",
-)
 
 
 @app.command("list")
@@ -76,20 +57,28 @@ def explain(context: typer.Context, session: OneSession) -> int:
     if context.obj.is_json:
         render.emit_json(_document(explanation))
     else:
-        _print(explanation)
+        from cli.conflict_page import page
+
+        render.emit(page(explanation))
     return 0
 
 
 def _document(explanation: "Explanation") -> dict[str, Any]:
     archived = explanation.archived
+    sides = [_side_document(side) for side in explanation.sides]
     return {
         "session": shapes.session(explanation.session),
         "summary": explanation.summary,
         "findings": [shapes.finding(each) for each in explanation.findings],
         "incoming": _side_document(explanation.incoming),
         "archived": _side_document(archived) if archived else None,
+        "sides": sides,
         "differs": sorted(explanation.differs),
-        "ways_out": [{"command": way.command, "why": way.why} for way in explanation.ways_out],
+        "differences": [dict(each) for each in explanation.differences],
+        "ways_out": [
+            {"command": way.command, "why": way.why, "cost": way.cost, "rank": way.rank} for way in explanation.ways_out
+        ],
+        "joins": [shapes.join_suggestion(each) for each in explanation.joins],
     }
 
 
@@ -103,56 +92,10 @@ def _side_document(side: "Side") -> dict[str, Any]:
         "study_instance_uids": side.study_instance_uids,
         "studies": [shapes.study(each) for each in side.studies],
         "scans": [shapes.scan(each) for each in side.scans],
+        "status": side.status,
+        "path": side.path,
+        "instance_count": side.instance_count,
+        "size_bytes": side.size_bytes,
+        "received_first": iso(side.received_first),
+        "received_last": iso(side.received_last),
     }
-
-
-def _print(explanation: "Explanation") -> None:
-    render.emit(render.escape(explanation.summary))
-    if explanation.findings:
-        render.emit("\nfindings")
-        for line in finding_lines(explanation.findings):
-            render.emit(line)
-    render.emit("\nboth sides" if explanation.archived else "\nthe session")
-    render.emit(_sides(explanation))
-    if explanation.ways_out:
-        render.emit("\nways out")
-        for number, way in enumerate(explanation.ways_out, start=1):
-            render.emit(f"  {number}. {render.escape(way.command)}")
-            render.emit(f"     {render.escape(way.why)}")
-
-
-def _sides(explanation: "Explanation") -> str:
-    sides = [explanation.incoming, *([explanation.archived] if explanation.archived else [])]
-    columns = [_column(side) for side in sides]
-    rows: list[tuple[object, ...]] = []
-    for name in columns[0]:
-        values = [column[name] for column in columns]
-        if any(value for value in values):
-            mark = MARK if name in explanation.differs else ""
-            rows.append((name.replace("_", " "), *values[:-1], f"{values[-1]}{mark}"))
-    for number in range(max(len(side.scans) for side in sides)):
-        rows.append(("scans" if number == 0 else "", *(_scan(side, number) for side in sides)))
-    return render.table(("", *(side.title for side in sides)), rows, indent="  ")
-
-
-def _column(side: "Side") -> dict[str, str]:
-    return {
-        "session": str(side.session_id),
-        "project": side.project or UNASSIGNED,
-        "subject": side.subject,
-        "label": side.label,
-        "study_instance_uids": ", ".join(side.study_instance_uids),
-        **{name: _joined(side.studies, name) for name in STUDY_FIELDS},
-    }
-
-
-def _joined(studies: tuple["Study", ...], name: str) -> str:
-    """The values of one attribute over the studies of a side, each once."""
-    return ", ".join(dict.fromkeys(str(value) for each in studies if (value := asdict(each)[name])))
-
-
-def _scan(side: "Side", number: int) -> str:
-    if number >= len(side.scans):
-        return ""
-    scan = side.scans[number]
-    return f"{scan.scan} {scan.modality} {scan.description} ({render.count(scan.instance_count, 'instance')})"

@@ -1,6 +1,5 @@
 """``prearc import``: files from disks and media, through exactly the receiving path."""
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -50,18 +49,19 @@ def import_(
     with opened(options) as ws:
         if not options.is_verbose:
             logs.configure("ERROR")  # what is refused is listed at the end
-        os.umask(ws.settings.node.umask_bits)
         receiver = _receiver(ws, called)
         routing, policy = _mapped(ws, receiver, _map(ws, map_file, project))
         plan = _look(ws, receiver, policy, paths)
         report = Report(plan=plan, unmatched=routing.unused(), is_dry_run=is_dry_run)
         if not options.is_json:
             import_report.show_plan(report)
-        if is_dry_run or not plan.candidates or not _is_agreed(plan, is_agreed=is_agreed):
+        if is_dry_run or not plan.candidates or not _is_agreed(report, options, is_agreed=is_agreed):
             return _end(report, options, findings=bool(plan.warnings))
-        _store(ws, receiver, policy, report)
-        if is_close and not report.is_interrupted:
-            _close(ws, report)
+        with _stoppable() as stop:
+            _store(ws, receiver, policy, report, stop)
+            if is_close:
+                _close(ws, report, stop)
+        report.is_interrupted = stop.is_set()
         report.read_sessions(ws)
         return _end(report, options)
 
@@ -108,26 +108,29 @@ def _look(ws: "Workspace", receiver: "ReceiverSettings", policy: "Policy", paths
     return planner.plan()
 
 
-def _is_agreed(plan: "Plan", *, is_agreed: bool) -> bool:
+def _is_agreed(report: Report, options: Options, *, is_agreed: bool) -> bool:
     """Whether to store: agreed beforehand or on the terminal; with nobody to ask, only if there is no warning."""
+    plan = report.plan
     if is_agreed:
         return True
     if can_ask():
-        confirm(f"Import {render.count(len(plan.candidates), 'file')}?", is_agreed=False)
+        unseen = "\n".join(import_report.warning_lines(plan)) if options.is_json else ""
+        confirm(f"Import {render.count(len(plan.candidates), 'file')}?", is_agreed=False, cost=unseen)
         return True
     if plan.warnings:
         render.say("Nothing was imported: there are warnings, and nobody can be asked. Add --yes to import anyway.")
     return not plan.warnings
 
 
-def _store(ws: "Workspace", receiver: "ReceiverSettings", policy: "Policy", report: Report) -> None:
+def _store(
+    ws: "Workspace", receiver: "ReceiverSettings", policy: "Policy", report: Report, stop: threading.Event
+) -> None:
     from archive.importing.candidates import Declined
     from archive.importing.storing import Importer
 
-    total = len(report.plan.candidates)
     intake = serve.import_intake(ws, policy)
     try:
-        with _stoppable() as stop, progress("storing", total=total) as advance:
+        with progress("storing", total=len(report.plan.candidates)) as advance:
             importer = Importer(intake, receiver, is_storage=serve.is_storage, should_stop=stop.is_set)
             for result in importer.store(report.plan.candidates):
                 if isinstance(result, Declined):
@@ -135,20 +138,22 @@ def _store(ws: "Workspace", receiver: "ReceiverSettings", policy: "Policy", repo
                 else:
                     report.count(result.receipt)
                 advance(1)
-            report.is_interrupted = report.answered < total
     finally:
         intake.close()
 
 
 @contextmanager
 def _stoppable() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM end the work between two pieces of a file instead of anywhere."""
+    """SIGINT and SIGTERM end the work between two pieces of a file instead of anywhere; a second one does not wait."""
     stop = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
+        signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield stop
     finally:
@@ -156,11 +161,13 @@ def _stoppable() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _close(ws: "Workspace", report: Report) -> None:
+def _close(ws: "Workspace", report: Report, stop: threading.Event) -> None:
     from archive import sessions
 
     with progress("closing", total=len(report.session_ids)) as advance:
         for session_id in sorted(report.session_ids):
+            if stop.is_set():
+                return
             try:
                 sessions.close(ws, session_id)
             except ArchiveError as error:  # its clock runs: it closes by itself

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from archive.findings import FindingKind
 from archive.model import UNASSIGNED, Outcome, Receipt, Session
 from cli import render, shapes
 
@@ -74,6 +75,8 @@ def document(report: Report) -> dict[str, Any]:
         "plan": [_study(each) for each in plan.studies],
         "files": len(plan.candidates),
         "size_bytes": plan.size_bytes,
+        "filtered_files": plan.filtered,
+        "doubtful_files": plan.doubtful,
         "skipped_dicomdirs": plan.indexes,
         "not_closed": [{"session": number, "reason": why} for number, why in report.not_closed.items()],
         "dry_run": report.is_dry_run,
@@ -91,16 +94,26 @@ def show_plan(report: Report) -> None:
             render.emit(f"and {len(plan.studies) - _SHOWN_STUDIES} more; --json has them all")
         render.emit()
     total = f"{render.count(len(plan.candidates), 'file')} to import, {render.size(plan.size_bytes)}"
-    if plan.unread:
-        total += f"; {plan.unread} of them with a header the receiver will judge"
+    if plan.filtered:
+        total += f"; a filter declines {plan.filtered} of them"
+    if plan.doubtful:
+        total += f"; {plan.doubtful} of them will most likely be refused"
     if plan.declined:
         total += f"; {render.count(len(plan.declined), 'other')} not importable, listed at the end"
     render.emit(total)
     for row in report.unmatched:
         render.emit(f"map line {row.line} fits no file: {render.escape(_key_text(row))}")
-    for warning in plan.warnings:
-        render.emit(f"warning {warning.kind}: {render.escape(warning.message)}")
-        render.emit(f"  next: {render.escape(warning.hint)}")
+    for line in warning_lines(plan):
+        render.emit(line)
+
+
+def warning_lines(plan: "Plan") -> list[str]:
+    """The warnings as text, each with its next command."""
+    return [
+        line
+        for each in plan.warnings
+        for line in (f"warning {each.kind}: {render.escape(each.message)}", f"  next: {render.escape(each.hint)}")
+    ]
 
 
 def show_end(report: Report) -> None:
@@ -110,6 +123,7 @@ def show_end(report: Report) -> None:
         render.emit(f"refused {render.escape(each.name)}: {render.escape(each.message)}{status}")
     for session_id, why in report.not_closed.items():
         render.emit(f"session {session_id} was not closed: {render.escape(why)}")
+        render.emit(f"  next: prearc session close {session_id}")
     if report.sessions:
         headers = ("SESSION", "STATUS", "PROJECT", "LABEL", "INSTANCES")
         render.emit("\n" + render.table(headers, map(_session_row, report.sessions)))
@@ -118,9 +132,22 @@ def show_end(report: Report) -> None:
         return
     counts = [f"{name.replace('_', ' ')} {report.outcomes[outcome]}" for outcome, name in OUTCOMES.items()]
     render.emit(", ".join([*counts, f"refused {len(report.refused)}"]))
+    for line in _next_lines(report):
+        render.emit(line)
     if report.is_interrupted:
         left = len(report.plan.candidates) - report.answered
         render.say(f"interrupted: {render.count(left, 'file')} left; the same command again goes on")
+
+
+def _next_lines(report: Report) -> list[str]:
+    """What to type about what was kept and needs a look."""
+    lines = []
+    if any(each.status is not None for each in report.refused):
+        lines.append("next: prearc trace --refused   (what the receiver refused, and where its bytes are)")
+    held = [each.id for each in report.sessions if FindingKind.INSTANCE_DIFFERS in each.finding_kinds]
+    if report.outcomes[Outcome.HELD] and held:
+        lines.append(f"next: prearc session show {held[0]}   (other bytes under a UID that was there: both are kept)")
+    return lines
 
 
 def _declined(value: "Declined") -> dict[str, Any]:

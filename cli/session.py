@@ -1,16 +1,17 @@
-"""``prearc session``: listing and showing; what changes sessions is in `cli.session_change` and `.session_archive`."""
+"""``prearc session``: listing and showing; what changes them is in `cli.session_*`."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from archive.model import UNASSIGNED, Session
-from cli import render, session_archive, session_change, shapes
+from cli import render, session_archive, session_change, session_join, shapes
 from cli.moments import moment_named
 from cli.opening import opened, reading
 from cli.selection import OneSession, status_named
 
 if TYPE_CHECKING:
+    from archive.rules.situation import JoinSuggestion
     from archive.sessions import SessionDetails
 
 app = typer.Typer(help="The sessions of prearchive, archive and trash.", rich_markup_mode=None)
@@ -21,6 +22,9 @@ app.command("relabel")(session_change.relabel)
 app.command("move")(session_change.move)
 app.command("delete")(session_change.delete)
 app.command("restore")(session_change.restore)
+app.command("join")(session_join.join)
+app.command("split")(session_join.split)
+app.command("return")(session_join.return_)
 
 COLUMNS = ("ID", "PROJECT", "SUBJECT", "LABEL", "STATUS", "SCANS", "INSTANCES", "SIZE", "LAST RECEIVED", "FINDINGS")
 
@@ -71,14 +75,18 @@ def row(value: Session) -> tuple[object, ...]:
 def show(context: typer.Context, session: OneSession) -> int:
     """Show one session: scans, studies, findings, decisions, log."""
     details = _details(context, session)
+    joins = _joins(context, details.session)
     if context.obj.is_json:
-        render.emit_json(_document(details))
+        render.emit_json({**_document(details), "joins": [shapes.join_suggestion(each) for each in joins]})
         return 0
     value = details.session
     render.emit(_head(value))
     for title, text in _parts(details):
         render.emit(f"\n{title}")
         render.emit(text)
+    if joins:
+        render.emit("\nperhaps one visit: the same patient and scanner, a short while apart, another study")
+        render.emit("\n".join(f"  session {each.other_id}: {render.escape(each.command)}" for each in joins))
     return 0
 
 
@@ -99,6 +107,13 @@ def _details(context: typer.Context, session: str) -> "SessionDetails":
 
     with opened(context.obj) as ws:
         return details(ws, resolve(ws, session).id)
+
+
+def _joins(context: typer.Context, session: Session) -> tuple["JoinSuggestion", ...]:
+    from archive.conflicts import suggest_join
+
+    with reading(context.obj) as connection:
+        return suggest_join(connection, session)
 
 
 def _document(details: "SessionDetails") -> dict[str, Any]:

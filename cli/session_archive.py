@@ -7,7 +7,7 @@ import typer
 
 from archive.errors import UsageError
 from archive.findings import Finding, FindingKind, Severity
-from archive.model import MergeMode, Session, SessionStatus
+from archive.model import UNASSIGNED, MergeMode, Session, SessionStatus
 from cli import render, shapes
 from cli.confirm import confirm
 from cli.opening import opened
@@ -16,6 +16,7 @@ from cli.selection import All, DryRun, Filters, Project, Result, Sessions, Statu
 if TYPE_CHECKING:
     from archive.archiving import ArchiveResult
     from archive.examination.review import ArchiveOrder
+    from archive.workspace import Workspace
 
 FINDINGS_REMAIN: Final = 3
 DONE: Final = frozenset({"ARCHIVED", "WOULD_ARCHIVE"})
@@ -25,11 +26,21 @@ COSTS: Final[Mapping[FindingKind, str]] = {
     " groups by study will see two studies, and no DICOM file is rewritten to hide it.",
     FindingKind.MIXED_STUDY_UIDS: "The archived session will own studies of several Study Instance UIDs. Software that"
     " groups by study will see several, and no DICOM file is rewritten to hide it.",
+    FindingKind.STUDY_ARCHIVED_ELSEWHERE: "One Study Instance UID will be in two archived sessions. Software that"
+    " groups by study will take them for one, and what is done to one of them is not done to the other.",
+    FindingKind.SOP_INSTANCE_ELSEWHERE: "One SOP Instance UID will be in two archived sessions. It is meant to be"
+    " unique in the world: software that finds instances by it will take either, and either is counted.",
     FindingKind.INSTANCE_DIFFERS: "Both datasets are kept under one SOP Instance UID. Software that finds instances by"
     " their UID will take either.",
+    FindingKind.PATIENT_DIFFERS: "One session will hold instances of two patients by what they say of themselves. If"
+    " these are two people, their data are mixed; no DICOM file is rewritten to hide it.",
+    FindingKind.MODALITY_DIFFERS: "One session will hold several modalities. Software that takes a session's modality"
+    " from its first scan will treat the others as that.",
     FindingKind.FILE_MISSING: "The session is archived without a file that was received and acknowledged.",
 }
-"""What an override costs, told before the question."""
+"""What an override costs DICOM and integrity, told before the question."""
+
+_SHOWN: Final = 5  # sessions whose two sides are shown before the question
 
 
 def archive(
@@ -39,7 +50,8 @@ def archive(
     mode: Annotated[
         str | None,
         typer.Option(
-            help="When the session is archived already: none is a conflict (default), append adds what is new."
+            help="When the session is archived already: none is a conflict (default), append adds what is new,"
+            " overwrite also replaces what came with other bytes; the replaced files are kept in backup/."
         ),
     ] = None,
     is_merge: Annotated[bool, typer.Option("--merge", help="The same as --mode append.")] = False,
@@ -66,7 +78,7 @@ def archive(
     with opened(context.obj) as ws:
         chosen = select(ws, sessions, filters, verb="archive", is_agreed=is_agreed or is_dry_run)
         if kinds and not is_dry_run:
-            _confirm_override(chosen, order, is_agreed=is_agreed)
+            _confirm_override(ws, chosen, order, is_agreed=is_agreed)
 
         def act(session: Session) -> Result:
             if is_dry_run:
@@ -109,27 +121,45 @@ def _kinds(names: Sequence[str]) -> tuple[FindingKind, ...]:
 
 
 def _mode(text: str | None, *, is_merge: bool) -> MergeMode | None:
-    if text == "overwrite":
-        raise UsageError(
-            "--mode overwrite is not available: nothing that is archived is replaced.", hint="--mode append"
-        )
     if text is not None and text not in tuple(MergeMode):
-        raise UsageError(f"There is no mode '{text}'.", hint="--mode none or --mode append")
+        raise UsageError(f"There is no mode '{text}'.", hint="--mode none, --mode append or --mode overwrite")
     if is_merge and text == MergeMode.NONE:
         raise UsageError("--merge is --mode append; it contradicts --mode none.", hint="leave one of them out")
-    if is_merge:
-        return MergeMode.APPEND
-    return MergeMode(text) if text else None
+    if text is None:
+        return MergeMode.APPEND if is_merge else None
+    return MergeMode(text)
 
 
-def _confirm_override(chosen: Sequence[Session], order: "ArchiveOrder", *, is_agreed: bool) -> None:
-    costs = [COSTS[kind] for kind in order.overrides if kind in COSTS]
+def _confirm_override(ws: "Workspace", chosen: Sequence[Session], order: "ArchiveOrder", *, is_agreed: bool) -> None:
+    costs = [f"{kind}: {COSTS[kind]}" for kind in order.overrides if kind in COSTS]
     which = ", ".join(str(session.id) for session in chosen[:10]) + (" ..." if len(chosen) > 10 else "")
+    recorded = "Who decided, when and why is recorded, with the manifests of both sides."
     confirm(
         f"Archive session {which} in spite of {', '.join(order.overrides)}?",
         is_agreed=is_agreed,
-        cost="\n".join(["warning: this overrides a check.", *costs, "It is recorded who decided, when and why."]),
+        cost="\n".join(["warning: this overrides a check.", *costs, recorded, *_sides(ws, chosen)]),
     )
+
+
+def _sides(ws: "Workspace", chosen: Sequence[Session]) -> list[str]:
+    """Whose studies would come together: the Study Instance UIDs of both sides."""
+    from archive.examination.review import existing_session
+
+    lines: list[str] = []
+    with ws.catalogue.read() as connection:
+        for session in chosen[:_SHOWN]:
+            existing = existing_session(connection, session)
+            lines.append(f"  incoming  {_side(session)}")
+            lines.append(f"  archived  {_side(existing)}" if existing is not None else "  archived  nothing yet")
+    if len(chosen) > _SHOWN:
+        lines.append(f"  and {len(chosen) - _SHOWN} more sessions")
+    return lines
+
+
+def _side(session: Session) -> str:
+    studies = ", ".join(uid or "(no Study Instance UID)" for uid in session.study_instance_uids) or "(no study)"
+    name = f"{session.project or UNASSIGNED}/{session.label}"
+    return f"session {session.id} {render.escape(name)}: {render.escape(studies)}"
 
 
 def _result(session: Session, result: "ArchiveResult") -> Result:
@@ -138,10 +168,12 @@ def _result(session: Session, result: "ArchiveResult") -> Result:
         "status": result.status,
         "path": result.path,
         "findings": [shapes.finding(each) for each in result.findings],
+        "backup_path": result.backup_path,
     }
     head = f"session {session.id}: {result.status}" + (f"  {render.escape(result.path)}" if result.path else "")
     if result.status in DONE:
-        return Result(document=document, lines=(head, *map(_accepted, result.findings)))
+        replaced = [f"  what was replaced is in {render.escape(result.backup_path)}"] if result.backup_path else []
+        return Result(document=document, lines=(head, *map(_accepted, result.findings), *replaced))
     return Result(document=document, lines=(head, *finding_lines(result.findings)), code=FINDINGS_REMAIN)
 
 

@@ -1,12 +1,15 @@
 """The JSON of the values of `archive.model`: a contract, kept in one place; fields are only ever added."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archive.clock import iso
 from archive.findings import Finding
 from archive.model import Decision, Event, Receipt, Scan, Session, Study
 from archive.rules.states import xnat_name
+
+if TYPE_CHECKING:
+    from archive.rules.situation import JoinSuggestion
 
 
 def session(value: Session) -> dict[str, Any]:
@@ -64,6 +67,17 @@ def finding(value: Finding) -> dict[str, Any]:
         "message": value.message,
         "detail": dict(value.detail),
         "hint": value.hint,
+    }
+
+
+def join_suggestion(value: "JoinSuggestion") -> dict[str, Any]:
+    """Another session that looks like the other half of one visit."""
+    return {
+        "session": value.session_id,
+        "other_session": value.other_id,
+        "label": value.label,
+        "gap_seconds": value.gap_seconds,
+        "command": value.command,
     }
 
 

@@ -45,8 +45,8 @@ def at_rest(connection: Connection, session_id: int, done: str) -> Session:
     )
 
 
-def verify_not_merged(connection: Connection, session: Session) -> None:
-    """Refuse what is asked of a session whose instances are in another one.
+def verify_not_merged(connection: Connection, session: Session, *, wants_back: bool = False) -> None:
+    """Refuse what is asked of a session whose instances are in another one; `wants_back` tells how to part them.
 
     Raises
     ------
@@ -59,5 +59,15 @@ def verify_not_merged(connection: Connection, session: Session) -> None:
     raise Refused(
         f"Session {session.id} was {how} session {home.id} ({home.project or UNASSIGNED}/{home.label}, {home.status}):"
         " its instances are there.",
-        hint=f"prearc session show {home.id}",
+        hint=_way_back(session, home) if wants_back else f"prearc session show {home.id}",
     )
+
+
+def _way_back(session: Session, home: Session) -> str:
+    """The command that takes a joined session's study out of the one it is in, or what comes first."""
+    if home.status is SessionStatus.ARCHIVED:
+        return f"prearc session return {home.id}"
+    here, there = set(session.study_instance_uids), set(home.study_instance_uids)
+    if home.status in _AT_REST and here & there and there - here:
+        return f"prearc session split {home.id} --study {min(here & there)}"
+    return f"prearc session show {home.id}"

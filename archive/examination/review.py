@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archive.differences import Difference
+from archive.errors import StaleState
 from archive.examination.building import file_faults
 from archive.examination.difference import compare
 from archive.examination.inspection import Inspection, inspect
@@ -49,7 +50,10 @@ class ArchiveOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """One look at both sides: what the checks found and what would be done."""
+    """One look at both sides: what the checks found and what would be done.
+
+    `holders` are (Study Instance UID, session) of all archived sessions that have a study of this one.
+    """
 
     session: Session
     existing: Session | None
@@ -57,6 +61,7 @@ class Review:
     plan: MergePlan
     findings: tuple[Finding, ...]
     blockers: tuple[Finding, ...]
+    holders: frozenset[tuple[str, int]]
 
     @property
     def target_path(self) -> str:
@@ -91,13 +96,16 @@ def review(
     ws: Workspace, connection: Connection, session: Session, order: ArchiveOrder, *, is_preview: bool = False
 ) -> Review:
     """Look at both sides; only a preview asks whether somebody works on them, the real run holds their locks."""
+    holders = _holders(connection, session)  # first: what comes after it is seen at the commit
     existing = existing_session(connection, session)
+    continues = _continued(connection, session)
     inspection = inspect(ws, connection, session)
     plan = plan_onto(connection, session, existing, inspection, mode=order.merge_mode)
     facts = Facts(
         incoming=session,
         existing=existing,
-        continues=_continued(connection, session),
+        continues=continues,
+        continued_modalities=_modalities(connection, continues),
         plan=plan,
         faults=file_faults(inspection, agreed.studies(connection, session.id, *([existing.id] if existing else []))),
         target_unlisted=_target_unlisted(ws, connection, session, existing, plan),
@@ -105,7 +113,7 @@ def review(
         elsewhere=_elsewhere(ws, connection, session, existing, inspection),
         patients=inspection.patients,
         archived_patients=_archived_patients(connection, existing),
-        archived_modalities={scan.modality for scan in sessions.scans(connection, existing.id)} if existing else (),
+        archived_modalities=_modalities(connection, existing),
         allows_cross_modality=ws.settings.archiver.allow_cross_modality_merge,
         declined=inspection.declined,
         differences=_differences(ws, plan),
@@ -119,7 +127,28 @@ def review(
         plan=plan,
         findings=tuple(found),
         blockers=tuple(blocking(found, order.merge_mode, order.overrides)),
+        holders=holders,
     )
+
+
+def verify_none_came_between(connection: Connection, reviewed: Review) -> None:
+    """No archived session got a study of this one since it was reviewed: nobody would have asked about that.
+
+    Raises
+    ------
+    StaleState
+    """
+    session = reviewed.session
+    if _holders(connection, session) != reviewed.holders:
+        raise StaleState(
+            f"A study of session {session.id} was archived elsewhere, or taken from there, meanwhile.",
+            hint=f"prearc session archive {session.id}",
+        )
+
+
+def _holders(connection: Connection, session: Session) -> frozenset[tuple[str, int]]:
+    held = elsewhere.studies(connection, session.study_instance_uids)
+    return frozenset((each.study.study_instance_uid, each.home.session_id) for each in held)
 
 
 def _differences(ws: Workspace, plan: MergePlan) -> dict[tuple[int, int], Difference]:
@@ -147,6 +176,10 @@ def _elsewhere(
         of_subject=[each for each in elsewhere.of_subject(connection, project, session.subject) if is_asked(each.home)],
         is_known_subject=elsewhere.has_subject(connection, project, session.subject),
     )
+
+
+def _modalities(connection: Connection, archived: Session | None) -> set[str]:
+    return {scan.modality for scan in sessions.scans(connection, archived.id)} if archived is not None else set()
 
 
 def _archived_patients(connection: Connection, existing: Session | None) -> ArchivedPatients | None:

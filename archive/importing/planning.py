@@ -13,6 +13,7 @@ from archive.importing.opening import Opener
 from archive.intake.admission import water_marks
 from archive.intake.filing import study_of
 from archive.model import UNASSIGNED, InstanceHeader, Session
+from archive.rules.identity import identity_problem
 from archive.rules.policy import Policy
 from archive.rules.routing import RouteInput, Routing
 from archive.store.catalogue import planned
@@ -64,14 +65,16 @@ class PlannedStudy:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What would be filed. `unread` counts the datasets whose header only the receiver will judge."""
+    """What would be filed. No study has the `filtered` files, which a series import filter declines, nor the
+    `doubtful` ones, which the receiver will most likely refuse."""
 
     candidates: list[Candidate] = field(default_factory=list)
     declined: list[Declined] = field(default_factory=list)
     studies: list[PlannedStudy] = field(default_factory=list)
     warnings: list[ImportWarning] = field(default_factory=list)
     size_bytes: int = 0
-    unread: int = 0
+    doubtful: int = 0
+    filtered: int = 0
     indexes: int = 0
 
 
@@ -127,15 +130,19 @@ class Planner:
             return
         plan.candidates.append(candidate)
         plan.size_bytes += candidate.size_bytes
-        if inspected.header is None:
-            plan.unread += 1
+        header = inspected.header
+        if header is None or not header.sop_class_uid or identity_problem(inspected.request, header) is not None:
+            plan.doubtful += 1
         else:
-            self._count(inspected.header, candidate.size_bytes)
+            self._count(header, candidate.size_bytes)
 
     def _count(self, header: InstanceHeader, size_bytes: int) -> None:
         route = self._routing.route(header, self._origin)
-        key = study_of(header).key
         project, label = route.project.value, route.session.value or ""
+        if self._policy.filters.declines(project, header) is not None:
+            self._plan.filtered += 1
+            return
+        key = study_of(header).key
         study = self._studies.get((project, key, label))
         if study is None:
             study = self._studies[project, key, label] = PlannedStudy(

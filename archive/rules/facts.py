@@ -27,8 +27,9 @@ class FileFaults:
 class Facts:
     """Both sides of an archiving.
 
-    `archived_modalities` and `archived_patients` are the existing session's; `patients` the incoming ones, by Study
-    Instance UID; `busy_with` says, for a preview, who works on one of the two sessions right now.
+    `archived_modalities` and `archived_patients` are the existing session's, `continued_modalities` those of the one it
+    continues; `patients` the incoming ones, by Study Instance UID; `busy_with` says, for a preview, who works on one of
+    the two sessions right now.
     """
 
     incoming: Session
@@ -43,6 +44,7 @@ class Facts:
     patients: Mapping[str, Collection[Patient]] = field(default_factory=lambda: MappingProxyType({}))
     archived_patients: ArchivedPatients | None = None
     archived_modalities: Collection[str] = ()
+    continued_modalities: Collection[str] = ()
     allows_cross_modality: bool = False
     declined: Sequence[Declined] = ()
     differences: Mapping[tuple[int, int], Difference] = field(default_factory=lambda: MappingProxyType({}))

@@ -112,8 +112,7 @@ class Elements:
         """
         source = self.source
         index = offset - source.base
-        if index < 0:
-            return offset, last, 0
+        assert index >= 0  # the walk goes forward, and the window is never ahead of it
         skim = self._skim_implicit if self.is_implicit else self._skim_explicit
         index, last, count = skim(index, last, highest, wanted, values)
         return source.base + index, last, count

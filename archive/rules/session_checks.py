@@ -38,6 +38,8 @@ def label_findings(facts: Facts) -> Iterable[Finding]:
     incoming, continues = facts.incoming, facts.continues
     if continues is None or continues.label == incoming.label:
         return
+    if are_foreign(_modalities(facts), facts.continued_modalities, is_same_study=True):
+        return  # MODALITY_DIFFERS there: a label of its own is the way out
     detail = {"incoming": incoming.label, "archived": continues.label, "archived_session": continues.id}
     say = (
         f"This session continues session {continues.id}, archived as {continues.project}/{continues.label},"
@@ -104,7 +106,7 @@ def modality_findings(facts: Facts) -> Iterable[Finding]:
     incoming, existing = facts.incoming, facts.existing
     if existing is None:
         return
-    ours = {mapped.incoming.modality for mapped in facts.plan.scans}
+    ours = _modalities(facts)
     is_same_study = bool(set(incoming.study_instance_uids) & set(existing.study_instance_uids))
     if not are_foreign(ours, facts.archived_modalities, is_same_study=is_same_study):
         return
@@ -114,3 +116,7 @@ def modality_findings(facts: Facts) -> Iterable[Finding]:
         detail["eased_by"] = FACTS[FindingKind.MODALITY_DIFFERS].eased_by
     say = f"Incoming: {', '.join(sides[0])}; archived as {existing.project}/{existing.label}: {', '.join(sides[1])}."
     yield make(FindingKind.MODALITY_DIFFERS, incoming.id, detail, say=say)
+
+
+def _modalities(facts: Facts) -> set[str]:
+    return {mapped.incoming.modality for mapped in facts.plan.scans}

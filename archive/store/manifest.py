@@ -1,10 +1,10 @@
 """The manifest: what the catalogue knows of one session, as a file in the session's own folder.
 
 From the files and their manifests the catalogue can be rebuilt (``prearc doctor --rebuild``). It is JSON Lines, so
-that a session can grow without its manifest being written anew: a head (the session, its studies, scans and
-decisions), a line an instance, and an end. What comes later supersedes what came before: a head the head, an
-instance the one of the same scan and name; a ``gone`` line removes that one. A file that does not end with an end
-was cut off.
+that a session can grow without its manifest being written anew: a head (the session, those that were joined into it,
+its studies, scans and decisions), a line an instance, and an end. What comes later supersedes what came before: a head
+the head, an instance the one of the same scan and name; a ``gone`` line removes that one. A file that does not end
+with an end was cut off.
 """
 
 import json
@@ -112,6 +112,9 @@ def _head(connection: Connection, columns: Mapping[str, Any]) -> bytes:
             "format": FORMAT,
             "version": VERSION,
             "session": {name: columns[name] for name in _SESSION_COLUMNS},
+            "joined": [
+                {name: row[name] for name in _SESSION_COLUMNS} for row in sessions.joined_into(connection, session_id)
+            ],
             "studies": [asdict(study) for study in sessions.studies(connection, session_id)],
             "scans": [
                 {
@@ -130,6 +133,7 @@ def _head(connection: Connection, columns: Mapping[str, Any]) -> bytes:
                     "actor": decision.actor,
                     "kinds": list(decision.kinds),
                     "reason": decision.reason,
+                    "detail": dict(decision.detail),
                 }
                 for decision in findings.decisions(connection, session_id)
             ],

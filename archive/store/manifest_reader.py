@@ -34,12 +34,14 @@ class ManifestScan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestContent:
-    """A manifest as values. `session` holds checked columns; `instances` are by (scan, file name).
+    """A manifest as values. `session` holds checked columns, `joined` those of sessions that were joined into
+    it; `instances` are by (scan, file name).
 
     `problems` are sentences on what could not be used, without patient data.
     """
 
     session: Mapping[str, Any]
+    joined: tuple[Mapping[str, Any], ...]
     studies: tuple[Study, ...]
     scans: tuple[ManifestScan, ...]
     instances: Mapping[tuple[str, str], InstanceFacts]
@@ -123,6 +125,7 @@ def _head(entry: Mapping[str, Any]) -> dict[str, Any]:
         raise ManifestError(f"The manifest is of version {entry['version']!r}, not {VERSION}.")
     return {
         "session": _session(entry["session"]),
+        "joined": tuple(_session(each) for each in entry["joined"]),
         "studies": tuple(_study(each) for each in entry["studies"]),
         "scans": tuple(_scan(each) for each in entry["scans"]),
         "decisions": tuple(_decision(each) for each in entry["decisions"]),
@@ -194,7 +197,14 @@ def _decision(entry: Mapping[str, Any]) -> dict[str, Any]:
         "actor": _text(entry["actor"]),
         "kinds": sorted(_text(kind) for kind in entry["kinds"]),
         "reason": _text(entry["reason"]),
+        "detail": _mapping(entry["detail"]),
     }
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("an object is expected")
+    return value
 
 
 def _text(value: object) -> str:

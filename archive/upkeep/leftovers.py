@@ -86,10 +86,15 @@ def clear_parts(ws: Workspace, parts: Parts) -> None:
     """A part with another name is unlinked; one without is bytes nobody was promised: to ``lost+found``."""
     for path in parts.filed:
         files.unlink(ws.root.fd, path)
-    for path in parts.lost:
-        files.rename_folder(ws.root.fd, path, f"{LOST_AND_FOUND}/{files.split(path)[1]}")
+    moves = [(path, f"{LOST_AND_FOUND}/{files.split(path)[1]}") for path in parts.lost]
+    for path, kept_as in moves:
+        files.rename_folder(ws.root.fd, path, kept_as)
     if parts.filed or parts.lost:
         files.sync_folder(ws.root.fd, "spool")
+    if moves:
+        with ws.catalogue.write() as tx:
+            for move in moves:
+                events.append(tx, "PART_SET_ASIDE", None, {"path": list(move), "reason": "never acknowledged"})
 
 
 def dead_temporaries(ws: Workspace, folders: Iterable[str]) -> list[str]:

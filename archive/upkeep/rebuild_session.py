@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -52,11 +53,11 @@ class Rebuilder:
     def __init__(self, root: Root, catalogue: Catalogue, settings: Settings, policy: Policy, tally: Tally) -> None:
         self._root, self._catalogue, self._settings, self._policy = root, catalogue, settings, policy
         self._tally = tally
-        self._doubles = {
-            status.st_ino: path
-            for path, status in files.walk(root.fd, "prearchive")
-            if status.st_nlink > 1 and stat.S_ISREG(status.st_mode)
-        }
+        self._joined: list[tuple[int, str, Mapping[str, Any]]] = []  # session, its folder, what was joined into it
+        self._doubles: dict[tuple[int, int], set[str]] = {}  # names in the prearchive of files that may have several
+        for path, status in files.walk(root.fd, "prearchive"):
+            if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+                self._doubles.setdefault((status.st_dev, status.st_ino), set()).add(path)
 
     def add(self, place: str, folder: str) -> None:
         """Add the session of a folder, or say why there is none."""
@@ -77,6 +78,17 @@ class Rebuilder:
                 what = "The manifest cannot be true" if believed is not None else "What is in it cannot be a session"
                 self._tally.lines.append(f"{folder}: {what}: {error}")
         self._reject(folder, "it contradicts another one")
+
+    def add_joined(self) -> None:
+        """The sessions that were joined with others: they hold nothing, but say where it went, and take what comes."""
+        with self._catalogue.write() as tx:
+            for home_id, folder, columns in self._joined:
+                key = (columns["project"], columns["timestamp"], columns["folder"])
+                if recovering.is_taken(tx.connection, columns["id"]) or sessions.by_folder(tx.connection, *key):
+                    continue  # a folder of it was there: the join was interrupted
+                places = {"status": SessionStatus.JOINED, "path": folder, "merged_into_id": home_id, "accepts": 0}
+                clock = {"clock_since": tx.clock.monotonic(), "boot_id": tx.clock.boot_id}
+                recovering.insert_session(tx, {**columns, **places, **clock})
 
     def _reject(self, folder: str, why: str) -> None:
         """Name the files of a folder that cannot be a session; they stay where they are."""
@@ -100,6 +112,8 @@ class Rebuilder:
             count += self._insert_examined(tx, session_id, examined)
             sessions.recount(tx, session_id)
             events.append(tx, "SESSION_REBUILT", session_id, {"from_manifest": content is not None, "instances": count})
+        if content is not None:
+            self._joined += [(session_id, folder, each) for each in content.joined]
         self._tally.sessions += 1
         self._tally.instances += count
 
@@ -130,19 +144,20 @@ class Rebuilder:
     def _settle_doubles(
         self, place: str, on_disk: dict[str, os.stat_result], listed: dict[str, tuple[str, InstanceFacts]]
     ) -> None:
-        """A file under two names is an interrupted archiving: the archive's name stays if its manifest lists it."""
-        if place != "archive" or not self._doubles:
-            return
+        """A file under two names is an interrupted operation: a name stays that a manifest lists, else the other."""
         for path, status in list(on_disk.items()):
-            other = self._doubles.get(status.st_ino)
-            if other is None:
+            names = self._doubles.get((status.st_dev, status.st_ino), set())
+            others = names - {path}
+            if not others:
                 continue
-            gone = other if path in listed else path
-            files.unlink(self._root.fd, gone)
-            self._tally.lines.append(f"{gone} was the second name of a file: an archiving was interrupted")
-            if gone == path:
+            gone = others if path in listed else {path}
+            for name in sorted(gone):
+                files.unlink(self._root.fd, name)
+                self._tally.lines.append(f"{name} was the second name of a file: an operation was interrupted")
+            names -= gone
+            if path in gone:
                 del on_disk[path]
-                files.remove_empty_folders(self._root.fd, files.split(path)[0], keep="archive")
+                files.remove_empty_folders(self._root.fd, files.split(path)[0], keep=place)
 
     def _examine(self, folder: str, paths: list[str]) -> list[Examined]:
         found: list[Examined] = []

@@ -67,6 +67,8 @@ def settle_touched(ws: Workspace, session_id: int, notes: Notes) -> None:
     """A session that the journal touched: mark its rows; what has none is only named."""
 
     def settle(session: Session, comparison: Comparison) -> None:
+        if session.merged_into_id is not None:
+            return  # it has no folder of its own any more
         _settle_rows(ws, session, comparison, notes)
         notes.unlisted += comparison.unlisted
 

@@ -33,6 +33,10 @@ _ROWS: Final = """
     LEFT JOIN scan ON scan.id = instance.scan_id AND scan.session_id = instance.session_id
     LEFT JOIN session ON session.id = instance.session_id
 """
+_UNDERWAY: Final = """
+    SELECT action, src, dst, op, n FROM intent_item JOIN intent USING (op)
+    WHERE action = 'RENAME' AND phase = 'PLANNED' OR action = 'SWAP' AND phase = 'COMMITTED'
+"""
 _WRONG_COUNTS: Final = """
     SELECT 'session ' || session.id, session.instance_count, count(instance.id)
     FROM session LEFT JOIN instance ON instance.session_id = session.id
@@ -81,18 +85,18 @@ def judge(root: Path, ledger: LedgerContents, *, may_repeat: bool = False) -> Ve
     """Compare ledger, catalogue and disk, each with the two others.
 
     `may_repeat` allows more than one copy of an instance: one that is sent again after its session was
-    archived waits in a session of its own until that is merged.
+    archived waits in a session of its own until that is merged. One that was replaced on demand is in the backup.
     """
-    with closing(_catalogue(root)) as database:
+    with closing(open_catalogue(root)) as database:
         violations = list(_broken_database(database))
         rows = [Row(*values) for values in database.execute(_ROWS)]
         sessions = {path for (path,) in database.execute("SELECT path FROM session")}
-        reported = "\n".join(detail for (detail,) in database.execute("SELECT detail FROM recovery_report"))
-    names = sorted(_files(root, "prearchive", "archive"))
+        said = _reported(database)
+    names = sorted(files_below(root, "prearchive", "archive"))
     known = {row.path for row in rows} | {name for name in names if _is_companion(name, sessions)}
     violations += _broken_rows(root, rows, ledger)
-    violations += _unlisted_files(root, sorted(set(names) - known), reported)
-    violations += _lost_acknowledgements(rows, ledger, may_repeat=may_repeat)
+    violations += _unlistedfiles_below(root, sorted(set(names) - known), said)
+    violations += _lost_acknowledgements(rows, ledger, may_repeat=may_repeat, backed_up=_datasets(root, "backup"))
     violations += _left_in_spool(root)
     return Verdict(
         violations=tuple(violations),
@@ -114,20 +118,33 @@ def assert_rows_before_answers(root: Path, ledger: LedgerContents, scratch: Path
             shutil.copyfile(remains, scratch / remains.name)
     with closing(sqlite3.connect(scratch / "catalogue.sqlite3")) as database:
         rows = [Row(*values) for values in database.execute(_ROWS)]
+        underway = list(database.execute(_UNDERWAY))
     for suffix in ("", "-wal", "-shm"):
         (scratch / f"catalogue.sqlite3{suffix}").unlink(missing_ok=True)
-    broken = list(_lost_acknowledgements(rows, ledger, may_repeat=True))
+    broken = list(_lost_acknowledgements(rows, ledger, may_repeat=True, backed_up=_datasets(root, "backup")))
     for row in rows:
         if (row.uid, row.dataset_sha256) in ledger.acknowledged and row.path is not None:
             broken += (
                 f"{row.uid}: acknowledged, {problem}: {row.path}"
-                for problem in _wrong_bytes(root / row.path, row, names_allowed=2)
+                for problem in _wrong_bytes(_where(root, row.path, underway), row, names_allowed=2)
             )
     shown = "\n".join(broken[:VIOLATIONS_SHOWN])
     assert not broken, f"answered before it was durable, {len(broken)} times, in {root}:\n{shown}"
 
 
-def _catalogue(root: Path) -> sqlite3.Connection:
+def _where(root: Path, path: str, underway: list[tuple[str, str, str, str, int]]) -> Path:
+    """Where the file of a row is while an operation is unfinished: its folder renamed, its replacement beside it."""
+    for action, src, dst, op, n in underway:
+        if action == "RENAME" and path.startswith(f"{src}/") and not (root / src).exists():
+            return root / dst / path.removeprefix(f"{src}/")
+        staged = (root / dst).with_name(f".{op}.{n}.part")
+        if action == "SWAP" and path == dst and staged.exists():
+            return staged
+    return root / path
+
+
+def open_catalogue(root: Path) -> sqlite3.Connection:
+    """The catalogue to read from."""
     return sqlite3.connect(f"file:{root}/catalogue.sqlite3?mode=ro", uri=True, timeout=20)
 
 
@@ -189,19 +206,29 @@ def _is_companion(name: str, sessions: set[str]) -> bool:
     return match is not None and match["session"] in sessions
 
 
-def _unlisted_files(root: Path, names: list[str], reported: str) -> Iterator[str]:
+def _unlistedfiles_below(root: Path, names: list[str], reported: str) -> Iterator[str]:
     for name in names:
         if name not in reported:
             size_bytes = (root / name).lstat().st_size
             yield f"neither catalogue nor recovery report knows the file {name} ({size_bytes} bytes)"
 
 
-def _lost_acknowledgements(rows: list[Row], ledger: LedgerContents, *, may_repeat: bool) -> Iterator[str]:
+def _lost_acknowledgements(
+    rows: list[Row], ledger: LedgerContents, *, may_repeat: bool, backed_up: frozenset[str] = frozenset()
+) -> Iterator[str]:
     present = Counter((row.uid, row.dataset_sha256) for row in rows if not row.is_missing)
     for identity in sorted(ledger.acknowledged):
         count = present[identity]
+        if count == 0 and identity[1] in backed_up:
+            continue
         if count == 0 or (count > 1 and not may_repeat):
             yield f"{identity[0]}: acknowledged, and in the catalogue {count} times"
+
+
+def _datasets(root: Path, folder: str) -> frozenset[str]:
+    """The digests of the datasets below a folder."""
+    contents = [(root / name).read_bytes() for name in files_below(root, folder) if name.endswith(".dcm")]
+    return frozenset(hashlib.sha256(content[_dataset_offset(content) :]).hexdigest() for content in contents)
 
 
 def _left_in_spool(root: Path) -> Iterator[str]:
@@ -210,7 +237,7 @@ def _left_in_spool(root: Path) -> Iterator[str]:
             yield f"left in the spool: {entry.name}"
 
 
-def _files(root: Path, *folders: str) -> Iterator[str]:
+def files_below(root: Path, *folders: str) -> Iterator[str]:
     """Every name that is not a folder, relative to the root; links are not followed."""
     for folder in folders:
         for parent, _, names in os.walk(root / folder):
@@ -220,14 +247,24 @@ def _files(root: Path, *folders: str) -> Iterator[str]:
 
 def statuses(root: Path) -> Counter[str]:
     """How many sessions that hold instances have each status."""
-    with closing(_catalogue(root)) as database:
+    with closing(open_catalogue(root)) as database:
         counts = database.execute("SELECT status, count(*) FROM session WHERE instance_count > 0 GROUP BY status")
         return Counter(dict(counts.fetchall()))
 
 
+def reported(root: Path) -> str:
+    """What recovery reported at its starts."""
+    with closing(open_catalogue(root)) as database:
+        return _reported(database)
+
+
+def _reported(database: sqlite3.Connection) -> str:
+    return "\n".join(detail for (detail,) in database.execute("SELECT detail FROM recovery_report"))
+
+
 def open_operations(root: Path) -> int:
     """How many journal entries are neither finished nor undone."""
-    with closing(_catalogue(root)) as database:
+    with closing(open_catalogue(root)) as database:
         query = "SELECT count(*) FROM intent WHERE phase NOT IN ('DONE', 'UNDONE')"
         return int(database.execute(query).fetchone()[0])
 
@@ -249,12 +286,12 @@ _FOLDERS: Final = ("spool", "prearchive", "archive", "trash", "quarantine", "bac
 def snapshot(root: Path) -> dict[str, object]:
     """Everything a recovery could change, apart from the running clocks; equal when nothing was changed."""
     seen: dict[str, object] = {}
-    with closing(_catalogue(root)) as database:
+    with closing(open_catalogue(root)) as database:
         database.row_factory = sqlite3.Row
         for table in _TABLES:
             for number, row in enumerate(database.execute(f"SELECT * FROM {table} ORDER BY 1, 2")):
                 seen[f"{table} {number}"] = {name: row[name] for name in set(row.keys()) - _CLOCKS}
-    for name in _files(root, *_FOLDERS):
+    for name in files_below(root, *_FOLDERS):
         facts = (root / name).lstat()
         seen[name] = (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_nlink)
     return seen

@@ -1,8 +1,9 @@
 """The long run: as many kills and power cuts as PREARC_CAMPAIGN_SECONDS allows, with its counts printed.
 
 PREARC_CAMPAIGN_SEED repeats the instances and the drawn moments of an earlier campaign, which printed it.
-Half of the time goes to kills (a third of it while archiving), half to power cuts. Each root lives for a
-number of cycles and is then replaced, so that no cycle has to judge all that the ones before stored.
+Three eighths of the time go to kills (a third of it while archiving), three eighths to power cuts (a third of it
+while commands move files), a quarter to four processes at random. Each root lives for a number of cycles and is then
+replaced, so that no cycle has to judge all that the ones before stored.
 """
 
 import os
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.crowd import Crowd
 from tests.crash.power_cut import CuttableDisk, require_power_cuts
 from tests.crash.trial import Tally, Trial
+from tests.crash.visit_trial import VisitTrial
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(0)]
 
@@ -24,6 +27,7 @@ SEED = int(os.environ.get("PREARC_CAMPAIGN_SEED", time.time_ns() // 10**9))
 CYCLES_OF_A_ROOT = 20
 SECOND_RECOVERY_EVERY = 5
 DISK_MEGABYTES = 256
+SECONDS_OF_A_CROWD = 120.0
 
 
 def run(share: float, trial_of: Callable[[ExitStack, int], Trial], cycle: Callable[[Trial], object]) -> Tally:
@@ -61,7 +65,7 @@ def test_kills_while_receiving(tmp_path: Path) -> None:
     def trial_of(stack: ExitStack, seed: int) -> Trial:
         return stack.enter_context(Trial(folder_of(tmp_path, seed), seed=seed))
 
-    tally = run(1 / 2, trial_of, Trial.kill_cycle)
+    tally = run(1 / 4, trial_of, Trial.kill_cycle)
 
     print(f"kills while receiving: {tally}")
     assert tally.kills and tally.acknowledged
@@ -74,7 +78,7 @@ def test_kills_while_archiving(tmp_path: Path) -> None:
         folder = folder_of(tmp_path, seed)
         return stack.enter_context(Trial(folder, seed=seed, associations=1, is_archiving=True))
 
-    tally = run(1 / 6, trial_of, Trial.archiving_kill_cycle)
+    tally = run(1 / 8, trial_of, Trial.archiving_kill_cycle)
 
     print(f"kills while archiving: {tally}")
     assert tally.kills and tally.acknowledged
@@ -90,7 +94,42 @@ def test_power_cuts_while_receiving(tmp_path: Path) -> None:
         disk = stack.enter_context(CuttableDisk(folder, megabytes=DISK_MEGABYTES))
         return stack.enter_context(Trial(folder, seed=seed, disk=disk))
 
-    tally = run(1 / 3, trial_of, Trial.cut_cycle)
+    tally = run(1 / 4, trial_of, Trial.cut_cycle)
 
     print(f"power cuts while receiving: {tally}")
     assert tally.cuts and tally.acknowledged
+
+
+@pytest.mark.root
+def test_power_cuts_while_commands_move_files(tmp_path: Path) -> None:
+    """Archive, merge, join, split, return, move, delete, restore: each is finished or undone, in recovery too."""
+    require_power_cuts()
+    deadline = time.monotonic() + BUDGET_SECONDS / 8
+    total, deaths = Tally(), list[str]()
+    for seed in count(SEED):
+        print(f"seed {seed}", flush=True)
+        folder = folder_of(tmp_path, seed)
+        with CuttableDisk(folder, megabytes=DISK_MEGABYTES) as disk, VisitTrial(folder, seed=seed, disk=disk) as trial:
+            for _ in range(CYCLES_OF_A_ROOT):
+                trial.cycle()
+                if time.monotonic() > deadline:
+                    break
+            total.add(trial.tally)
+            deaths += trial.deaths
+        if time.monotonic() > deadline:
+            break
+
+    print(f"power cuts while commands move files: {total}", *sorted(deaths), sep="\n")
+    assert total.cuts and total.acknowledged
+
+
+def test_four_processes_at_random_for_minutes(tmp_path: Path) -> None:
+    """Receiver, archiver and two administrators on the sessions of one visit, one of them killed each second."""
+    deadline = time.monotonic() + BUDGET_SECONDS / 4
+    for seed in count(SEED):
+        if (left_seconds := deadline - time.monotonic()) <= 0:
+            break
+        print(f"seed {seed}", flush=True)
+        with Crowd(folder_of(tmp_path, seed), seed=seed) as crowd:
+            crowd.run(min(left_seconds, SECONDS_OF_A_CROWD))
+        print(f"{crowd}\n{dict(sorted(crowd.codes.items()))}", *crowd.refusals, sep="\n", flush=True)

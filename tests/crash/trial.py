@@ -211,14 +211,14 @@ class Trial:
         if not self.node.is_running:
             self.node.start(options=RECEIVER_ONLY)
         if self._disk:
-            _age_the_write_ahead_log(self.root)
+            age_the_write_ahead_log(self.root)
         self.sender.send_to(self.node.port)
         self.sender.wait_for_more("acknowledged", self._chance.randint(1, ACKNOWLEDGED_AT_MOST))
         # Not waiting for anything: the crash is to come at any instruction of the node.
         time.sleep(self._chance.random() * JITTER_SECONDS)
 
 
-def _age_the_write_ahead_log(root: Path) -> None:
+def age_the_write_ahead_log(root: Path) -> None:
     """Make the WAL as long as that of a node that has run for a while, with zeros, which SQLite ignores.
 
     While a new WAL grows, each of its syncs also commits the journal of the filesystem and thereby makes

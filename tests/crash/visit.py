@@ -27,7 +27,8 @@ VARIANT_SHARE: Final = 0.15
 def visit_instances(seed: int, *, first: int = 0, step: int = 1, project: str = "CRASH") -> Iterator[SyntheticInstance]:
     """Endless traffic of a bounded visit: half of it new until all is sent, resends, now and then other bytes."""
     chance = random.Random(f"visit {seed} {first}")
-    numbers = range(first, INSTANCES, step)
+    numbers = list(range(first, INSTANCES, step))
+    chance.shuffle(numbers)
     sent = 0
     while True:
         if sent < len(numbers) and (sent == 0 or chance.random() < NEW_SHARE):

@@ -18,6 +18,7 @@ from archive.findings import FindingKind
 from archive.model import MergeMode, Session
 from archive.rebuild import rebuild
 from archive.reconcile import reconcile
+from archive.recovery import recover
 from archive.rules.chain import BreakKind
 from archive.store.catalogue import events, findings
 from archive.store.catalogue.events import Wanted
@@ -149,6 +150,32 @@ def test_a_decision_is_an_event_of_both_sides(ws: Workspace) -> None:
     assert [row["session_id"] for row in rows(ws, "SELECT session_id FROM event WHERE kind = 'DECISION'")] == [1, 2]
 
 
+def test_a_forced_merge_names_the_manifests_it_was_decided_upon(ws: Workspace) -> None:
+    """Both sides as they were, by the digests of their manifests."""
+    archive_session(ws, 1)
+    ready(ws, visit(STUDY_2))
+
+    archive_session(ws, 2, mode=MergeMode.APPEND, overrides=[FindingKind.STUDY_UID_DIFFERS], reason="one visit")
+
+    for detail in details(ws, "DECISION"):
+        assert set(detail["manifests"]) >= {"incoming", "archived"}
+
+
+def test_replaced_files_are_told_with_their_backup(ws: Workspace) -> None:
+    """An overwriting names how many went, whose came, and where the old ones are."""
+    archive_session(ws, 1)
+    corrected = visit()
+    for dataset in corrected:
+        dataset.PatientComments = "corrected"
+    ready(ws, corrected)
+
+    archive_session(ws, 2, mode=MergeMode.OVERWRITE)
+
+    (replaced,) = details(ws, "REPLACED")
+    assert (replaced["from"], replaced["instances"]) == (2, len(corrected))
+    assert (ws.root.path / replaced["backup"]).is_dir()
+
+
 def test_the_manifests_of_a_decision_are_in_its_event(ws: Workspace) -> None:
     """What a decision was taken upon can be told from the audit alone."""
     manifests = {"incoming": "a" * 64, "archived": "b" * 64}
@@ -183,6 +210,17 @@ def test_what_the_doctor_does_is_in_the_audit(ws: Workspace) -> None:
     assert aside["path"][0].endswith("notes.txt") and aside["path"][1].startswith("quarantine/unlisted-")
     assert "99" in details(ws, "RECOUNTED")[0]["was"][0]
     assert details(ws, "INSTANCE_MISSING")[0]["path"] == str(lost.relative_to(ws.root.path))
+
+
+def test_a_part_that_nobody_was_promised_is_named_when_it_is_set_aside(ws: Workspace) -> None:
+    """Bytes of a dead receiver: where they were and where they are."""
+    (ws.root.path / "spool" / "dead.1.part").write_bytes(b"half an image")
+
+    recover(ws)
+
+    (aside,) = details(ws, "PART_SET_ASIDE")
+    assert aside["path"] == ["spool/dead.1.part", "spool/lost+found/dead.1.part"]
+    assert (ws.root.path / aside["path"][1]).read_bytes() == b"half an image"
 
 
 def test_a_lost_file_that_came_again_is_an_event(ws: Workspace) -> None:

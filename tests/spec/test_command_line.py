@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from archive.findings import FACTS
 from archive.workspace import Workspace
 from cli.main import run
+from cli.session_archive import COSTS
 from scp.synthetic import SeriesSpec
+from tests.merge import changed
 from tests.story import STUDY_1, STUDY_2, TO_LABEL, archive_session, labelled_workspace, ready, send, visit
 from tests.workbench import change, dump, tree
 
@@ -263,14 +266,13 @@ def test_a_session_that_is_received_is_not_archived(ws: Workspace, prearc: Prear
         ("--override", "STUDY_UID_DIFFERS", "--reason", "nobody agreed"),
         ("--override", "NO_SUCH_KIND", "--reason", "r", "--yes"),
         ("--override", "SUBJECT_CHANGED", "--reason", "r", "--yes"),
-        ("--mode", "overwrite"),
         ("--mode", "sideways"),
         ("--merge", "--mode", "none"),
         ("--all",),
     ],
 )
 def test_force_is_meant_or_refused(options: tuple[str, ...], ws: Workspace, conflict: int, prearc: Prearc) -> None:
-    """Without reason, without agreement, of unknown or fatal kinds, or to overwrite: exit 2, and nothing is done."""
+    """Without reason, without agreement, of unknown or fatal kinds or modes: exit 2, and nothing is done."""
     before = state(ws)
 
     answer = prearc("session", "archive", conflict, *options, "--json")
@@ -307,8 +309,31 @@ def test_the_price_of_an_override_is_told_before_the_question(
     answer = prearc("session", "archive", conflict, "--override", "STUDY_UID_DIFFERS", "--reason", "r")
 
     assert answer.code == 1
-    assert answer.err.index("two Study Instance UIDs") < answer.err.index("[y/N]")
+    question = answer.err.index("[y/N]")
+    assert answer.err.index("two Study Instance UIDs") < question
+    assert answer.err.index(f"incoming  session {conflict} PI/S1_MR: {STUDY_2}") < question
+    assert answer.err.index(f"archived  session 1 PI/S1_MR: {STUDY_1}") < question
     assert state(ws) == before
+
+
+def test_the_price_of_every_override_is_known() -> None:
+    """Whatever may be overridden has its cost for DICOM and integrity in words."""
+    assert set(COSTS) == {kind for kind, facts in FACTS.items() if facts.may_be_overridden}
+
+
+def test_what_was_replaced_is_named(ws: Workspace, prearc: Prearc) -> None:
+    """`--mode overwrite` says where the replaced files are, and so does the session."""
+    first = visit()
+    archive_session(ws, ready(ws, first).id)
+    session = ready(ws, [changed(first[0])])
+
+    answer = prearc("session", "archive", session.id, "--mode", "overwrite", "--json")
+
+    (result,) = answer.json["results"]
+    assert (answer.code, result["status"]) == (0, "ARCHIVED")
+    assert len(list((ws.root.path / result["backup_path"]).rglob("*.dcm"))) == 1
+    assert result["backup_path"] in prearc("session", "show", "PI/S1_MR").out
+    assert result["backup_path"] in prearc("session", "log", "PI/S1_MR").out
 
 
 class Terminal:
@@ -401,8 +426,9 @@ def test_a_conflict_is_listed_and_explained(ws: Workspace, conflict: int, prearc
     assert explained["archived"]["study_instance_uids"] == [STUDY_1]
     assert {"study_instance_uids", "study_time"} <= set(explained["differs"])
     assert explained["ways_out"] and all(way["command"].startswith("prearc ") for way in explained["ways_out"])
-    assert next(line for line in text.splitlines() if "study time" in line).endswith("<-- differs")
-    assert all(way["command"] in text for way in explained["ways_out"])
+    assert next(line for line in text.splitlines() if "study date, time" in line).startswith("*")
+    pasted = " ".join(text.replace("\\\n", " ").split())
+    assert all(way["command"] in pasted for way in explained["ways_out"])
 
 
 def test_each_way_out_is_a_command_that_parses(ws: Workspace, conflict: int, prearc: Prearc) -> None:

@@ -1,6 +1,7 @@
 """What the checks find beyond the label a session is archived under: in other sessions, projects and subjects."""
 
 import copy
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,17 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from archive import sessions
+from archive import failpoints, sessions
 from archive.archiving import preview
 from archive.conflicts import explain
-from archive.errors import Busy, UsageError
+from archive.errors import Busy, StaleState, UsageError
 from archive.examination.review import ArchiveOrder
-from archive.findings import FindingKind, Severity, make
-from archive.model import MergeMode, Session
+from archive.findings import FACTS, FindingKind, Severity, make
+from archive.model import MergeMode, Session, SessionStatus
 from archive.rules.checks import blocking
 from archive.store.catalogue import elsewhere
 from archive.workspace import Workspace
+from cli.session_archive import COSTS
 from scp.synthetic import SeriesSpec
 from tests.spec.test_findings import APPEND, ONE, archived_first, assert_told, the
 from tests.story import (
@@ -161,6 +163,39 @@ def test_the_scope_says_how_far_a_study_is_looked_for(tmp_path: Path, scope: str
 
     assert kinds(result) == ["SUBJECT_NEW", *found]
     assert result.status == ("CONFLICT" if found else "ARCHIVED")
+
+
+def test_two_archivings_of_one_study_do_not_miss_each_other(tmp_path: Path) -> None:
+    """What is archived elsewhere while an archiving runs is seen at its commit: it is undone, and asks when tried
+    again."""
+    ws = places(tmp_path)
+    first = ready(ws, visit(series=ONE))
+    again = ready_at(ws, "AGAIN", visit(series=[SeriesSpec(number=2)]))
+    caught: list[BaseException] = []
+
+    def slowly() -> None:
+        try:
+            archive_session(ws, again.id)
+        except StaleState as error:
+            caught.append(error)
+
+    failpoints.arm("PLACED=sleep:1.0@1")
+    slow = threading.Thread(target=slowly)
+    slow.start()
+    try:
+        while slow.is_alive() and not rows(ws, "SELECT op FROM intent WHERE session_id = ?", again.id):
+            slow.join(0.01)
+        assert archive_session(ws, first.id).status == "ARCHIVED"
+    finally:
+        slow.join()
+        failpoints.arm("")
+
+    (error,) = caught
+    assert "archived elsewhere" in str(error)
+    assert sessions.resolve(ws, str(again.id)).status is SessionStatus.READY
+    assert_consistent(ws)
+    result = archive_session(ws, again.id)
+    assert (result.status, kinds(result)) == ("CONFLICT", ["STUDY_ARCHIVED_ELSEWHERE"])
 
 
 def test_a_study_that_waits_or_was_deleted_is_archived_nowhere(tmp_path: Path) -> None:
@@ -318,6 +353,21 @@ def test_modality_differs(tmp_path: Path) -> None:
     assert again.status == "CONFLICT"
 
 
+def test_the_way_out_of_another_modality_works(tmp_path: Path) -> None:
+    """Under a label of its own the other half of a study is only asked about as a study that is archived already."""
+    ws = labelled_workspace(tmp_path)
+    archived_first(ws, visit(series=ONE))
+    second = ready(ws, visit(series=CT))
+    sessions.relabel(ws, second.id, label="S1_CT")
+
+    result = archive_session(ws, second.id)
+
+    assert (result.status, kinds(result)) == ("CONFLICT", ["STUDY_ARCHIVED_ELSEWHERE"])
+    both = archive_session(ws, second.id, overrides=[K.STUDY_ARCHIVED_ELSEWHERE], reason="MR and CT are kept apart")
+    assert both.status == "ARCHIVED"
+    assert_consistent(ws)
+
+
 def test_modality_differs_is_a_conflict_where_the_setting_says_so(tmp_path: Path) -> None:
     """With `allow_cross_modality_merge` an administrator may override it by name; so it is shown later, too."""
     ws = places(tmp_path, allow_cross_modality_merge=True)
@@ -391,6 +441,12 @@ def test_overwriting_takes_what_is_archived_and_nothing_else() -> None:
     assert blocking(found, MergeMode.OVERWRITE, ()) == [within, study]
     assert blocking(found, MergeMode.APPEND, ()) == [against, within, study]
     assert blocking(found, MergeMode.NONE, ()) == found
+
+
+@pytest.mark.parametrize("kind", [kind for kind in K if FACTS[kind].may_be_overridden], ids=str)
+def test_an_override_says_what_it_costs(kind: FindingKind) -> None:
+    """Before it is agreed to, for every kind that may be overridden."""
+    assert COSTS[kind].endswith(".")
 
 
 QUERIES = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -14,13 +15,15 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
+from pydicom.filewriter import dcmwrite
 
+from archive.recovery import recover
 from archive.workspace import Workspace
 from cli.main import run
 from scp.synthetic import SeriesSpec, study
 from tests.spec.import_files import digests, filed, outcomes, write_files, zipped
 from tests.story import STUDY_1, STUDY_2, archive_session, assert_consistent, ready, send, visit
-from tests.workbench import dump, encoded, make_workspace, rows, tree
+from tests.workbench import Sender, dump, encoded, make_workspace, rows, tree
 
 PREARC = [sys.executable, "-m", "cli"]
 
@@ -131,15 +134,31 @@ def test_an_import_of_what_was_received_is_known(ws: Workspace, tmp_path: Path, 
     assert_consistent(ws)
 
 
+def test_an_import_and_a_sender_fill_one_session(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
+    """Beside a receiver in another process: both file into the study's session, neither ends it for the other."""
+    datasets = visit()
+    write_files(tmp_path / "in", datasets[1:])
+    with Sender(ws) as sender:
+        first = sender.store(datasets[0])
+
+        imported = prearc_import(tmp_path / "in", "--close")
+
+        (session,) = imported.json["sessions"]
+        assert (session["id"], session["status"], session["instance_count"]) == (first.session_id, "RECEIVING", 4)
+    assert_consistent(ws)
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_zip_is_read_without_unpacking(ws: Workspace, tmp_path: Path, prearc_import: Any, method: int) -> None:
     """The entries of a zip are stored, stored or deflated; nothing is written beside the root."""
-    archive = zipped(tmp_path / "v.zip", write_files(tmp_path / "in", visit()), method=method)
+    files = write_files(tmp_path / "in", visit())
+    archive = zipped(tmp_path / "v.zip", [*files, zipped(tmp_path / "inner.zip", files)], method=method)
     before = sorted(tmp_path.iterdir())
 
     imported = prearc_import(archive)
 
-    assert (imported.code, imported.counts()) == (0, (4, 0, 0, 0))
+    assert (imported.code, imported.counts()) == (3, (4, 0, 0, 1))
+    assert imported.reasons() == {"inner.zip": "ZIP_INSIDE"}
     assert filed(ws) == digests(visit())
     assert sorted(tmp_path.iterdir()) == before
     assert_consistent(ws)
@@ -185,6 +204,19 @@ def test_sessions_are_closed_when_asked_to(ws: Workspace, tmp_path: Path, prearc
 
     assert [each["status"] for each in imported.json["sessions"]] == ["READY"]
     assert_consistent(ws)
+
+
+def test_a_series_that_a_filter_declines_is_told(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
+    """Filters hold for imports as for senders: in the plan, in the counts, in the trace."""
+    (ws.root.path / "prearc.toml").write_text('[node]\nlow_water_bytes = 0\n[filters]\nlines = ["scout"]\n')
+    write_files(tmp_path / "in", visit(series=[SeriesSpec(number=1), SeriesSpec(number=2, description="Scout")]))
+
+    planned = prearc_import(tmp_path / "in", "--dry-run").json
+    imported = prearc_import(tmp_path / "in")
+
+    assert (planned["filtered_files"], [each["files"] for each in planned["plan"]]) == (2, [2])
+    assert (imported.code, imported.json["stored"], imported.json["filtered"]) == (0, 2, 2)
+    assert sorted(outcomes(ws)) == ["FILTERED", "FILTERED", "STORED", "STORED"]
 
 
 # --- media -----------------------------------------------------------------------------------------------------------
@@ -291,6 +323,96 @@ def test_what_is_no_instance_is_refused_and_listed(
     (refused,) = rows(ws, "SELECT * FROM receipt WHERE outcome = 'REFUSED'")
     assert (ws.root.path / refused["path"]).is_file()
     assert_consistent(ws)
+
+
+def test_what_no_association_would_have_taken_is_refused(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
+    """A dataset without SOP class or instance UID, or of a class that is not stored, gets the network's status."""
+    no_class, no_uid, no_storage, odd_syntax = visit()
+    del no_class.SOPClassUID, no_class.file_meta.MediaStorageSOPClassUID
+    del no_uid.SOPInstanceUID, no_uid.file_meta.MediaStorageSOPInstanceUID
+    no_storage.SOPClassUID = no_storage.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.1"
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, dataset in (("a", no_class), ("b", no_uid), ("c", no_storage), ("d", odd_syntax)):
+        dcmwrite(folder / name, dataset, enforce_file_format=False)
+    data = (folder / "d").read_bytes()
+    (folder / "d").write_bytes(data.replace(b"1.2.840.10008.1.2.1\0", b"not/a/uid/at/all/at\0"))
+
+    imported = prearc_import(folder)
+
+    assert {Path(each["path"]).name: each["status"] for each in imported.json["refused"]} == {
+        "a": 0x0122,
+        "b": 0x0117,
+        "c": 0x0122,
+        "d": 0xC000,
+    }
+    assert outcomes(ws) == ["REFUSED"] * 4
+
+
+def test_a_dataset_that_is_too_large_is_refused(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
+    """The limit of one instance holds, and the rest of such a file is not read."""
+    (ws.root.path / "prearc.toml").write_text("[node]\nlow_water_bytes = 0\n[limits]\ninstance_bytes = 2000\n")
+    write_files(tmp_path / "in", visit(series=[SeriesSpec(number=1), SeriesSpec(number=2, rows=64, columns=64)]))
+
+    imported = prearc_import(tmp_path / "in")
+
+    assert imported.counts() == (2, 0, 0, 2)
+    assert_consistent(ws)
+
+
+def test_the_text_says_what_the_document_says(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
+    """Plan, warnings with their next command, unused rows, refusals with reason and status, sessions, counts."""
+    datasets = [*visit(STUDY_1), *visit(STUDY_2)]
+    del datasets[0].SOPInstanceUID
+    write_files(tmp_path / "in", datasets[1:])
+    dcmwrite(tmp_path / "in/nouid.dcm", datasets[0], enforce_file_format=False)
+    (tmp_path / "in/x.txt").write_text("x")
+    (tmp_path / "map.csv").write_text("patient_id,session\nP9,L9\n")
+
+    asked = prearc_import(tmp_path / "in", "--map", tmp_path / "map.csv", is_json=False)
+    done = prearc_import(tmp_path / "in", "--yes", is_json=False)
+    write_files(tmp_path / "other", visit(STUDY_1, pixel_seed=1))
+    held = prearc_import(tmp_path / "other", is_json=False)
+
+    assert (asked.code, done.code) == (3, 3)
+    assert "8 files to import" in asked.out and "1 of them will most likely be refused" in asked.out
+    assert "warning STUDIES_SHARE_LABEL: 2 studies are to become Unassigned/P1" in asked.out
+    assert "next: prearc import PATH... --map FILE.csv" in asked.out
+    assert "map line 2 fits no file: patient P9" in asked.out
+    assert "Add --yes" in asked.err
+    assert "x.txt: not a DICOM file" in done.out
+    assert "nouid.dcm: the dataset's SOP Instance UID is missing or invalid (0117)" in done.out
+    assert "stored 7, already stored 0, held 0, filtered 0, refused 2" in done.out
+    assert "next: prearc trace --refused" in done.out
+    assert "next: prearc session show 1" in held.out
+
+
+@pytest.mark.parametrize(("answer", "code", "stored"), [(b"y\n", 0, 4), (b"n\n", 1, 0), (b"\x03", 130, 0)])
+def test_on_a_terminal_a_person_is_asked(ws: Workspace, tmp_path: Path, answer: bytes, code: int, stored: int) -> None:
+    """The plan is shown and asked about, also without a warning; only a yes goes on."""
+    write_files(tmp_path / "in", visit())
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(
+            sys.executable,
+            [*PREARC, "import", str(tmp_path / "in")],
+            {**os.environ, "PREARC_ROOT": str(ws.root.path)},
+        )
+    shown = b""
+    is_answered = False
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # the other side is closed
+            break
+        if b"Import 4 files? [y/N]" in shown and not is_answered:
+            is_answered = True
+            os.write(terminal, answer)
+    os.close(terminal)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
+    assert len(filed(ws)) == stored
+    assert shown.index(b"Doe_Jane") < shown.index(b"[y/N]")
 
 
 def test_names_with_broken_encodings_are_told_safely(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
@@ -484,19 +606,28 @@ def test_an_interrupted_import_keeps_what_it_answered_and_goes_on(
     assert filed(ws) == digests(datasets)
 
 
-def test_a_killed_import_goes_on(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
-    """kill -9 in the middle: what was committed is there, importing again stores the rest and leaves no doubt."""
-    datasets = visit(series=[SeriesSpec(number=1, instances=10)])
+@pytest.mark.parametrize("step", ["P1", "P2", "P3", "P4@1", "P5", "P6", "P7", "P8"])
+def test_a_killed_import_goes_on(ws: Workspace, tmp_path: Path, prearc_import: Any, step: str) -> None:
+    """kill -9 at any step: what was committed is there, importing again stores the rest, recovery finds nothing odd."""
+    datasets = visit(series=[SeriesSpec(number=1, instances=8)])
     write_files(tmp_path / "in", datasets)
-    environment = {**os.environ, "PREARC_ROOT": str(ws.root.path), "PREARC_FAILPOINTS": "P6=kill@5"}
+    name, _, hit = step.partition("@")
+    environment = {
+        **os.environ,
+        "PREARC_ROOT": str(ws.root.path),
+        "PREARC_FAILPOINTS": f"{name}=kill@{hit or 5}",
+    }
     killed = subprocess.run([*PREARC, "import", str(tmp_path / "in")], env=environment, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    assert outcomes(ws) == ["STORED"] * 4
+    known = len(outcomes(ws))
 
     again = prearc_import(tmp_path / "in")
 
-    assert (again.code, again.counts()) == (0, (6, 4, 0, 0))
+    assert (again.code, again.counts()) == (0, (8 - known, known, 0, 0))
+    assert known == (0 if step == "P4@1" else 5 if step == "P8" else 4)
     assert filed(ws) == digests(datasets)
+    recover(ws)
+    assert_consistent(ws)
 
 
 def test_a_full_disk_refuses_what_does_not_fit(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:

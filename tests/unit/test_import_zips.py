@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from archive.importing import zips
 from archive.importing.candidates import Candidate, Decline, Declined, Unusable
@@ -186,6 +188,29 @@ def test_what_is_cut_or_no_zip_is_refused(tmp_path: Path) -> None:
 
     assert reasons(cut) == {"": Decline.ZIP_DAMAGED}
     assert content(garbled) == [Decline.ZIP_DAMAGED]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_nothing_but_refusals_come_of_broken_zips(tmp_path: Path, data: st.DataObject) -> None:
+    """Whatever the bytes of a zip are, its entries are read or refused, and no error of the reader comes through."""
+    path = make(tmp_path / "a.zip", {"one": DATA, "folder/two": b"x" * 300})
+    whole = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        place = data.draw(st.integers(0, 60) | st.integers(central(whole) - 40, len(whole) - 1))
+        whole[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(whole[: data.draw(st.integers(30, len(whole)))])
+
+    opener = Opener()
+    for each in found(path):
+        if isinstance(each, Candidate):
+            try:
+                with opener.open(each) as opened:
+                    opened.read_at(0, 132)
+                    assert sum(map(len, opened.pieces(0))) == each.size_bytes
+            except Unusable:
+                pass
+    opener.close()
 
 
 def test_the_memory_of_a_large_entry_is_flat(tmp_path: Path) -> None:

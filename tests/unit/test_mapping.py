@@ -6,7 +6,7 @@ from archive.config import ProjectSettings
 from archive.errors import Refused, UsageError
 from archive.model import Autoarchive, InstanceHeader
 from archive.rules.expressions import RuleSet
-from archive.rules.mapping import ImportMap, MappedRouting, import_map
+from archive.rules.mapping import MAP_BYTES, ImportMap, MappedRouting, import_map
 from archive.rules.routing import Project, ProjectList, ReceiverRouting, RouteInput, Router
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -145,3 +145,19 @@ def test_what_the_map_leaves_open_is_routed_as_usual() -> None:
     assert (second.project.value, second.session.value) == ("REST", "L2")
     assert (third.project.value, third.session.value, third.project.rule) == ("REST", "P3", "import --project")
     assert [(row.line, row.patient_id) for row in routing.unused()] == [(4, "P9")]
+
+
+def test_without_a_map_the_project_alone_is_stated() -> None:
+    """`import --project` holds for every instance."""
+    found = import_map(None, project="PI")
+
+    assert found.project is not None and found.project.value == "PI"
+    assert given(found, header()) is None
+    assert import_map(None).project is None
+
+
+def test_a_map_larger_than_any_map_is_refused() -> None:
+    """It is read whole: there is a limit."""
+    (problem,) = problems(b"x" * (MAP_BYTES + 1), name="map.csv")[:1]
+
+    assert "larger than" in problem

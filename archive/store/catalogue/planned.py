@@ -14,7 +14,8 @@ Label = tuple[str | None, str]
 def joined(connection: sqlite3.Connection, project: str | None, study_key: str, label: str) -> Session | None:
     """The open session that would take an instance routed so; it may have been relabelled or moved since."""
     row = connection.execute(
-        "SELECT id FROM session WHERE key_project = ? AND key_study = ? AND key_label = ? AND accepts = 1",
+        "SELECT CASE status WHEN 'JOINED' THEN merged_into_id ELSE id END FROM session"
+        " WHERE key_project = ? AND key_study = ? AND key_label = ? AND accepts = 1",
         (project or "", study_key, label),
     ).fetchone()
     found = sessions.get(connection, row[0]) if row is not None else None

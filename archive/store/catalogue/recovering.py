@@ -270,19 +270,33 @@ def is_taken(connection: sqlite3.Connection, session_id: int) -> bool:
 
 
 def choose_accepting(tx: Transaction) -> None:
-    """The latest prearchive session of each key is the one that takes late instances."""
+    """The latest prearchive session of each key is the one that takes late instances, else one that was joined."""
     tx.execute(
         "UPDATE session SET accepts = 1 WHERE status = 'RECEIVING' AND id = (SELECT o.id FROM session o"
         " WHERE o.key_project = session.key_project AND o.key_study = session.key_study"
         " AND o.key_label = session.key_label AND o.status = 'RECEIVING' ORDER BY o.timestamp DESC, o.id DESC LIMIT 1)"
+    )
+    tx.execute(
+        "UPDATE session SET accepts = 1 WHERE status = 'JOINED' AND id = (SELECT max(o.id) FROM session o"
+        " JOIN session h ON h.id = o.merged_into_id WHERE o.key_project = session.key_project"
+        " AND o.key_study = session.key_study AND o.key_label = session.key_label AND o.status = 'JOINED'"
+        " AND h.status = 'RECEIVING') AND NOT EXISTS (SELECT 1 FROM session o WHERE o.accepts = 1 AND o.key_project"
+        " = session.key_project AND o.key_study = session.key_study AND o.key_label = session.key_label)"
     )
 
 
 def insert_decision(tx: Transaction, session_id: int, decision: Mapping[str, Any]) -> None:
     """A decision as a manifest tells it."""
     tx.execute(
-        "INSERT INTO decision(session_id, decided_at, actor, kinds, reason, detail) VALUES (?, ?, ?, ?, ?, '{}')",
-        (session_id, decision["at"], decision["actor"], json.dumps(decision["kinds"]), decision["reason"]),
+        "INSERT INTO decision(session_id, decided_at, actor, kinds, reason, detail) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            session_id,
+            decision["at"],
+            decision["actor"],
+            json.dumps(decision["kinds"]),
+            decision["reason"],
+            json.dumps(decision["detail"], sort_keys=True),
+        ),
     )
 
 

@@ -153,6 +153,12 @@ def raw_columns(connection: sqlite3.Connection, session_id: int) -> dict[str, An
     return dict(row)
 
 
+def joined_into(connection: sqlite3.Connection, session_id: int) -> list[dict[str, Any]]:
+    """Every column of the sessions whose instances were put into this one by a join."""
+    sql = "SELECT * FROM session WHERE merged_into_id = ? AND status = 'JOINED' ORDER BY id"
+    return [dict(row) for row in connection.execute(sql, (session_id,))]
+
+
 def recount(tx: Transaction, session_id: int) -> None:
     """Derive scan and session counters from the instances; drop scans that have none."""
     tx.execute(
