@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, config, conflict, demo, doctor, import_dicom, receiver, route, serve, session, status, trace
+from cli import (
+    audit,
+    config,
+    conflict,
+    demo,
+    doctor,
+    import_dicom,
+    receiver,
+    route,
+    serve,
+    session,
+    status,
+    survey,
+    trace,
+)
 
 app = typer.Typer(
     help="prearc: a DICOM node that receives durably, holds in a prearchive, and archives without guessing.",
@@ -56,6 +70,7 @@ for noun, module in (
     ("receiver", receiver),
     ("config", config),
     ("audit", audit),
+    ("survey", survey),
 ):
     app.add_typer(module.app, name=noun)
 
