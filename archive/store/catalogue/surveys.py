@@ -251,6 +251,19 @@ def by_ids(connection: sqlite3.Connection, ids: Sequence[int]) -> list[SurveyReq
     return sorted(found, key=lambda request: request.id)
 
 
+def expected_files(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
+    """How many instances the resources of these requests have."""
+    total = 0
+    for start in range(0, len(ids), _PIECE):
+        some = ids[start : start + _PIECE]
+        sql = (
+            "SELECT IFNULL(sum(c.instance_count), 0) FROM survey_request r JOIN scan c ON c.id = r.scan_id"
+            f" WHERE r.id IN ({', '.join('?' * len(some))})"
+        )
+        total += connection.execute(sql, some).fetchone()[0]
+    return total
+
+
 def counts_by_status(connection: sqlite3.Connection) -> dict[str, int]:
     """How many resources are in each status, by the newest request of each."""
     sql = f"SELECT r.status, count(*) FROM survey_request r WHERE {_NEWEST} GROUP BY r.status"
