@@ -7,7 +7,7 @@ from archive.differences import Difference, DifferenceKind
 from archive.examination.difference import ComparisonLimits, compare_files
 from archive.rules.survey import Key
 from archive.surveying.readers import Readers
-from archive.surveying.reading import Reading
+from archive.surveying.reading import Reading, open_file_unseen
 from archive.surveys import FileFacts, SetDifference
 
 LIMITS: Final = ComparisonLimits(pairs=10_000, seconds=600.0, pair_seconds=60.0, deaths=20)
@@ -70,7 +70,8 @@ def differences_of(
             ]
     pairs = [(f"{folder}/{new}", f"{folder}/{old}") for _, new, old in unequal]
     compared: dict[Key, list[Difference]] = {}
-    for (key, _, _), difference in zip(unequal, compare_files(readers.root_fd, pairs, limits=limits), strict=True):
+    answers = compare_files(readers.root_fd, pairs, limits=limits, open_file=open_file_unseen)
+    for (key, _, _), difference in zip(unequal, answers, strict=True):
         compared.setdefault(key, []).append(difference)
     for key, differences in compared.items():
         kind = max((_KINDS[each.kind] for each in differences), key=_RANK.__getitem__)

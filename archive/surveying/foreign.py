@@ -12,6 +12,7 @@ from typing import Final
 
 from archive.errors import NotFound
 from archive.store import files
+from archive.surveying.reading import open_file_unseen
 from archive.surveying.resource import Resource, is_catalog
 
 _ARC: Final = re.compile(r"arc\d{3,}")
@@ -113,7 +114,7 @@ def _has_dicom_catalog(tree: Tree, folder: str) -> bool:
         with files.open_folder(tree.fd, folder) as fd, os.scandir(fd) as entries:
             names = [entry.name for entry in entries if is_catalog(entry.name) and entry.is_file(follow_symlinks=False)]
         for name in names:
-            fd = files.open_file(tree.fd, f"{folder}/{name}")
+            fd = open_file_unseen(tree.fd, f"{folder}/{name}")
             try:
                 if _DICOM_CATALOG in os.pread(fd, _HEAD_BYTES, 0):
                     return True

@@ -4,6 +4,7 @@ A file costs an `openat`, an `fstat`, a `pread` and a `close`, unless its digest
 alone where the system allows that.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -17,6 +18,7 @@ from archive.model import InstanceHeader
 from archive.rules.header import DEFAULT_LIMITS, FileMeta, HeaderLimits, ReadAt, file_reader, read_file_header
 from archive.rules.naming import NameTemplate
 from archive.rules.schemes import discloses, scheme_of
+from archive.store import files
 
 WINDOW_BYTES: Final = 1 << 14
 _PIECE_BYTES: Final = 1 << 20
@@ -157,6 +159,17 @@ def open_unseen(folder_fd: int, name: str) -> int:
         return os.open(name, _OPEN | os.O_NOATIME, dir_fd=folder_fd)
     except PermissionError:  # O_NOATIME is the owner's
         return os.open(name, _OPEN, dir_fd=folder_fd)
+
+
+def open_file_unseen(root_fd: int, relative: str) -> int:
+    """`files.open_file` without a trace; raises `OSError`."""
+    folder, name = files.split(relative)
+    with files.open_folder(root_fd, folder) as folder_fd:
+        fd = open_unseen(folder_fd, name)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return fd
 
 
 def _closed(folder_fd: int, name: str, error: OSError | ValueError) -> Reading:
