@@ -5,14 +5,15 @@ print.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from html import escape
 from typing import Final
 
 from archive.rules.survey_report import Moment
 from archive.surveys import SurveyStatus as S
 
-WIDTH: Final = 720
-_LABEL: Final = 190
+WIDTH: Final = 960
+_LABEL: Final = 220
 _ROW: Final = 30
 _BAR: Final = 18
 _NUMBERS: Final = 70
@@ -61,49 +62,47 @@ def statuses(rows: Sequence[tuple[str, Mapping[S, int]]]) -> str:
 def bars(title: str, rows: Sequence[tuple[str, int]], kind: str) -> str:
     """A bar for each count."""
     most = max((count for _, count in rows), default=0) or 1
-    room = WIDTH - _LABEL - 80 - _NUMBERS
+    room = WIDTH - _LABEL - _NUMBERS
     parts: list[str] = []
     for number, (name, count) in enumerate(rows):
         y = number * _ROW
         length = room * count / most
-        parts.append(_label(name, y, width=_LABEL + 80))
+        parts.append(_label(name, y, width=_LABEL))
         if count:
             parts.append(
-                f'<rect class="{kind}" x="{_LABEL + 80}" y="{y + 6}" width="{max(length, 1):.1f}" height="{_BAR}"/>'
+                f'<rect class="{kind}" x="{_LABEL}" y="{y + 6}" width="{max(length, 1):.1f}" height="{_BAR}"/>'
             )
         weight = "number" if count else "none"
-        parts.append(f'<text class="{weight}" x="{_LABEL + 88 + length:.1f}" y="{y + 20}">{count}</text>')
+        parts.append(f'<text class="{weight}" x="{_LABEL + 8 + length:.1f}" y="{y + 20}">{count}</text>')
     return _svg(title, len(rows) * _ROW + 6, parts)
 
 
 def line(title: str, moments: Sequence[Moment], values: Sequence[int], kind: str) -> str:
-    """A line through the days, with the first, the last and the highest number."""
-    height, left, right, top, bottom = 170, 60, 60, 16, 28
+    """A line through the days, with the first, the last and the highest number; the axis begins at zero."""
+    width, height, left, right, top, base = WIDTH // 2, 180, 60, 60, 24, 150
     most = max(values, default=0) or 1
-    span = max(len(values) - 1, 1)
+    days = [date.fromisoformat(moment.day).toordinal() for moment in moments]
+    span = max(days[-1] - days[0], 1)
     points = [
-        (left + (WIDTH / 2 - left - right) * number / span, top + (height - top - bottom) * (1 - value / most))
-        for number, value in enumerate(values)
+        (left + (width - left - right) * (day - days[0]) / span, top + (base - top) * (1 - value / most))
+        for day, value in zip(days, values, strict=True)
     ]
-    base = height - bottom
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    parts = [f'<line class="axis" x1="{left}" y1="{base}" x2="{WIDTH / 2 - right}" y2="{base}"/>']
+    parts = [f'<line class="axis" x1="{left}" y1="{base}" x2="{width - right}" y2="{base}"/>']
     if len(points) > 1:
         area = f"{points[0][0]:.1f},{base} {path} {points[-1][0]:.1f},{base}"
         parts += [f'<polygon class="area {kind}" points="{area}"/>', f'<polyline class="line {kind}" points="{path}"/>']
     for (x, y), moment, value in zip(points, moments, values, strict=True):
-        parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{moment.day}: {value}</title>'
-                     "</circle>")  # fmt: skip
-    if points:
-        (x, y) = points[-1]
-        parts.append(f'<text class="number" x="{x + 8:.1f}" y="{y + 4:.1f}">{values[-1]}</text>')
-        parts.append(f'<text class="day" x="{left}" y="{height - 8}">{moments[0].day}</text>')
-    if len(points) > 1:
-        (x, y) = points[0]
-        parts.append(f'<text class="number" x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{values[0]}</text>')
-        end = WIDTH // 2 - right
-        parts.append(f'<text class="day" x="{end}" y="{height - 8}" text-anchor="end">{moments[-1].day}</text>')
-    return _svg(title, height, parts, width=WIDTH // 2)
+        parts.append(
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{moment.day}: {value}</title></circle>'
+        )
+    last, highest = len(points) - 1, values.index(max(values))
+    parts += [_number(points[last], values[last], dx=8, dy=4, anchor="start"), _day(moments[0], left, "start")]
+    if last:
+        parts += [_number(points[0], values[0], dx=-8, dy=4, anchor="end"), _day(moments[last], width - right, "end")]
+        if highest not in (0, last):
+            parts.append(_number(points[highest], values[highest], dx=0, dy=-8, anchor="middle"))
+    return _svg(title, height, parts, width=width)
 
 
 def text(value: object) -> str:
@@ -121,6 +120,15 @@ def shortened(name: str, length: int) -> str:
     """A name cut in the middle."""
     half = length // 2
     return name if len(name) <= length else f"{name[: half - 1]}…{name[-(length - half) :]}"
+
+
+def _number(point: tuple[float, float], value: int, *, dx: int, dy: int, anchor: str) -> str:
+    x, y = point
+    return f'<text class="number" x="{x + dx:.1f}" y="{y + dy:.1f}" text-anchor="{anchor}">{value}</text>'
+
+
+def _day(moment: Moment, x: int, anchor: str) -> str:
+    return f'<text class="day" x="{x}" y="170" text-anchor="{anchor}">{moment.day}</text>'
 
 
 def _label(name: str, y: int, *, width: int = _LABEL) -> str:

@@ -80,7 +80,7 @@ def _summary(page: Page) -> str:
     files = totals["totalEntries"]
     sound = totals["totalConformingFiles"]
     cards = [
-        (_number(resources), "resource surveyed" if resources == 1 else "resources surveyed"),
+        (_number(resources), "resource" if resources == 1 else "resources"),
         (_number(with_findings), "of them with findings"),
         (_number(files), "file" if files == 1 else "files"),
         (_percent(sound, files), "of the files as they should be"),
@@ -111,9 +111,9 @@ def _charts(page: Page) -> str:
     note = f'<p class="soft small">and {more} more projects, in the table below</p>' if more else ""
     classes = [(label, totals[name]) for name, label in CLASSES.items()]
     return (
-        f'<section><h2>Resources by status</h2>{charts.statuses(rows)}<ul class="legend">{legend}</ul>{note}</section>'
+        f'<section><h2>Resources by status</h2><div class="wide">{charts.statuses(rows)}</div><ul class="legend">{legend}</ul>{note}</section>'
         '<section><h2>Findings by class</h2><p class="soft small">Files; each is in one class.</p>'
-        f"{charts.bars('Files with findings by class', classes, 'bad')}</section>\n{_growth(page.growth)}"
+        f"<div class="wide">{charts.bars('Files with findings by class', classes, 'bad')}</div></section>\n{_growth(page.growth)}"
     )
 
 
@@ -197,7 +197,7 @@ def _resource(each: Reported) -> str:
         f'<details class="resource" data-status="{each.status}"><summary>'
         f'<span><span class="mark {charts.kind_of(each.status)}"></span>{each.status}</span>'
         f'<span class="where">{facts}</span><span class="counts">{counts}</span></summary><div class="inside">'
-        f'<p class="small soft">Request {each.request_id}, surveyed {text(each.survey_date)};'
+        f'<p class="small soft">Request {each.request_id}, surveyed {text(_minute(each.survey_date))};'
         f' {_number((each.totals or {}).get("totalEntries", 0))} files; <span class="path">{text(each.uri)}</span></p>'
         f"{message}{inside}<p>Next: <code>{text(command)}</code></p></div></details>\n"
     )
@@ -284,6 +284,11 @@ def _statuses(projects: Sequence[ProjectSummary]) -> Counter[str]:
 
 def _trouble(project: ProjectSummary) -> int:
     return sum(project.statuses[str(status)] for status in FINDINGS)
+
+
+def _minute(moment: str) -> str:
+    """An ISO 8601 time to the minute."""
+    return f"{moment[:16].replace('T', ' ')} UTC" if moment else "never"
 
 
 def _number(count: int) -> str:

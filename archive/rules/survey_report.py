@@ -13,14 +13,14 @@ from archive.surveys import SurveyStatus as S
 
 CLASSES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "totalMismatchedFiles": "other name than its metadata give",
-        "totalFilesInDuplicates": "duplicate",
-        "totalFilesInNonActionableDuplicates": "duplicate with several names",
+        "totalMismatchedFiles": "mismatched name",
+        "totalFilesInDuplicates": "in duplicate sets",
+        "totalFilesInNonActionableDuplicates": "in sets with several names",
         "totalBadFiles": "not readable as DICOM",
         "totalMissingFiles": "missing from the disk",
         "totalUnlistedFiles": "not in the catalogue",
-        "totalUidDifferences": "another instance than listed",
-        "totalChangedFiles": "changed since it was archived",
+        "totalUidDifferences": "other UID than listed",
+        "totalChangedFiles": "changed since archived",
     }
 )
 """The counts of files that are not as they should be; each file is in one of them at most."""

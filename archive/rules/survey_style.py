@@ -10,7 +10,7 @@ STYLE: Final = """
 @media (prefers-color-scheme:dark){:root{--paper:#14181d;--ink:#e6eaef;--soft:#9aa5b1;--line:#343c46;--panel:#1d232a;
 --good:#2bb3a9;--note:#7cc7f2;--warn:#f0b429;--bad:#f07b3a;--fail:#c58ad6;--rest:#6b7682;--on:#14181d;--on-light:#14181d}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:2rem 1.5rem 4rem;max-width:64rem;background:var(--paper);color:var(--ink);
+body{margin:0 auto;padding:2rem 1.5rem 4rem;max-width:66rem;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif}
 h1{font-size:1.7rem;margin:0 0 .25rem}h2{font-size:1.2rem;margin:2.5rem 0 .75rem;border-bottom:1px solid var(--line);
 padding-bottom:.3rem}h3{font-size:1rem;margin:0 0 .5rem}
@@ -20,6 +20,7 @@ code,.path{font:.85rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace;overflow-wr
 .card{background:var(--panel);border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem}
 .card b{display:block;font-size:1.6rem;line-height:1.2;font-variant-numeric:tabular-nums}
 .card span{color:var(--soft);font-size:.85rem}
+figure{margin:0}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:1rem}
 svg{max-width:100%;height:auto;display:block}svg text{font:13px system-ui,"DejaVu Sans",sans-serif;fill:var(--ink)}
 svg .day,svg .none{fill:var(--soft)}svg .number{font-weight:600}
@@ -32,9 +33,9 @@ svg .area{opacity:.15}svg .area.good{fill:var(--good)}svg .area.bad{fill:var(--b
 .mark.good{background:var(--good)}.mark.note{background:var(--note)}.mark.warn{background:var(--warn)}
 .mark.bad{background:var(--bad)}.mark.fail{background:var(--fail)}
 .legend{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;padding:0;margin:.5rem 0;list-style:none;font-size:.85rem}
-.scroll{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:.9rem}
-th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
+.scroll,.wide{overflow-x:auto}.wide svg{min-width:40rem}
+table{border-collapse:collapse;width:100%;font-size:.85rem}
+th,td{text-align:left;padding:.35rem .5rem;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 details{border:1px solid var(--line);border-radius:.5rem;margin:.5rem 0;background:var(--panel)}
 details details{background:var(--paper);margin:.5rem 0}
@@ -42,7 +43,7 @@ summary{cursor:pointer;padding:.55rem .9rem;display:flex;flex-wrap:wrap;gap:.25r
 summary::before{content:"▸";color:var(--soft)}details[open]>summary::before{content:"▾"}
 summary::-webkit-details-marker{display:none}summary .where{font-weight:600}summary .counts{color:var(--soft)}
 .inside{padding:0 .9rem .8rem}.inside ul{margin:.3rem 0;padding-left:1.2rem}
-.tools{display:flex;flex-wrap:wrap;gap:.5rem;margin:.75rem 0}
+.tools{display:flex;align-items:center;flex-wrap:wrap;gap:.5rem;margin:.75rem 0}
 .tools button,.tools input,.tools select{font:inherit;font-size:.9rem;padding:.3rem .7rem;border-radius:.4rem;
 border:1px solid var(--line);background:var(--paper);color:var(--ink)}.tools input{flex:1 1 14rem}
 [hidden]{display:none!important}
