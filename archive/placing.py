@@ -17,7 +17,8 @@ from archive.store.catalogue.journal import Item, ItemAction
 from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.journal")
-_ADDING: Final = (ItemAction.LINK, ItemAction.SWAP, ItemAction.RETIRE)
+_LINKING: Final = (ItemAction.LINK, ItemAction.SWAP)
+_ADDING: Final = (*_LINKING, ItemAction.RETIRE)
 
 
 def is_another_device(ws: Workspace, source: os.stat_result, destination: str) -> bool:
@@ -109,12 +110,14 @@ def clean(ws: Workspace, op: str, items: Sequence[Item], emptied: Iterable[str])
     An old name goes only where the new one holds its bytes. `emptied` are the folders of sessions that have no
     instances any more: their manifests go with them.
     """
-    retired = {item.src: item for item in items if item.action is ItemAction.RETIRE}
+    leaving = {item.src: item for item in items if item.action in _LINKING}
+    leaving |= {item.src: item for item in items if item.action is ItemAction.RETIRE}
     swapped = {item.dst for item in items if item.action is ItemAction.SWAP}
     for item in items:
         if item.action is ItemAction.SWAP:
             failpoints.hit("SWAP_ITEM")
-            _swap(ws, op, item, retired.get(item.dst))
+            _swap(ws, op, item, leaving.get(item.dst))
+    swapped |= {item.src for item in items if item.action is ItemAction.SWAP and _is_one_name(ws, item)}
     folders = set(emptied)
     for item in items:
         if item.action is ItemAction.RENAME:
@@ -133,9 +136,11 @@ def clean(ws: Workspace, op: str, items: Sequence[Item], emptied: Iterable[str])
 
 def _let_go(ws: Workspace, op: str, item: Item, *, has_heir: bool) -> None:
     """Remove an old name whose bytes are held by the new one; one that its replacement took is gone already."""
+    if has_heir:
+        return
     if _is_superseded(ws, item):
         files.unlink(ws.root.fd, item.src)
-    elif not has_heir and files.status(ws.root.fd, item.src) is not None:
+    elif files.status(ws.root.fd, item.src) is not None:
         log.error("old_name_kept", op=op, src=item.src, why="the new name does not hold its bytes")
 
 
@@ -245,21 +250,41 @@ def _rename_back(ws: Workspace, item: Item) -> None:
     files.remove_empty_folders(ws.root.fd, parent, keep=parent.split("/")[0])
 
 
-def _swap(ws: Workspace, op: str, item: Item, retired: Item | None) -> None:
-    """The replacement takes the name of the file that is in the backup; of that file and of no other."""
+def _swap(ws: Workspace, op: str, item: Item, leaving: Item | None) -> None:
+    """The replacement takes the name of the file that is in the backup, or has another name; of no other file."""
     staged = _new_name(op, item)
     if not _leads_there(ws, item, staged):
         return  # it took its name in an earlier attempt
     there = files.status(ws.root.fd, item.dst)
-    is_expected = there is None or (
-        retired is not None and there.st_ino == retired.inode and _holds_its_bytes(ws, retired, retired.dst)
+    is_expected = (
+        there is None
+        or (not item.is_copy and there.st_ino == item.inode)  # a link to the same file
+        or (leaving is not None and there.st_ino == leaving.inode and _has_new_name(ws, op, leaving))
     )
     if not (is_expected and _holds_its_bytes(ws, item, staged)):
         raise Refused(
             f"Something else is at {item.dst}; nothing is ever replaced that is not in the backup.",
             hint="prearc doctor",
         )
+    if there is not None and not item.is_copy and there.st_ino == item.inode:
+        files.unlink(ws.root.fd, item.dst)  # of two names of one file, renaming one to the other removes neither
     files.rename_file(ws.root.fd, staged, item.dst)
+
+
+def _has_new_name(ws: Workspace, op: str, item: Item) -> bool:
+    """Whether a file can lose its old name: its new one, or the one beside it, holds its bytes."""
+    return _holds_its_bytes(ws, item, item.dst) or (
+        item.action is ItemAction.SWAP and _holds_its_bytes(ws, item, _new_name(op, item))
+    )
+
+
+def _is_one_name(ws: Workspace, item: Item) -> bool:
+    """Whether old and new name are the same to a file system that does not tell case."""
+    folder, name = files.split(item.src)
+    if item.src == item.dst or item.src.casefold() != item.dst.casefold():
+        return False
+    with files.open_folder(ws.root.fd, folder) as fd, os.scandir(fd) as entries:
+        return all(entry.name != name for entry in entries)
 
 
 def _is_superseded(ws: Workspace, item: Item) -> bool:

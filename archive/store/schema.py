@@ -219,6 +219,19 @@ _FIRST: Final = (
         key TEXT PRIMARY KEY,             -- of the schedule as it is configured
         due_at TEXT NOT NULL, last_at TEXT, last_batch TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT ''
     ) STRICT""",
+    """CREATE TABLE mitigation (
+        op TEXT PRIMARY KEY,              -- of the journal
+        request_id INTEGER NOT NULL, session_id INTEGER NOT NULL,
+        applied_at TEXT NOT NULL, actor TEXT NOT NULL, reason TEXT NOT NULL,
+        backup TEXT NOT NULL,             -- folder below the root
+        backup_bytes INTEGER NOT NULL,
+        report TEXT NOT NULL,             -- XNAT's ResourceMitigationReport
+        inverse TEXT NOT NULL,            -- what undoing it needs: names, rows, receipts
+        undone_at TEXT, undone_by TEXT NOT NULL DEFAULT '', undo_op TEXT NOT NULL DEFAULT ''
+    ) STRICT""",
+    # what was done for a request
+    "CREATE INDEX mitigation_request ON mitigation(request_id)",
+    "CREATE TABLE archive_identity (id TEXT NOT NULL) STRICT",  # made with the first plan of a mitigation
     "CREATE TABLE recovery_report (id INTEGER PRIMARY KEY, at TEXT NOT NULL, detail TEXT NOT NULL) STRICT",
 )
 

@@ -36,7 +36,7 @@ ALLOWED: Final[dict[E, dict[S, S]]] = {
         S.DIVERGENT: S.CANCELED,
         S.QUEUED_FOR_MITIGATION: S.CANCELED,
     },
-    E.QUEUE_MITIGATION: {S.DIVERGENT: S.QUEUED_FOR_MITIGATION},
+    E.QUEUE_MITIGATION: {S.DIVERGENT: S.QUEUED_FOR_MITIGATION, S.NEEDS_REVIEW: S.QUEUED_FOR_MITIGATION},
     E.UNQUEUE_MITIGATION: {S.QUEUED_FOR_MITIGATION: S.DIVERGENT, S.MITIGATING: S.DIVERGENT},
     E.CLAIM_MITIGATION: {S.QUEUED_FOR_MITIGATION: S.MITIGATING},
 }
@@ -54,8 +54,10 @@ def test_every_status_and_event(status: S, event: E) -> None:
 
 
 def test_what_is_closed_stays_closed() -> None:
-    """No event opens a closed request: a resource is asked for anew."""
-    assert {status for status, _ in TRANSITIONS} == OPEN
+    """No event opens a closed request: a resource is asked for anew. The one exception is a person's decision on what
+    was for a person to look at."""
+    assert {pair for pair in TRANSITIONS if pair[0] not in OPEN} == {(S.NEEDS_REVIEW, E.QUEUE_MITIGATION)}
+    assert {status for status, _ in TRANSITIONS} >= OPEN
     assert set(S) == OPEN | CLOSING
 
 
