@@ -111,9 +111,11 @@ def _charts(page: Page) -> str:
     note = f'<p class="soft small">and {more} more projects, in the table below</p>' if more else ""
     classes = [(label, totals[name]) for name, label in CLASSES.items()]
     return (
-        f'<section><h2>Resources by status</h2><div class="wide">{charts.statuses(rows)}</div><ul class="legend">{legend}</ul>{note}</section>'
+        f'<section><h2>Resources by status</h2><div class="wide">{charts.statuses(rows)}</div>'
+        f'<ul class="legend">{legend}</ul>{note}</section>'
         '<section><h2>Findings by class</h2><p class="soft small">Files; each is in one class.</p>'
-        f"<div class="wide">{charts.bars('Files with findings by class', classes, 'bad')}</div></section>\n{_growth(page.growth)}"
+        f'<div class="wide">{charts.bars("Files with findings by class", classes, "bad")}</div></section>\n'
+        f"{_growth(page.growth)}"
     )
 
 

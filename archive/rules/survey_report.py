@@ -139,7 +139,7 @@ def masked(resource: Reported, studies: Sequence[Study]) -> Reported:
         label = WITHHELD
     if names_patient(subject, studies):
         subject = WITHHELD
-    report = None if resource.report is None else _masked_report(resource.report)
+    report = None if resource.report is None else _masked_report(resource.report, studies)
     return replace(resource, label=label, subject=subject, uri=uri, report=report)
 
 
@@ -147,9 +147,14 @@ def _header(study: Study) -> InstanceHeader:
     return InstanceHeader(transfer_syntax_uid="", patient_name=study.patient_name, patient_id=study.patient_id)
 
 
-def _masked_report(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A report in which names that disclose are numbers: the same name the same number throughout."""
-    names = {path: f"{WITHHELD}-{number}" for number, path in enumerate(sorted(report.get("disclosures", {})), start=1)}
+def _masked_report(report: Mapping[str, Any], studies: Sequence[Study]) -> dict[str, Any]:
+    """A report in which names that disclose are numbers: the same name the same number throughout.
+
+    Of a file that is missing or unreadable no header tells whose name it may carry: there the session's studies do.
+    """
+    without_header = [*report.get("missingFiles", ()), *report.get("badFiles", ())]
+    telling = {*report.get("disclosures", {}), *(path for path in without_header if names_patient(path, studies))}
+    names = {path: f"{WITHHELD}-{number}" for number, path in enumerate(sorted(telling), start=1)}
     if not names:
         return dict(report)
     found = dict(report)
