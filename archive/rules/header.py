@@ -182,9 +182,11 @@ def read_file_meta(read_at: ReadAt, size_bytes: int) -> FileMeta:
     texts = {
         tag: value_text(tag, vr, data, encodings=("latin-1",), is_little=True) for tag, (vr, data) in values.items()
     }
-    guess = _guess_transfer_syntax(elements, dataset_offset, is_certain=bool(values) or offset > 0)
+    transfer_syntax_uid = texts.get(0x00020010, "")
+    if not transfer_syntax_uid:
+        transfer_syntax_uid = _guess_transfer_syntax(elements, dataset_offset, is_certain=bool(values) or offset > 0)
     return FileMeta(
-        transfer_syntax_uid=texts.get(0x00020010, "") or guess,
+        transfer_syntax_uid=transfer_syntax_uid,
         media_storage_sop_class_uid=texts.get(0x00020002, ""),
         media_storage_sop_instance_uid=texts.get(0x00020003, ""),
         dataset_offset=dataset_offset,

@@ -242,6 +242,7 @@ def _no_value(variable: Variable) -> str:
     return f"no-value-for-{variable.keyword}"
 
 
+@lru_cache(maxsize=256)
 def _safe_value(value: str, is_uid: bool) -> str:
     """`value` as part of a file name; an overlong one and an invalid UID are told apart by their hash.
 

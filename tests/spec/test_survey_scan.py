@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 
 from archive.config import DEFAULT_TEMPLATE
 from archive.rules.naming import NameTemplate
-from archive.rules.survey import status_of
+from archive.rules.survey import classify, status_of
 from archive.surveying.readers import Readers
-from archive.surveying.resource import Resource, from_catalog_xml
+from archive.surveying.reading import Reading
+from archive.surveying.resource import Resource, facts_of, from_catalog_xml, look
 from archive.surveying.surveyor import Surveyed, survey_resource
 from archive.surveys import FileClass, ResourceReport, SetDifference, SurveyStatus
 from cli.main import run
@@ -341,26 +343,55 @@ def test_people_get_a_line_a_resource_and_a_line_a_finding(tmp_path: Path, capsy
     assert "1 resource, 3 files; nothing was changed" in out
 
 
-def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its listed files are bad, not missing."""
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything")
-    tree = SeededResource(tmp_path / SCAN)
+def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """It is bad, and so are its listed files: they are not missing."""
+    tree = SeededResource(tmp_path / "DICOM")
     one, other = instances(2)
     tree.add(one, "good", Random(1))
     tree.add(other, "in a folder", Random(1))
-    tree.write_catalog()
+    tree.write_catalog(name="a_catalog.xml")
     (tree.folder / "some").chmod(0)
-    (tmp_path / "P9").mkdir(mode=0)
+    tmp_path.chmod(0o755)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    whole = resource("DICOM")
 
-    code, document = scan(tmp_path, capsys)
+    with not_as_root():
+        folder = look(fd, whole)
+    assert folder is not None
+    listing = from_catalog_xml(fd, whole, folder)
+    facts = {file.path: file for file in facts_of(folder, listing, [Reading(size_bytes=1, expected_name="x")])}
 
-    (tree.folder / "some").chmod(0o700)
-    report = document["resources"][0]["report"]
-    assert code == 3
-    assert set(report["badFiles"]) == {"some", f"some/folder/{right_name(other)}"}
-    assert "missingFiles" not in report
-    assert document["closedFolders"] == {"P9": "Permission denied"}
+    os.close(fd)
+    assert facts["some"].fault == "Its files cannot be seen: Permission denied."
+    assert facts[f"some/folder/{right_name(other)}"].fault == "Its folder cannot be read."
+    assert {file.kind for file in classify(list(facts.values()), {}).files if file.path.startswith("some")} == {
+        FileClass.BAD
+    }
+
+
+def test_a_resource_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """The survey of the others goes on."""
+    (tmp_path / "DICOM").mkdir(mode=0)
+    tmp_path.chmod(0o755)
+    fd = os.open(tmp_path, os.O_RDONLY)
+
+    with Readers(fd, TEMPLATE, workers=1) as unused, not_as_root():
+        surveyed = survey_resource(unused, resource("DICOM"), from_catalog_xml)
+
+    os.close(fd)
+    assert (surveyed.report, surveyed.problem) == (None, "The folder cannot be read: Permission denied.")
+
+
+@contextmanager
+def not_as_root() -> Iterator[None]:
+    """As a user whom permissions hold for."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 @pytest.mark.parametrize(
