@@ -270,6 +270,21 @@ def counts_by_status(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute(sql).fetchall())
 
 
+def last_surveyed(connection: sqlite3.Connection) -> SurveyRequest | None:
+    """The request that was surveyed last."""
+    sql = f"{_SELECT} WHERE r.id = (SELECT request_id FROM survey_result ORDER BY id DESC LIMIT 1)"
+    row = connection.execute(sql).fetchone()
+    return _request(row) if row is not None else None
+
+
+def first_of(connection: sqlite3.Connection, status: SurveyStatus) -> int | None:
+    """The oldest request of this status among the newest of each resource."""
+    row = connection.execute(
+        f"SELECT r.id FROM survey_request r WHERE r.status = ? AND {_NEWEST} ORDER BY r.id LIMIT 1", (status,)
+    ).fetchone()
+    return row[0] if row is not None else None
+
+
 def next_queued(connection: sqlite3.Connection, *, after_id: int = 0) -> SurveyRequest | None:
     """The oldest request that waits for a worker, with a higher id than `after_id`."""
     sql = f"{_SELECT} WHERE r.status = 'QUEUED_FOR_SURVEY' AND r.id > ? ORDER BY r.id LIMIT 1"
