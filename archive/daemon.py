@@ -14,6 +14,7 @@ from archive.errors import ArchiveError, Busy
 from archive.examination.building import build
 from archive.examination.review import ArchiveOrder
 from archive.journal import resume_all
+from archive.mitigating.concluding import settle_dead
 from archive.model import Session
 from archive.recovery import close_dead_associations, release_abandoned
 from archive.store.catalogue import intake, sessions
@@ -45,6 +46,7 @@ class Daemon:
 
     def survey(self) -> None:
         """Ask for what schedules say is due, and survey what is queued, one resource at a time."""
+        self._guarded("interrupted mitigations", lambda: settle_dead(self._ws))
         self._guarded("survey schedules", lambda: run_due(self._ws))
         self._guarded("surveys", lambda: work(self._ws, stop=self._stop))
 

@@ -13,6 +13,7 @@ from cli import (
     demo,
     doctor,
     import_dicom,
+    mitigate,
     receiver,
     route,
     serve,
@@ -71,6 +72,7 @@ for noun, module in (
     ("config", config),
     ("audit", audit),
     ("survey", survey),
+    ("mitigate", mitigate),
 ):
     app.add_typer(module.app, name=noun)
 
