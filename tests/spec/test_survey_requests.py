@@ -14,6 +14,7 @@ from archive import failpoints, survey
 from archive.clock import Clock
 from archive.daemon import Daemon
 from archive.errors import NotFound, Refused, StaleState
+from archive.model import MergeMode
 from archive.returning import give_back
 from archive.rules.survey_states import SurveyEvent
 from archive.store.catalogue import surveys
@@ -21,7 +22,8 @@ from archive.store.catalogue.surveys import Filters, Scope, SurveyRequest
 from archive.surveying.worker import Worker
 from archive.surveys import SurveyStatus as S
 from archive.workspace import Workspace
-from tests.story import STUDY_2
+from scp.synthetic import SeriesSpec
+from tests.story import STUDY_2, archive_session, ready, visit
 from tests.surveys import archive_visit, archived_workspace, dicom_files, folder, rename_one, statuses, survey_all
 from tests.workbench import SteppedClock, event_kinds, make_settings, rows, tree
 
@@ -489,3 +491,28 @@ def _await(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_survey_of_a_live_archive_finds_nothing(tmp_path: Path) -> None:
+    """Instances are merged into the session all the while it is surveyed: no file is called missing or unlisted."""
+    ws, session_id = archived_workspace(tmp_path, scans=1, instances=4)
+    done = threading.Event()
+    merged: list[str] = []
+
+    def merge() -> None:
+        for count in range(5, 13):
+            session = ready(ws, visit(series=[SeriesSpec(number=1, instances=count)]))
+            merged.append(archive_session(ws, session.id, mode=MergeMode.APPEND).status)
+        done.set()
+
+    thread = threading.Thread(target=merge)
+    thread.start()
+    surveyed: list[str] = []
+    while not done.is_set():
+        surveyed += statuses(survey_all(ws, is_fresh=True))
+    thread.join()
+
+    assert merged == ["ARCHIVED"] * 8
+    assert surveyed
+    assert set(surveyed) == {"CONFORMING"}
+    assert rows(ws, "SELECT count(*) AS n FROM instance WHERE session_id = ?", session_id) == [{"n": 12}]
