@@ -18,11 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from archive.errors import StoreError
 from archive.rules.header import DEFAULT_LIMITS, HeaderLimits
 from archive.rules.naming import NameTemplate
 from archive.surveying.reading import Reading
 
 CHUNK_FILES: Final = 64
+DEATHS_CHECKED: Final = 8
 DIED: Final = Reading(size_bytes=0, fault="The reader died of it.")
 
 _HOME: Final = Path(__file__).resolve().parents[2]
@@ -59,7 +61,8 @@ class Batch:
 class Readers:
     """Processes that read files below one root for one template; started when they are first needed.
 
-    Used by one thread. Leaving the ``with`` block ends the processes.
+    Used by one thread. Leaving the ``with`` block ends the processes. Reading raises `StoreError` when no process can
+    be started, and what `pace` raises.
 
     Parameters
     ----------
@@ -85,6 +88,7 @@ class Readers:
         self._count = max(1, workers or len(os.sched_getaffinity(0)))
         self._pace = pace
         self._command = [*command, str(root_fd), template.text, json.dumps(asdict(limits))]
+        self._deaths = 0
         self._selector = selectors.DefaultSelector()
         self._idle: list[_Process] = []
         self._running: set[_Process] = set()
@@ -153,8 +157,23 @@ class Readers:
                 self._idle.append(process)
             else:
                 process.stop()
+                self._check_start()
                 self._again(ticket, start, stop)
             self._give()
+
+    def _check_start(self) -> None:
+        """At the first death and after some more: is it the files, or can no process be started? Then no file is to be blamed."""
+        self._deaths += 1
+        if self._deaths != 1 and self._deaths % DEATHS_CHECKED:
+            return
+        process = _Process(self._command, self.root_fd)
+        try:
+            process.ask(_Ticket([], with_digests=False), 0, 0)
+            is_well = os.read(process.answers, 16).startswith(b"[]")
+        finally:
+            process.stop()
+        if not is_well:
+            raise StoreError("The processes that read files cannot be started.", hint="prearc doctor")
 
     def _again(self, ticket: _Ticket, start: int, stop: int) -> None:
         """A process died of some of these files: halve them, or give the only one up."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from archive.config import DEFAULT_TEMPLATE
+from archive.errors import StoreError
 from archive.rules.naming import NameTemplate
 from archive.rules.survey import classify, status_of
 from archive.surveying.readers import Readers
@@ -207,6 +208,23 @@ def test_a_reader_that_dies_costs_the_file_it_died_of(home: Path, tmp_path: Path
         victims, "The reader died of it."
     )
     assert len(report.of(FileClass.CONFORMING)) == 98
+
+
+def test_no_file_is_blamed_when_no_reader_can_be_started(home: Path) -> None:
+    """A broken installation is an error, not a resource of bad files."""
+    tree = SeededResource(home / "unreadable/SCANS/1/DICOM")
+    for dataset in instances(1):
+        tree.add(dataset, "good", Random(1))
+    fd = os.open(home, os.O_RDONLY)
+
+    try:
+        with (
+            pytest.raises(StoreError, match="cannot be started"),
+            Readers(fd, TEMPLATE, workers=2, command=[sys.executable, "-c", "raise SystemExit"]) as broken,
+        ):
+            survey(broken, home, tree)
+    finally:
+        os.close(fd)
 
 
 def test_pace_may_end_a_survey(home: Path, readers: Readers) -> None:
