@@ -162,7 +162,7 @@ class Readers:
             self._give()
 
     def _check_start(self) -> None:
-        """At the first death and after some more: is it the files, or can no process be started? Then no file is to be blamed."""
+        """At the first death and some later ones: is it the files, or can no process be started?"""
         self._deaths += 1
         if self._deaths != 1 and self._deaths % DEATHS_CHECKED:
             return
