@@ -17,7 +17,8 @@ from archive.mitigations import Keep, Plan, Policy
 from archive.rules.header import DEFAULT_LIMITS
 from archive.rules.naming import NameTemplate
 from archive.store import derived, files
-from archive.store.catalogue.surveys import Scope, SurveyRequest
+from archive.store.catalogue.resources import Scope
+from archive.store.catalogue.surveys import SurveyRequest
 from archive.surveying import comparing, worker
 from archive.surveying.reading import FileReader, Reading
 from archive.workspace import Workspace

@@ -15,7 +15,7 @@ from archive.mitigations import Action, ActionKind, Plan, Policy, Reported, Repo
 from archive.model import Instance
 from archive.rules import mitigation
 from archive.store.catalogue import mitigations
-from archive.store.catalogue.surveys import Place
+from archive.store.catalogue.resources import Place
 from archive.surveying.reading import Reading
 from archive.workspace import Workspace
 

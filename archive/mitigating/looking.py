@@ -11,9 +11,9 @@ from archive.mitigations import Candidate
 from archive.model import Instance
 from archive.rules.header import file_reader, read_file_header
 from archive.store import files
-from archive.store.catalogue import instances, surveys
+from archive.store.catalogue import instances, resources
 from archive.store.catalogue.connection import Connection
-from archive.store.catalogue.surveys import Place
+from archive.store.catalogue.resources import Place
 from archive.surveying.reading import FileReader, Reading
 from archive.workspace import Workspace
 
@@ -38,7 +38,7 @@ def resource_now(ws: Workspace, connection: Connection, session_id: int, scan: s
     StaleState
         It is not in the archive any more.
     """
-    place = surveys.place_now(connection, session_id, scan)
+    place = resources.place_now(connection, session_id, scan)
     if place is None:
         raise StaleState(
             f"Scan {scan} of session {session_id} is not in the archive any more.",
@@ -100,7 +100,7 @@ def _is_deidentified(ws: Workspace, path: str) -> bool:
     fd = files.open_file(ws.root.fd, path)
     try:
         _, header = read_file_header(
-            file_reader(fd), os.fstat(fd).st_size, also=tags, known=tags, limits=ws.policy.limits
+            file_reader(fd), os.fstat(fd).st_size, also=tags, known=frozenset(), limits=ws.policy.limits
         )
     except HeaderError:
         return False
