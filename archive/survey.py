@@ -11,7 +11,8 @@ from typing import Any
 from archive.errors import NotFound, Refused, StaleState
 from archive.rules.survey_states import IN_MITIGATION, TO_SURVEY, SurveyEvent
 from archive.store.catalogue import events, sessions, survey_results, surveys
-from archive.store.catalogue.surveys import Order, Scope, SurveyRequest
+from archive.store.catalogue.resources import Scope
+from archive.store.catalogue.surveys import Order, SurveyRequest
 from archive.surveying import requesting
 from archive.surveying.requesting import Asked
 from archive.surveying.schedules import Overview, overviews, run_due

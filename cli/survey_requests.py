@@ -19,7 +19,8 @@ from cli.opening import Options, actor, opened
 from cli.progress import progress
 
 if TYPE_CHECKING:
-    from archive.store.catalogue.surveys import Scope, SurveyRequest
+    from archive.store.catalogue.resources import Scope
+    from archive.store.catalogue.surveys import SurveyRequest
     from archive.survey import Asked
     from archive.workspace import Workspace
 
@@ -214,7 +215,7 @@ def summary(context: typer.Context, project: Project = None) -> int:
 
 def _scope(ws: "Workspace", project: str | None, session: str | None, scan: str | None, since: str | None) -> "Scope":
     from archive.sessions import resolve
-    from archive.store.catalogue.surveys import Scope
+    from archive.store.catalogue.resources import Scope
 
     if scan is not None and session is None:
         raise UsageError("--scan is a scan of a session.", hint="--session S --scan N")
@@ -229,10 +230,10 @@ def _ask(ws: "Workspace", options: Options, scope: "Scope", **order: Any) -> "As
 
 
 def _foretell(ws: "Workspace", scope: "Scope", options: Options) -> int:
-    from archive.store.catalogue import surveys
+    from archive.store.catalogue import resources
 
     with ws.catalogue.snapshot() as connection:
-        places = surveys.places(connection, scope)
+        places = resources.places(connection, scope)
     if options.is_json:
         render.emit_json({"would_ask_for": [each.path for each in places]})
         return 0

@@ -7,7 +7,8 @@ from typing import Any
 
 from archive import sessions, survey
 from archive.clock import Clock
-from archive.store.catalogue.surveys import Scope, SurveyRequest
+from archive.store.catalogue.resources import Scope
+from archive.store.catalogue.surveys import SurveyRequest
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
 from tests.story import STUDY_1, archive_session, labelled_workspace, ready, visit

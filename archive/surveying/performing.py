@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from archive.errors import Busy
 from archive.rules import survey
-from archive.store.catalogue import instances, journal, survey_results, surveys
-from archive.store.catalogue.surveys import Place
+from archive.store.catalogue import instances, journal, resources, survey_results
+from archive.store.catalogue.resources import Place
 from archive.surveying.comparing import differences_of
 from archive.surveying.pace import Gate
 from archive.surveying.readers import Batch, Readers
@@ -89,7 +89,7 @@ def _look_again(
 
 def _place_now(ws: Workspace, place: Place) -> Place | None:
     with ws.catalogue.read() as connection:
-        return surveys.place_now(connection, place.session_id, place.scan)
+        return resources.place_now(connection, place.session_id, place.scan)
 
 
 def _see(ws: Workspace, place: Place, before: Mapping[str, FileFacts]) -> tuple[Folder, Listing, Resource] | Found:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from archive.clock import folder_timestamp
 from archive.rules.survey_states import IN_MITIGATION, TO_SURVEY
-from archive.store.catalogue import surveys
+from archive.store.catalogue import resources, surveys
 from archive.store.catalogue.connection import Transaction
-from archive.store.catalogue.surveys import Order, Place, Scope
+from archive.store.catalogue.resources import Place, Scope
+from archive.store.catalogue.surveys import Order
 from archive.surveys import SurveyStatus
 from archive.workspace import Workspace
 
@@ -41,7 +42,7 @@ def new_batch(ws: Workspace) -> str:
 def request(ws: Workspace, scope: Scope, order: Order) -> Asked:
     """Ask for a survey of every resource in scope; nothing is asked for twice."""
     with ws.catalogue.snapshot() as connection:
-        places = surveys.places(connection, scope)
+        places = resources.places(connection, scope)
     asked = Asked(batch=order.batch)
     for start in range(0, len(places), _PIECE):
         with ws.catalogue.write() as tx:

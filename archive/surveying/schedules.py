@@ -17,7 +17,8 @@ from archive.config import ScheduleSettings
 from archive.cron import next_time
 from archive.errors import ArchiveError
 from archive.store.catalogue import survey_schedules, surveys
-from archive.store.catalogue.surveys import Filters, Order, Scope
+from archive.store.catalogue.resources import Scope
+from archive.store.catalogue.surveys import Filters, Order
 from archive.surveying import requesting
 from archive.workspace import Workspace
 

@@ -18,7 +18,8 @@ from archive.model import MergeMode
 from archive.returning import give_back
 from archive.rules.survey_states import SurveyEvent
 from archive.store.catalogue import surveys
-from archive.store.catalogue.surveys import Filters, Scope, SurveyRequest
+from archive.store.catalogue.resources import Scope
+from archive.store.catalogue.surveys import Filters, SurveyRequest
 from archive.surveying.worker import Worker
 from archive.surveys import SurveyStatus as S
 from archive.workspace import Workspace
@@ -126,6 +127,22 @@ def test_what_is_being_mitigated_is_left_alone(tmp_path: Path) -> None:
     assert (asked.to_survey, asked.in_mitigation) == ([], [request.id])
     with pytest.raises(Refused, match="MITIGATING"):
         survey.cancel(ws, [request.id])
+
+
+def test_only_the_last_request_is_opened_again(tmp_path: Path) -> None:
+    """What a person mends after a review is open again, unless the resource was asked for anew meanwhile."""
+    ws, _ = archived_workspace(tmp_path, scans=1)
+    dicom_files(ws)[0].unlink()
+    [first], [second] = survey_all(ws), survey_all(ws)
+    assert (first.status, second.status) == (S.NEEDS_REVIEW, S.NEEDS_REVIEW)
+
+    with pytest.raises(StaleState, match="not the last one"), ws.catalogue.write() as tx:
+        surveys.apply(tx, first.id, SurveyEvent.QUEUE_MITIGATION)
+    with ws.catalogue.write() as tx:
+        surveys.apply(tx, second.id, SurveyEvent.QUEUE_MITIGATION)
+
+    assert found(ws, second.id).is_open
+    assert ask(ws).in_mitigation == [second.id]
 
 
 def test_scopes(tmp_path: Path) -> None:

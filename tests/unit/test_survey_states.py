@@ -64,7 +64,7 @@ def test_what_is_closed_stays_closed() -> None:
 def test_nobody_gets_stuck() -> None:
     """From every open status a person's word or the end of the work leads to a closed one."""
     ends = {status for (status, _), following in TRANSITIONS.items() if following in CLOSING}
-    assert ends == OPEN
+    assert ends >= OPEN
 
 
 def test_what_a_survey_finds_has_an_event() -> None:

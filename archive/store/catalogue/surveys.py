@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from archive.errors import NotFound, StaleState
-from archive.model import scan_files_path
 from archive.rules.survey_states import SurveyEvent, next_status
 from archive.store.catalogue import events
 from archive.store.catalogue.connection import Transaction
+from archive.store.catalogue.resources import Place, place_of
 from archive.surveys import CLOSING, SurveyStatus
 
 RESOURCE_LABEL: Final = "DICOM"
 _PIECE: Final = 500  # values bound to one statement
-_ARCHIVED: Final = "s.status = 'ARCHIVED' AND s.is_archived = 1 AND s.merged_into_id IS NULL"
 _LAST_RESULT: Final = "(SELECT max(id) FROM survey_result WHERE request_id = r.id)"
 _SELECT: Final = f"""
     SELECT r.*, t.totals, t.report_id, t.cleaned_at
@@ -23,29 +22,6 @@ _SELECT: Final = f"""
 _NEWEST: Final = (
     "NOT EXISTS (SELECT 1 FROM survey_request o WHERE o.session_id = r.session_id AND o.scan = r.scan AND o.id > r.id)"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A resource that can be surveyed: the DICOM folder of one scan; `path` is relative to the root."""
-
-    session_id: int
-    scan_id: int
-    scan: str
-    project: str
-    subject: str
-    label: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """Which resources: all members that are stated. `since` is ISO 8601: received or archived then or later."""
-
-    project: str | None = None
-    session_id: int | None = None
-    scan: str | None = None
-    since: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,33 +72,6 @@ class Filters:
     batch: str | None = None
     is_open: bool | None = None
     is_newest: bool = False
-
-
-def places(connection: sqlite3.Connection, scope: Scope) -> list[Place]:
-    """The resources of archived sessions that fit, by project, label and scan."""
-    clauses, values = [_ARCHIVED], list[object]()
-    for clause, value in (("s.project = ?", scope.project), ("s.id = ?", scope.session_id), ("c.scan = ?", scope.scan)):
-        if value is not None:
-            clauses.append(clause)
-            values.append(value)
-    if scope.since is not None:
-        clauses.append(
-            "(EXISTS (SELECT 1 FROM instance i WHERE i.scan_id = c.id AND i.received_at >= ?)"
-            " OR s.id IN (SELECT IFNULL(m.merged_into_id, m.id) FROM event e JOIN session m ON m.id = e.session_id"
-            " WHERE e.kind = 'ARCHIVE_DONE' AND e.happened_at >= ?))"
-        )
-        values += [scope.since, scope.since]
-    sql = (
-        "SELECT s.id AS session_id, c.id AS scan_id, c.scan, s.project, s.subject, s.label, s.path AS session_path"
-        f" FROM session s JOIN scan c ON c.session_id = s.id WHERE {' AND '.join(clauses)}"
-        " ORDER BY s.project, s.label, c.id"
-    )
-    return [_place(row, scan_files_path(row["session_path"], row["scan"])) for row in connection.execute(sql, values)]
-
-
-def place_now(connection: sqlite3.Connection, session_id: int, scan: str) -> Place | None:
-    """The resource as it is now; None when it is not in the archive any more."""
-    return next(iter(places(connection, Scope(session_id=session_id, scan=scan))), None)
 
 
 def add(tx: Transaction, place: Place, order: Order) -> int:
@@ -191,6 +140,10 @@ def apply(
         raise StaleState(
             f"Survey request {request_id} is {current}; {event} is not possible there.",
             hint=f"prearc survey show {request_id}",
+        )
+    if current in CLOSING and not _is_newest(tx.connection, request_id):
+        raise StaleState(
+            f"Survey request {request_id} is not the last one of its resource.", hint=f"prearc survey show {request_id}"
         )
     closed_at = tx.now_text if following in CLOSING else None
     changed = tx.execute(
@@ -306,27 +259,20 @@ def status_now(connection: sqlite3.Connection, request_id: int) -> tuple[SurveyS
     return SurveyStatus(row["status"]), row["claimed_by"]
 
 
+def _is_newest(connection: sqlite3.Connection, request_id: int) -> bool:
+    sql = f"SELECT 1 FROM survey_request r WHERE r.id = ? AND {_NEWEST}"
+    return connection.execute(sql, (request_id,)).fetchone() is not None
+
+
 def _no_request(request_id: int) -> NotFound:
     return NotFound(f"There is no survey request {request_id}.", hint="prearc survey list --all")
-
-
-def _place(row: sqlite3.Row, path: str) -> Place:
-    return Place(
-        session_id=row["session_id"],
-        scan_id=row["scan_id"],
-        scan=row["scan"],
-        project=row["project"],
-        subject=row["subject"],
-        label=row["label"],
-        path=path,
-    )
 
 
 def _request(row: sqlite3.Row) -> SurveyRequest:
     return SurveyRequest(
         id=row["id"],
         batch=row["batch"],
-        place=_place(row, row["path"]),
+        place=place_of(row, row["path"]),
         status=SurveyStatus(row["status"]),
         claimed_by=row["claimed_by"],
         is_fresh=bool(row["is_fresh"]),
