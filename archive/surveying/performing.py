@@ -55,7 +55,7 @@ def survey_place(ws: Workspace, readers: Readers, place: Place, how: How, gate: 
     if isinstance(seen, Found):
         return seen if not seen.is_gone else _look_again(ws, readers, now, {}, how, gate)
     folder, listing, resource = seen
-    facts = _facts(ws, now, folder, listing, _started(readers, resource, folder, how))
+    facts = _facts(ws, now, folder, listing, _started(readers, resource, folder, how), before)
     if any(survey.troubled(file) for file in facts):
         return _look_again(ws, readers, now, _by_path(facts), how, gate)
     return Found(report=_report(readers, resource, facts, listing))
@@ -81,7 +81,7 @@ def _look_again(
         folder, listing, resource = seen
         gate.is_open = True
         try:
-            facts = _facts(ws, now, folder, listing, _started(readers, resource, folder, how))
+            facts = _facts(ws, now, folder, listing, _started(readers, resource, folder, how), before)
         finally:
             gate.is_open = False
     return Found(report=_report(readers, resource, facts, listing))
@@ -120,7 +120,12 @@ def _see(ws: Workspace, place: Place, before: Mapping[str, FileFacts]) -> tuple[
 
 
 def _facts(
-    ws: Workspace, place: Place, folder: Folder, listing: Listing, readings: Iterable[Reading]
+    ws: Workspace,
+    place: Place,
+    folder: Folder,
+    listing: Listing,
+    readings: Iterable[Reading],
+    before: Mapping[str, FileFacts],
 ) -> list[FileFacts]:
     """The facts on every file, which are remembered; those that are known when reading is broken off, too."""
     taken: list[Reading] = []
@@ -136,7 +141,8 @@ def _facts(
         part = replace(folder, to_read=folder.to_read[: len(taken)])
         _remember(ws, place, facts_of(part, Listing(listed={}), taken))
         raise
-    _remember(ws, place, facts)
+    if folder.to_read or not before.keys() <= folder.known.keys():
+        _remember(ws, place, facts)
     return facts
 
 
