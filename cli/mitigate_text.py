@@ -1,7 +1,7 @@
 """What ``prearc mitigate`` prints: plans, results and operations, as text and as JSON."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archive.mitigations import ActionKind, Plan, ResourcePlan
@@ -102,6 +102,22 @@ def show_applied(results: Sequence["Applied"]) -> None:
             render.emit(f"  to take it back: prearc mitigate undo {report['operation']}")
         if each.status is not SurveyStatus.CONFORMING:
             render.emit(f"  next: prearc survey show {each.request_id}")
+
+
+def show_report(report: Mapping[str, Any] | None) -> None:
+    """What the last mitigation of a request did, below its survey report."""
+    if report is None:
+        return
+    undone = f", undone {report['undoneAt']} by {report['undoneBy']}" if "undoneAt" in report else ""
+    render.emit(f"\nmitigated {report['mitigatedAt']} by {render.escape(report['mitigationRequester'])}{undone}")
+    lines = [f"{old} -> {new}" for old, new in report.get("movedFiles", {}).items()]
+    lines += [f"{old} removed, now {new}" for old, new in report.get("removedFiles", {}).items()]
+    for line in lines[:_SHOWN]:
+        render.emit(f"  {render.escape(line)}")
+    if len(lines) > _SHOWN:
+        render.emit(f"  and {len(lines) - _SHOWN} more, in {render.escape(report.get('cachePath', ''))}")
+    if not undone and report.get("operation"):
+        render.emit(f"  to take it back: prearc mitigate undo {report['operation']}")
 
 
 def item(listed: "Listed") -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 
 from archive.errors import UsageError
 from archive.surveys import SurveyStatus
-from cli import logs, render, survey_text
+from cli import logs, mitigate_text, render, survey_text
 from cli.confirm import confirm
 from cli.moments import moment_named
 from cli.opening import Options, actor, opened
@@ -148,15 +148,17 @@ def list_(
 
 def show(context: typer.Context, request_id: Annotated[int, typer.Argument(metavar="ID", help="Request.")]) -> int:
     """One request and its report: every file with a finding, and what to type next."""
-    from archive import survey
+    from archive import mitigation, survey
 
     options: Options = context.obj
     with opened(options) as ws:
         found, report = survey.show(ws, request_id)
+        mitigated = mitigation.report_of(ws, request_id)
     if options.is_json:
-        render.emit_json(survey_text.document(found, report))
+        render.emit_json(survey_text.document(found, report) | ({"mitigationReport": mitigated} if mitigated else {}))
     else:
         survey_text.show_report(found, report)
+        mitigate_text.show_report(mitigated)
     return 0
 
 
