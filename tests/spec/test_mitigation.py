@@ -1,15 +1,23 @@
 """Mitigation: what a plan says, what applying it does to disk, rows and receipts, and that undoing brings all back."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from archive import mitigation
+from archive import failpoints, mitigation
+from archive.daemon import Daemon
+from archive.errors import Busy
 from archive.mitigations import ActionKind, Keep
+from archive.model import MergeMode
+from archive.rules.survey_states import SurveyEvent
+from archive.store.catalogue import surveys
 from archive.workspace import Workspace
 from tests.merge import assert_sound
 from tests.mitigations import contents, duplicate, listed, misname, names, planned, quicken, surveyed
-from tests.surveys import archived_workspace
+from tests.story import archive_session, ready, visit
+from tests.surveys import archived_workspace, folder
 from tests.workbench import dump, event_kinds, rows, tree
 
 
@@ -112,3 +120,90 @@ def test_the_newest_takes_the_name_of_the_one_that_goes(ws: Workspace) -> None:
     assert_sound(ws)
     mitigation.undo(ws, done.report["operation"] if done.report else "")
     assert before_and_after(ws) == before
+
+
+def test_names_that_differ_in_case_only(ws: Workspace) -> None:
+    """As any other name."""
+    first = names(ws)[0]
+    misname(ws, {first: first.replace(".dcm", ".DCM")})
+    plan = planned(ws)
+
+    [done] = mitigation.apply(ws, plan)
+
+    assert done.status == "CONFORMING"
+    assert first in names(ws)
+    mitigation.undo(ws, done.report["operation"] if done.report else "")
+    assert first not in names(ws)
+    assert_sound(ws)
+
+
+def test_duplicates_that_are_two_names_of_one_file(ws: Workspace) -> None:
+    """Hard links: renaming one to the other would remove neither, removing one must not remove both."""
+    first = names(ws)[0]
+    copy = duplicate(ws, first, "copy.dcm")
+    copy.unlink()
+    os.link(folder(ws) / first, copy)
+    plan = planned(ws, Keep.NEWEST)
+    before = before_and_after(ws)
+
+    [done] = mitigation.apply(ws, plan)
+
+    assert done.status == "CONFORMING"
+    assert_sound(ws)
+    mitigation.undo(ws, done.report["operation"] if done.report else "")
+    assert before_and_after(ws) == before
+    assert_sound(ws)
+
+
+def test_the_receiver_goes_on_and_an_append_waits(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While files are being renamed instances come in; what is archived into this session meanwhile finds it busy."""
+    misname(ws, {names(ws)[0]: "wrong.dcm"})
+    plan = planned(ws)
+    later = visit()[-1:]
+    later[0].SOPInstanceUID = "1.2.826.0.1.3680043.10.77"
+    came: list[int] = []
+
+    def meanwhile(name: str) -> None:
+        if name == "PLACED" and not came:
+            came.append(ready(ws, later).id)
+            with pytest.raises(Busy):
+                archive_session(ws, came[0], mode=MergeMode.APPEND)
+
+    monkeypatch.setattr(failpoints, "hit", meanwhile)
+    [done] = mitigation.apply(ws, plan)
+    monkeypatch.undo()
+
+    assert done.status == "CONFORMING"
+    assert archive_session(ws, came[0], mode=MergeMode.APPEND).status == "ARCHIVED"
+    assert_sound(ws)
+
+
+def test_several_resources_are_operations_of_their_own(tmp_path: Path) -> None:
+    """Each is told, listed and undone by itself; the other keeps what was done."""
+    ws, session_id = archived_workspace(tmp_path, scans=2, instances=2)
+    for scan in ("1", "2"):
+        misname(ws, {names(ws, scan)[0]: f"wrong{scan}.dcm"}, scan)
+    plan = planned(ws)
+
+    first, second = mitigation.apply(ws, plan)
+
+    assert (first.status, second.status) == ("CONFORMING", "CONFORMING")
+    assert [each.why_not for each in mitigation.list_all(ws)] == ["", ""]
+    mitigation.undo(ws, first.report["operation"] if first.report else "")
+    assert "wrong1.dcm" in names(ws, "1")
+    assert "wrong2.dcm" not in names(ws, "2")
+    assert event_kinds(ws, session_id).count("MITIGATED") == 2
+    assert "MITIGATION_UNDONE" in event_kinds(ws, session_id)
+    assert_sound(ws)
+
+
+def test_what_a_dead_worker_did_not_come_to_diverges_again(ws: Workspace) -> None:
+    """The daemon sees to it."""
+    misname(ws, {names(ws)[0]: "wrong.dcm"})
+    plan = planned(ws)
+    with ws.catalogue.write() as tx:
+        surveys.apply(tx, plan.resources[0].request_id, SurveyEvent.QUEUE_MITIGATION)
+
+    Daemon(ws, stop=threading.Event()).survey()
+
+    assert [row["status"] for row in rows(ws, "SELECT status FROM survey_request")] == ["DIVERGENT"]
