@@ -59,6 +59,7 @@ def _ask(tx: Transaction, place: Place, order: Order, asked: Asked) -> None:
         surveys.ask_again(tx, before.id, place, order)
         asked.again.append(before.id)
     elif before.status in TO_SURVEY:
+        surveys.follow_order(tx, before.id, order)
         asked.waiting.append(before.id)
     else:
         assert before.status in IN_MITIGATION

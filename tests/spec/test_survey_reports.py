@@ -200,7 +200,5 @@ def test_an_interrupted_run_says_how_to_go_on(ws: Workspace, prearc: Prearc, num
     assert "type the same command again" in err
     assert "prearc survey cancel --queued" in err
     assert "CONFORMING" in out
-    with ws.catalogue.write() as tx:
-        tx.execute("UPDATE survey_request SET rate = 0")
-    assert prearc("survey", "run").code == 0
+    assert prearc("survey", "run").code == 0  # at its own rate
     assert rows(ws, "SELECT id FROM survey_request WHERE closed_at IS NULL") == []

@@ -97,6 +97,17 @@ def test_a_resource_has_one_open_request(tmp_path: Path) -> None:
     assert len(rows(ws, "SELECT id FROM survey_report")) == 2  # the same report is kept once
 
 
+def test_what_waits_is_read_as_thoroughly_as_anybody_wanted(tmp_path: Path) -> None:
+    """Asking once more for what waits adds to it; the rate is that of the last word."""
+    ws, _ = archived_workspace(tmp_path, scans=1)
+
+    ask(ws, reads_all=True, rate=5.0)
+    [request_id] = ask(ws, is_fresh=True).waiting
+
+    request = found(ws, request_id)
+    assert (request.is_fresh, request.reads_all, request.rate) == (True, True, 0.0)
+
+
 def test_what_was_mended_by_hand_closes_the_same_request(tmp_path: Path) -> None:
     """A DIVERGENT request that is surveyed again and found sound is CONFORMING, under its id."""
     ws, _ = archived_workspace(tmp_path, scans=1)

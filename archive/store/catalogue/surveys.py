@@ -114,6 +114,15 @@ def ask_again(tx: Transaction, request_id: int, place: Place, order: Order) -> N
     apply(tx, request_id, SurveyEvent.AGAIN, detail=detail)
 
 
+def follow_order(tx: Transaction, request_id: int, order: Order) -> None:
+    """What waits is asked for once more: it is read as thoroughly as anybody wanted, at the rate of the last word."""
+    tx.execute(
+        "UPDATE survey_request SET is_fresh = max(is_fresh, ?), reads_all = max(reads_all, ?), rate = ?"
+        " WHERE id = ? AND status IN ('CREATED', 'QUEUED_FOR_SURVEY')",
+        (int(order.is_fresh), int(order.reads_all), order.rate, request_id),
+    )
+
+
 def apply(
     tx: Transaction,
     request_id: int,
