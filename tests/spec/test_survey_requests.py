@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -242,23 +245,21 @@ def test_a_stop_leaves_it_queued(tmp_path: Path) -> None:
     assert statuses(survey.run(ws, ids, stop=threading.Event())) == ["CONFORMING", "CONFORMING"]
 
 
-def test_a_dead_workers_request_is_queued_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["SURVEY_CLAIMED", "SURVEY_FILES", "SURVEY_READ"])
+def test_a_dead_workers_request_is_queued_again(tmp_path: Path, place: str) -> None:
     """A worker that was killed in the middle leaves nothing hanging: another surveys it."""
     ws, _ = archived_workspace(tmp_path, scans=1)
-    [request_id] = ask(ws).queued
-    pid = os.fork()
-    if pid == 0:
-        failpoints.arm("SURVEY_CLAIMED=kill")
-        survey.run(ws, [request_id], stop=threading.Event())
-        os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status)
-    assert found(ws, request_id).status is S.SURVEYING
+    command = [sys.executable, "-m", "cli", "--root", str(ws.root.path), "survey", "run"]
+    killed = subprocess.run(command, env={**os.environ, "PREARC_FAILPOINTS": f"{place}=kill"}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    [row] = rows(ws, "SELECT id, status FROM survey_request")
+    assert row["status"] == S.SURVEYING
 
     survey.work(ws, stop=threading.Event())
 
-    assert found(ws, request_id).status is S.CONFORMING
+    assert found(ws, row["id"]).status is S.CONFORMING
     assert "SURVEY_REQUEUE" in event_kinds(ws)
+    assert len(rows(ws, "SELECT * FROM survey_result")) == 1
 
 
 def test_what_a_living_worker_has_is_left_to_it(tmp_path: Path) -> None:
