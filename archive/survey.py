@@ -10,7 +10,7 @@ from typing import Any
 
 from archive.errors import NotFound, Refused, StaleState
 from archive.rules.survey_states import IN_MITIGATION, TO_SURVEY, SurveyEvent
-from archive.store.catalogue import events, sessions, survey_results, surveys
+from archive.store.catalogue import events, mitigations, sessions, survey_results, surveys
 from archive.store.catalogue.resources import Scope
 from archive.store.catalogue.surveys import Order, SurveyRequest
 from archive.surveying import requesting
@@ -164,6 +164,7 @@ def clean(ws: Workspace, ids: Iterable[int], *, reason: str = "") -> list[Survey
             if request.is_open:
                 surveys.apply(tx, request_id, SurveyEvent.CANCEL, message="its report was cleaned")
             reports = survey_results.clean(tx, request_id)
+            mitigations.clean(tx, request_id)
             detail = {"request": request_id, "reports": reports, "reason": reason}
             events.append(tx, "SURVEY_CLEANED", request.place.session_id, detail)
             cleaned.append(request_id)

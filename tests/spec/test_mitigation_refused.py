@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from archive import mitigation, sessions
+from archive import mitigation, sessions, survey
 from archive.errors import Busy, Refused, StaleState
 from archive.mitigating import backing_up, plan_file
 from archive.mitigations import Keep, Plan, Policy
@@ -129,7 +129,7 @@ def test_a_plan_of_another_archive_is_refused(ws: Workspace, plan: Plan) -> None
         mitigation.apply(ws, replace(plan, archive_id="0" * 32))
 
 
-@pytest.mark.parametrize("what", ["bytes", "gone", "taken", "returned"])
+@pytest.mark.parametrize("what", ["bytes", "preamble", "gone", "taken", "returned"])
 def test_a_stale_plan_is_refused(ws: Workspace, plan: Plan, what: str) -> None:
     """With what changed; exit code 4, and nothing is done."""
     target = next(each.new_name for each in plan.resources[0].actions if each.path == "wrong.dcm")
@@ -137,6 +137,9 @@ def test_a_stale_plan_is_refused(ws: Workspace, plan: Plan, what: str) -> None:
         case "bytes":
             with (folder(ws) / "wrong.dcm").open("ab") as stream:
                 stream.write(b"\0\0")
+        case "preamble":
+            with (folder(ws) / "wrong.dcm").open("r+b") as stream:
+                stream.write(b"another one")
         case "gone":
             (folder(ws) / "wrong.dcm").rename(ws.root.path / "elsewhere.dcm")
         case "taken":
@@ -312,3 +315,19 @@ def test_more_of_a_session_is_received_and_appended_meanwhile(ws: Workspace, pla
     assert done.report is not None
     mitigation.undo(ws, done.report["operation"])
     assert sessions.resolve(ws, str(plan.resources[0].session_id)).instance_count == 6
+
+
+def test_a_cleaned_report_tells_no_names_and_can_be_undone(ws: Workspace, plan: Plan) -> None:
+    """The totals stay, and what undoing needs."""
+    request_id = plan.resources[0].request_id
+    [done] = mitigation.apply(ws, plan)
+    assert done.report is not None
+
+    survey.clean(ws, [request_id])
+
+    report = mitigation.report_of(ws, request_id)
+    assert report is not None
+    assert report["totalMovedFiles"] == 3
+    assert "wrong.dcm" not in json.dumps(report)
+    mitigation.undo(ws, done.report["operation"])
+    assert "wrong.dcm" in names(ws)

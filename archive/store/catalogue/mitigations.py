@@ -102,6 +102,15 @@ def note_undone(tx: Transaction, op: str, *, undo_op: str) -> bool:
     return tx.execute(sql, (tx.now_text, tx.actor, undo_op, op)).rowcount == 1
 
 
+def clean(tx: Transaction, request_id: int) -> None:
+    """Forget the paths in the reports on what was done for a request; totals stay, and what undoing needs."""
+    for row in tx.execute("SELECT op, report FROM mitigation WHERE request_id = ?", (request_id,)).fetchall():
+        report = {
+            name: value for name, value in json.loads(row["report"]).items() if not isinstance(value, dict | list)
+        }
+        tx.execute("UPDATE mitigation SET report = ? WHERE op = ?", (json.dumps(report, sort_keys=True), row["op"]))
+
+
 def get(connection: Connection, op: str) -> Mitigation:
     """The mitigation with this name; NotFound when there is none."""
     row = connection.execute(f"{_SELECT} WHERE m.op = ?", (op,)).fetchone()
