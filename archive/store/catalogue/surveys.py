@@ -106,9 +106,12 @@ def add(tx: Transaction, place: Place, order: Order) -> int:
 def ask_again(tx: Transaction, request_id: int, place: Place, order: Order) -> None:
     """What diverges is to be surveyed again, under its id: it is the same open question."""
     tx.execute(
-        "UPDATE survey_request SET batch = ?, path = ?, scan_id = ?, is_fresh = ?, reads_all = ?, rate = ?"
-        " WHERE id = ?",
-        (order.batch, place.path, place.scan_id, int(order.is_fresh), int(order.reads_all), order.rate, request_id),
+        "UPDATE survey_request SET batch = ?, path = ?, scan_id = ?, project = ?, subject = ?, label = ? WHERE id = ?",
+        (order.batch, place.path, place.scan_id, place.project, place.subject, place.label, request_id),
+    )
+    tx.execute(
+        "UPDATE survey_request SET is_fresh = ?, reads_all = ?, rate = ? WHERE id = ?",
+        (int(order.is_fresh), int(order.reads_all), order.rate, request_id),
     )
     detail = {"batch": order.batch, "requester": order.requester, "reason": order.reason}
     apply(tx, request_id, SurveyEvent.AGAIN, detail=detail)
