@@ -26,7 +26,18 @@ from archive.surveying.readers import Readers
 from archive.surveys import SurveyStatus
 from archive.workspace import Workspace
 
-__all__ = ["Applied", "Listed", "apply", "list_all", "make_plan", "preview", "preview_undo", "report_of", "undo"]
+__all__ = [
+    "Applied",
+    "Listed",
+    "apply",
+    "finish_interrupted",
+    "list_all",
+    "make_plan",
+    "preview",
+    "preview_undo",
+    "report_of",
+    "undo",
+]
 
 log = structlog.get_logger("prearc.mitigation")
 
@@ -126,6 +137,14 @@ def undo(ws: Workspace, op: str, *, reason: str = "", wait_seconds: float = 30.0
 def preview_undo(ws: Workspace, op: str) -> Mitigation:
     """The same checks as `undo`, changing nothing."""
     return undoing.check(ws, op)
+
+
+def finish_interrupted(ws: Workspace, op: str, *, wait_seconds: float = 30.0) -> None:
+    """Finish or undo what was interrupted on the session of a mitigation; raises what `undo` raises."""
+    with ws.catalogue.read() as connection:
+        session_id = mitigations.get(connection, op).session_id
+    with _session(ws, session_id, wait_seconds):
+        settle(ws, session_id)
 
 
 def list_all(ws: Workspace, *, request_id: int | None = None) -> list[Listed]:

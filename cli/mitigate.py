@@ -162,6 +162,8 @@ def undo(
 
     options: Options = context.obj
     with opened(options) as ws:
+        if not is_dry_run:
+            mitigation.finish_interrupted(ws, operation, wait_seconds=wait_seconds)
         found = mitigation.preview_undo(ws, operation)
         moved, removed = len(found.inverse["renamed"]), len(found.inverse["removed"])
         what = f"{render.count(moved, 'name')} and {render.count(removed, 'removed file')} of scan"

@@ -247,7 +247,7 @@ def _tell(tx: Transaction, work: _Work, *, renamed: int, removed: int) -> None:
             "backup": work.backup,
         },
     )
-    text = f"Scan {place.scan}: {renamed} files renamed, {removed} duplicates moved to {work.backup}"
+    text = f"Scan {place.scan}: renamed {renamed}, removed {removed} (duplicates), backup in {work.backup},"
     why = f" Reason: {work.reason}" if work.reason else ""
     sessions.add_log(
         tx, place.session_id, f"{text} by {tx.actor} (prearc mitigate undo {work.op}, request {request_id}).{why}"

@@ -14,7 +14,7 @@ from archive.mitigating import looking
 from archive.mitigating.planning import stale
 from archive.placing import device_of
 from archive.store import backup, files
-from archive.store.catalogue import events, mitigations, sessions
+from archive.store.catalogue import events, journal, mitigations, sessions
 from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
 from archive.store.catalogue.mitigations import Mitigation
@@ -67,6 +67,7 @@ def why_not(ws: Workspace, done: Mitigation) -> str:
         return f"undone at {done.undone_at} by {done.undone_by}"
     try:
         with ws.catalogue.snapshot() as connection:
+            _verify_finished(connection, done)
             seen = _resource(ws, connection, done)
             changed = list(_rows_changed(connection, done))
     except StaleState as error:
@@ -106,6 +107,7 @@ def _look(ws: Workspace, op: str) -> _Now:
         done = mitigations.get(connection, op)
         if done.undone_at is not None:
             raise Refused(f"{op} was undone at {done.undone_at} by {done.undone_by}.", hint="prearc mitigate list")
+        _verify_finished(connection, done)
         seen = _resource(ws, connection, done)
         changed = list(_rows_changed(connection, done))
     renamed, removed = done.inverse["renamed"], done.inverse["removed"]
@@ -125,6 +127,14 @@ def _look(ws: Workspace, op: str) -> _Now:
     if changed:
         raise stale(f"{op} cannot be undone: something changed since", changed, hint="prearc mitigate list")
     return _Now(done=done, seen=seen, readings=readings, kept=kept)
+
+
+def _verify_finished(connection: Any, done: Mitigation) -> None:
+    if journal.has_unfinished(connection, done.session_id):
+        raise StaleState(
+            f"An operation on session {done.session_id} was interrupted and is not finished yet.",
+            hint=f"prearc mitigate undo {done.op}",
+        )
 
 
 def _resource(ws: Workspace, connection: Any, done: Mitigation) -> looking.Seen:
@@ -239,5 +249,5 @@ def _commit(tx: Transaction, now: _Now, undo_op: str, reason: str) -> None:
     }
     events.append(tx, "MITIGATION_UNDONE", done.session_id, told)
     why = f" Reason: {reason}" if reason else ""
-    text = f"Scan {scan}: mitigation {done.op} was undone by {tx.actor}: {len(now.renamed)} names,"
-    sessions.add_log(tx, done.session_id, f"{text} {len(now.removed)} files out of the backup.{why}")
+    text = f"Scan {scan}: mitigation {done.op} was undone by {tx.actor}: names {len(now.renamed)},"
+    sessions.add_log(tx, done.session_id, f"{text} files out of the backup {len(now.removed)}.{why}")

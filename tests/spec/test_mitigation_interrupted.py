@@ -142,6 +142,24 @@ def test_an_undo_that_is_cut_off_is_finished_or_undone(
             assert_sound(ws)
 
 
+def test_what_was_cut_off_after_its_commit_can_be_undone(quick_disk: Path) -> None:
+    """It is finished first; until then the list says so."""
+    plan, before, everything, _ = begun(quick_disk / "begun")
+    with copy(quick_disk, 1, ()) as ws:
+        hits = passed_by(lambda: mitigation.apply(ws, plan))
+    with copy(quick_disk, 2, ()) as ws:
+        cut_off(
+            lambda: mitigation.apply(ws, plan), hits.index("SWAP_ITEM") + 1, partial(assert_reachable, ws, everything)
+        )
+        [listed] = mitigation.list_all(ws)
+        assert "not finished" in listed.why_not
+
+        mitigation.undo(ws, listed.mitigation.op)
+
+        assert instances(ws) == before
+        assert_sound(ws)
+
+
 def applied(ws: Workspace, plan: Plan) -> str:
     [done] = mitigation.apply(ws, plan)
     assert done.report is not None
