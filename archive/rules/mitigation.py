@@ -97,34 +97,33 @@ def dependents(actions: Iterable[Action], failed: Collection[str]) -> frozenset[
     A rename needs its target free; a removal needs the copy that stays to be sound.
     """
     chosen = list(actions)
-    gone = set(failed)
-    while True:
-        staying_groups = {each.group for each in chosen if each.path in gone and each.kind is not ActionKind.REMOVE}
-        more = {
-            each.path
-            for each in chosen
-            if each.path not in gone
-            and (
-                (each.kind is ActionKind.RENAME and each.new_path in gone)
-                or (each.kind is ActionKind.REMOVE and each.group in staying_groups)
-            )
-        }
-        if not more:
-            return frozenset(gone)
-        gone |= more
+    removals: dict[str, list[str]] = {}
+    for each in chosen:
+        if each.kind is ActionKind.REMOVE:
+            removals.setdefault(each.group, []).append(each.path)
+    waiting: dict[str, list[str]] = {}
+    for each in chosen:
+        if each.kind is ActionKind.RENAME:
+            waiting.setdefault(each.new_path, []).append(each.path)
+        if each.kind is not ActionKind.REMOVE:
+            waiting.setdefault(each.path, []).extend(removals.get(each.group, ()))
+    return frozenset(_with_those_behind(waiting, failed))
 
 
 def in_cycles(actions: Iterable[Action]) -> frozenset[str]:
     """The paths of renames that go round in a circle: each wants the name of the next."""
     following = {each.path: each.new_path for each in actions if each.kind is ActionKind.RENAME}
     found: set[str] = set()
+    known: set[str] = set()
     for start in following:
-        path, seen = start, set[str]()
-        while path in following and path not in seen:
-            seen.add(path)
+        path, walked = start, dict[str, None]()
+        while path in following and path not in known:
+            known.add(path)
+            walked[path] = None
             path = following[path]
-        if path == start:
-            found |= seen
+        if path in walked:
+            way = list(walked)
+            found.update(way[way.index(path) :])
     return frozenset(found)
 
 
@@ -195,24 +194,28 @@ def _targets(
     draft: _Draft, reported: Reported, candidates: Mapping[str, Candidate], occupied: Collection[str]
 ) -> dict[str, str]:
     """The name each file gets. What cannot have its name stays, and what needs that one to go stays with it."""
+    expected_names = {path: name for found in reported.sets for path, name in found.files.items()}
     while True:
         staying = set(occupied) - draft.wishes.keys() - draft.removals.keys()
-        held = {_name(path) for path in staying if _holds_rightly(path, reported)}
+        held = {_name(path) for path in staying if _holds_rightly(path, reported, expected_names)}
         taken = set(staying)
         targets: dict[str, str] = {}
-        blocked = ""
+        blocked: list[str] = []
         for path, expected in sorted(draft.wishes.items()):
             names = names_for(expected, candidates[path].dataset_sha256)
             free = [name for name in names if _beside(path, name) not in taken]
             if not free or (free[0] != expected and expected not in held):
-                blocked = path
-                break
+                blocked.append(path)
+                continue
             targets[path] = free[0]
             taken.add(_beside(path, free[0]))
             held |= {free[0]} & {expected}
         settled = [path for path, name in targets.items() if _name(path) == name]
         if blocked:
-            _give_up(draft, blocked)
+            waiting: dict[str, list[str]] = {}
+            for path, expected in draft.wishes.items():
+                waiting.setdefault(_beside(path, expected), []).append(path)
+            _give_up(draft, _with_those_behind(waiting, blocked))
         elif settled:
             for path in settled:  # it has the mark it needs already
                 del draft.wishes[path]
@@ -220,22 +223,35 @@ def _targets(
             return targets
 
 
-def _holds_rightly(path: str, reported: Reported) -> bool:
+def _holds_rightly(path: str, reported: Reported, expected_names: Mapping[str, str]) -> bool:
     """Whether a file that stays has the name its metadata give, so that another one may bear a mark."""
     if path in reported.troubled or path in reported.mismatched:
         return False
-    expected = next((found.files[path] for found in reported.sets if path in found.files), _name(path))
-    return _name(path) == expected
+    return _name(path) == expected_names.get(path, _name(path))
 
 
-def _give_up(draft: _Draft, path: str) -> None:
-    """Nothing is done about a file whose name is not to be had, nor about its set."""
-    expected = draft.wishes.pop(path)
-    files = [path, *(each for each, kept in draft.removals.items() if kept == path)]
-    for each in files[1:]:
-        del draft.removals[each]
-    draft.kept.pop(path, None)
-    draft.left.append(Left(paths=tuple(sorted(files)), why=f"the name {expected} belongs to a file that stays"))
+def _with_those_behind(waiting: Mapping[str, Iterable[str]], first: Iterable[str]) -> list[str]:
+    """Some files and all that wait for them, directly or not: a chain may be long."""
+    found = dict.fromkeys(first)
+    left = list(found)
+    while left:
+        more = [path for path in waiting.get(left.pop(), ()) if path not in found]
+        found.update(dict.fromkeys(more))
+        left += more
+    return list(found)
+
+
+def _give_up(draft: _Draft, blocked: Collection[str]) -> None:
+    """Nothing is done about files whose names are not to be had, nor about their sets."""
+    groups = {path: [path] for path in blocked}
+    for path, kept in list(draft.removals.items()):
+        if kept in groups:
+            groups[kept].append(path)
+            del draft.removals[path]
+    for path, files in groups.items():
+        expected = draft.wishes.pop(path)
+        draft.kept.pop(path, None)
+        draft.left.append(Left(paths=tuple(sorted(files)), why=f"the name {expected} belongs to a file that stays"))
 
 
 def _named(draft: _Draft, targets: Mapping[str, str]) -> list[str]:
