@@ -22,7 +22,10 @@ from archive.mitigations import ActionKind, Plan, Policy, ResourcePlan
 from archive.rules.survey_states import SurveyEvent
 from archive.store.catalogue import mitigations, surveys
 from archive.store.catalogue.mitigations import Mitigation
+from archive.store.catalogue.resources import Scope
+from archive.store.catalogue.surveys import Order
 from archive.surveying.readers import Readers
+from archive.surveying.requesting import new_batch, request
 from archive.surveys import SurveyStatus
 from archive.workspace import Workspace
 
@@ -111,7 +114,7 @@ def apply(
 
 
 def undo(ws: Workspace, op: str, *, reason: str = "", wait_seconds: float = 30.0) -> Mitigation:
-    """Restore every byte, every name, every row; the mitigation as it is then.
+    """Restore every byte, every name, every row, and queue a survey of what is there then; the mitigation as it is.
 
     Raises
     ------
@@ -131,7 +134,11 @@ def undo(ws: Workspace, op: str, *, reason: str = "", wait_seconds: float = 30.0
         settle_dead(ws, is_locked=True)
         stack.enter_context(_session(ws, session_id, wait_seconds))
         settle(ws, session_id)
-        return undoing.undo(ws, op, reason=reason)
+        done = undoing.undo(ws, op, reason=reason)
+    scope = Scope(session_id=done.session_id, scan=str(done.inverse["scan"]))
+    order = Order(batch=new_batch(ws), requester=ws.catalogue.actor, reason=f"mitigation {op} was undone")
+    request(ws, scope, order)
+    return done
 
 
 def preview_undo(ws: Workspace, op: str) -> Mitigation:

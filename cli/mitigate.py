@@ -181,6 +181,11 @@ def undo(
         render.emit_json({**names, "session": found.session_id, "renamed": moved, "restored": removed})
     else:
         render.emit(f"{operation}: {'would restore' if is_dry_run else 'restored'} {what}")
+        if not is_dry_run:
+            scan = render.escape(found.inverse["scan"])
+            render.emit(
+                f"its survey is queued; here and now: prearc survey run --session {found.session_id} --scan {scan}"
+            )
     return 0
 
 

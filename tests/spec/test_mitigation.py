@@ -58,6 +58,8 @@ def test_a_wrong_name_is_put_right_and_back(ws: Workspace) -> None:
     assert undone.undone_at is not None
     assert before_and_after(ws) == before
     assert_sound(ws)
+    last = rows(ws, "SELECT * FROM survey_request ORDER BY id DESC LIMIT 1")[0]
+    assert (last["status"], last["reason"]) == ("QUEUED_FOR_SURVEY", f"mitigation {op} was undone")
     assert surveyed(ws)[0].status == "DIVERGENT"
 
 
