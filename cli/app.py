@@ -21,6 +21,7 @@ from cli import (
     status,
     survey,
     trace,
+    verify,
 )
 
 app = typer.Typer(
@@ -81,4 +82,5 @@ app.command("status")(status.status)
 app.command("import")(import_dicom.import_)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("verify")(verify.verify)
 app.command("trace")(trace.trace)

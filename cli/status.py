@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from archive.model import UNASSIGNED, Outcome, SessionStatus
-from cli import receiver, render, roles, status_survey
+from cli import receiver, render, roles, status_survey, status_verify
 from cli.opening import Options, opened
 
 if TYPE_CHECKING:
@@ -66,8 +66,10 @@ def _document(ws: "Workspace", options: Options) -> dict[str, Any]:
         },
         "recovery": last_report(ws),
         "survey": status_survey.document(ws),
+        "verify": status_verify.document(ws),
     }
     document["needs"] = _needs(document, troubled) + status_survey.needs(document["survey"])
+    document["needs"] += status_verify.needs(document["verify"])
     document["waiting"] = sum(each.status is SessionStatus.READY and each.project is not None for each in troubled)
     return document
 
@@ -130,6 +132,7 @@ def _print(document: dict[str, Any]) -> None:
         ),
         ("recovery", _recovery(document["recovery"])),
         *status_survey.pairs(document["survey"]),
+        ("verified", status_verify.line(document["verify"])),
     ]
     render.emit(render.fields(pairs))
     if document["waiting"]:

@@ -232,6 +232,22 @@ _FIRST: Final = (
     # what was done for a request
     "CREATE INDEX mitigation_request ON mitigation(request_id)",
     "CREATE TABLE archive_identity (id TEXT NOT NULL) STRICT",  # made with the first plan of a mitigation
+    """CREATE TABLE verified (              -- when the bytes of a file were last compared with its row
+        instance_id INTEGER PRIMARY KEY,
+        verified_at TEXT NOT NULL,
+        outcome TEXT NOT NULL
+    ) STRICT""",
+    # the file that was verified longest ago; the last run
+    "CREATE INDEX verified_at ON verified(verified_at, instance_id)",
+    # what is damaged
+    "CREATE INDEX verified_troubled ON verified(instance_id) WHERE outcome != 'OK'",
+    # ids of instances are given away again
+    """CREATE TRIGGER verified_gone AFTER DELETE ON instance
+        BEGIN DELETE FROM verified WHERE instance_id = OLD.id; END""",
+    # a file that came again is another file
+    """CREATE TRIGGER verified_found AFTER UPDATE OF is_missing ON instance
+        WHEN OLD.is_missing = 1 AND NEW.is_missing = 0
+        BEGIN DELETE FROM verified WHERE instance_id = NEW.id; END""",
     "CREATE TABLE recovery_report (id INTEGER PRIMARY KEY, at TEXT NOT NULL, detail TEXT NOT NULL) STRICT",
 )
 
