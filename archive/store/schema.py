@@ -237,8 +237,8 @@ _FIRST: Final = (
         verified_at TEXT NOT NULL,
         outcome TEXT NOT NULL
     ) STRICT""",
-    # the file that was verified longest ago; the last run
-    "CREATE INDEX verified_at ON verified(verified_at, instance_id)",
+    # the file that was verified longest ago; the last run; how much was found whole lately
+    "CREATE INDEX verified_at ON verified(verified_at, instance_id, outcome)",
     # what is damaged
     "CREATE INDEX verified_troubled ON verified(instance_id) WHERE outcome != 'OK'",
     # ids of instances are given away again
