@@ -14,7 +14,7 @@ import pytest
 
 from archive import failpoints, sessions, verifying
 from archive.clock import iso
-from archive.errors import Busy
+from archive.errors import Busy, StoreError
 from archive.model import MergeMode, Outcome, SessionStatus
 from archive.reconcile import reconcile
 from archive.store.catalogue.verified import Scope, coverage
@@ -22,6 +22,7 @@ from archive.verifying import Verification, verify
 from archive.workspace import Workspace
 from cli.main import run
 from scp.synthetic import SeriesSpec
+from tests.second_disk import mounted, require_second_disk
 from tests.story import (
     STUDY_1,
     TO_LABEL,
@@ -143,6 +144,37 @@ def test_what_is_no_file_is_not_healed_silently(ws: Workspace, what: str) -> Non
     if what == "link":
         assert [each.is_symlink() for each in (ws.root.path / "quarantine").glob("damaged-*/*")] == [True]
     assert data not in kept(ws)
+
+
+def test_a_folder_that_became_a_link_is_not_followed(ws: Workspace) -> None:
+    """Its files are elsewhere: missing here, and nobody touches them there."""
+    folder = archived(ws)[0].parent
+    away = ws.root.path.parent / "away"
+    folder.rename(away)
+    folder.symlink_to(away)
+
+    found = everything(ws)
+
+    assert found.counts["MISSING"] == 3
+    assert len(list(away.glob("*.dcm"))) == 3
+
+
+def test_an_archive_on_another_disk_loses_nothing_either(tmp_path: Path) -> None:
+    """What is damaged there is copied to the quarantine before its name goes; not mounted, nothing is judged."""
+    require_second_disk()
+    with mounted(tmp_path / "root" / "archive"):
+        ws = labelled_workspace(tmp_path)
+        archive_session(ws, ready(ws, visit(STUDY_1, series=SERIES)).id)
+        path = archived(ws)[0]
+        damaged = flip(path)
+
+        assert everything(ws).counts["DAMAGED"] == 1
+
+        assert (kept(ws), path.exists()) == ([damaged], False)
+    before = dump(ws)
+    with pytest.raises(StoreError, match="not mounted"):
+        everything(ws)
+    assert dump(ws) == before
 
 
 def test_what_the_disk_does_not_give_stays_where_it_is(ws: Workspace, clock: SteppedClock) -> None:
