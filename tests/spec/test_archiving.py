@@ -211,7 +211,7 @@ def test_an_identical_copy_is_dropped_only_for_a_whole_one(tmp_path: Path, is_go
     with pytest.raises(Refused, match="no longer has its bytes") as caught:
         archive_session(ws, second.id, mode=APPEND)
 
-    assert caught.value.hint == "prearc doctor"
+    assert caught.value.hint.startswith("prearc verify --read --session 1 ")
     assert tree(ws) == before
     assert status(ws, second.id) is SessionStatus.ERROR
     assert log_of(ws, second.id)[-1] == f"Session upload failed: {caught.value.message} Type: prearc doctor"

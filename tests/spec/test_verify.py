@@ -14,7 +14,7 @@ import pytest
 
 from archive import failpoints, sessions, verifying
 from archive.clock import iso
-from archive.errors import Busy, StoreError
+from archive.errors import Busy, Refused, StoreError
 from archive.model import MergeMode, Outcome, SessionStatus
 from archive.reconcile import reconcile
 from archive.store.catalogue.verified import Scope, coverage
@@ -243,6 +243,21 @@ def test_a_resend_and_append_heal_what_was_found_in_the_archive(ws: Workspace, c
     assert len(archived(ws)) == 3
     assert_consistent(ws)
     assert reconcile(ws).is_clean
+
+
+def test_the_refusal_of_a_merge_names_the_command_that_helps(ws: Workspace) -> None:
+    """A damaged archived copy stops the merge of its resend; verifying that session, as it says, opens the way."""
+    damaged = flip(archived(ws)[1])
+    again = ready(ws, visit(STUDY_1, series=SERIES))
+    with pytest.raises(Refused) as refused:
+        archive_session(ws, again.id, mode=MergeMode.APPEND)
+    assert refused.value.hint.startswith("prearc verify --read --session 1 ")
+
+    verify(ws, Scope(session_id=1))
+
+    assert archive_session(ws, again.id, mode=MergeMode.APPEND).status == "ARCHIVED"
+    assert kept(ws) == [damaged]
+    assert_consistent(ws)
 
 
 def test_never_verified_first_then_the_oldest(ws: Workspace, clock: SteppedClock, tmp_path: Path) -> None:
