@@ -29,13 +29,13 @@ def verify_kept_copies(ws: Workspace, plan: MergePlan) -> None:
         if dataset_sha256(ws, kept) != kept.file.dataset_sha256:
             raise Refused(
                 f"The archived copy of an instance no longer has its bytes ({kept.path}); the incoming one is kept.",
-                hint=f"prearc verify --read --session {kept.session_id}   (sets it aside), then archive again",
+                hint=f"prearc verify --read --session {kept.session_id}",
             )
     for old, _ in replaced(plan):
         if dataset_sha256(ws, old) != old.file.dataset_sha256:
             raise Refused(
                 f"An archived file that is to be replaced is not what was archived ({old.path}); nothing is replaced.",
-                hint=f"prearc verify --read --session {old.session_id}   (sets it aside), then archive again",
+                hint=f"prearc verify --read --session {old.session_id}",
             )
 
 
