@@ -27,6 +27,7 @@ from archive.callers import (
     is_loopback,
     item_matches,
 )
+from archive.cron import check_cron
 from archive.model import UNASSIGNED, Autoarchive, MergeMode
 
 PROJECT_ID_PATTERN: Final = r"^[A-Za-z0-9_-]+$"
@@ -247,6 +248,25 @@ class ArchiverSettings(_Section):
     )
 
 
+class ScheduleSettings(_Section):
+    """``[[survey.schedule]]``: a survey by the clock."""
+
+    cron: Annotated[str, AfterValidator(check_cron)] = Field(description="Minute hour day month weekday, in UTC.")
+    project: Text | None = Field(default=None, description="Id of the project; left out: the whole site.")
+    since_days: float | None = Field(None, gt=0, le=3660, description="Only what changed in so many days; else all.")
+    rate_files_per_second: float = _seconds(0.0, "Files read in a second, at most; 0: as [survey] says.")
+
+
+class SurveySettings(_Section):
+    """``[survey]``: how resources are surveyed, and when by themselves."""
+
+    rate_files_per_second: float = _seconds(0.0, "Files read in a second by the node, at most; 0: no limit.")
+    workers: int = _count(0, "Number of processes that read; 0: one for each core.", le=256)
+    schedule: tuple[ScheduleSettings, ...] = Field(
+        default=(), description="Surveys by the clock: tables of cron, project, since_days, rate_files_per_second."
+    )
+
+
 class LimitSettings(_Section):
     """``[limits]``: what one caller or one dataset may cost."""
 
@@ -325,4 +345,5 @@ class Settings(_Section):
     archiver: ArchiverSettings = Field(
         default=ArchiverSettings(), description="The background work and how far its checks look."
     )
+    survey: SurveySettings = Field(default=SurveySettings(), description="How the archive's files are surveyed.")
     limits: LimitSettings = Field(default=LimitSettings(), description="What one caller or one dataset may cost.")

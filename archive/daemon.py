@@ -1,5 +1,7 @@
 """The archiver daemon: `tick` looks for idle sessions, builds them, archives what may be archived, and finishes what
-others left behind. It keeps nothing in memory that another process would need."""
+others left behind. It keeps nothing in memory that another process would need.
+
+Surveys take hours and wait for nobody: they have a thread of their own, so that a session is never behind one."""
 
 import threading
 from collections.abc import Callable
@@ -12,9 +14,11 @@ from archive.errors import ArchiveError, Busy
 from archive.examination.building import build
 from archive.examination.review import ArchiveOrder
 from archive.journal import resume_all
+from archive.mitigating.concluding import settle_dead
 from archive.model import Session
 from archive.recovery import close_dead_associations, release_abandoned
 from archive.store.catalogue import intake, sessions
+from archive.survey import run_due, work
 from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.archiver")
@@ -29,10 +33,22 @@ class Daemon:
         self._retry_at: dict[int, float] = {}
 
     def run(self) -> None:
-        """Tick until stopped."""
-        while not self._stop.is_set():
-            self.tick()
-            self._stop.wait(self._ws.settings.archiver.tick_seconds)
+        """Tick until stopped, and survey beside it."""
+        surveys = threading.Thread(target=self._survey_until_stopped, name="surveys", daemon=True)
+        surveys.start()
+        try:
+            while not self._stop.is_set():
+                self.tick()
+                self._stop.wait(self._ws.settings.archiver.tick_seconds)
+        finally:
+            self._stop.set()
+            surveys.join()
+
+    def survey(self) -> None:
+        """Ask for what schedules say is due, and survey what is queued, one resource at a time."""
+        self._guarded("interrupted mitigations", lambda: settle_dead(self._ws))
+        self._guarded("survey schedules", lambda: run_due(self._ws))
+        self._guarded("surveys", lambda: work(self._ws, stop=self._stop))
 
     def tick(self) -> None:
         """One look at everything that may be due. Nothing that goes wrong with one session stops the others."""
@@ -41,6 +57,11 @@ class Daemon:
         self._guarded("abandoned sessions", lambda: release_abandoned(self._ws))
         self._guarded("idle sessions", self._build_due)
         self._guarded("autoarchive", self._archive_due)
+
+    def _survey_until_stopped(self) -> None:
+        while not self._stop.is_set():
+            self.survey()
+            self._stop.wait(self._ws.settings.archiver.tick_seconds)
 
     def _build_due(self) -> None:
         clock = self._ws.clock

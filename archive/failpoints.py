@@ -2,7 +2,9 @@
 
 Names are the steps of a store (``P1`` .. ``P8``), of recovery (``R_`` and what it looks at), and of an operation in
 the journal: its phases ``PLANNED``, ``PLACED``, ``COMMITTED``, ``DERIVED`` and ``CLEANED``, and each item on its way,
-``PLACE_ITEM``, ``COPIED`` (a copy is on the disk and has no name), ``SWAP_ITEM``, ``CLEAN_ITEM``, ``TAKE_BACK_ITEM``.
+``PLACE_ITEM``, ``COPIED`` (a copy is on the disk and has no name), ``SWAP_ITEM``, ``CLEAN_ITEM``, ``TAKE_BACK_ITEM``;
+of a survey ``SURVEY_CLAIMED``, ``SURVEY_FILES`` and ``SURVEY_READ``; of a mitigation ``BACKED_UP``; of a
+verification ``VERIFY_FILE``, ``VERIFY_READ`` and ``VERIFY_KEPT``.
 A caller at the edge arms them from a specification such as
 ``P3=kill@2,P5=errno:ENOSPC,P7=sleep:0.2``; this module never looks for one itself.
 """

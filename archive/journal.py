@@ -57,6 +57,7 @@ def run(
     *,
     on_plan: Apply,
     on_commit: Apply,
+    on_planned: Callable[[], None] = lambda: None,
     on_placed: Callable[[], None] = lambda: None,
 ) -> None:
     """Carry an operation out; the caller holds the locks of its sessions.
@@ -76,6 +77,8 @@ def run(
     ----------
     on_plan, on_commit
         Run in the transaction that writes the plan, and in the one that makes it true.
+    on_planned
+        Runs when the plan is written, before any name is added.
     on_placed
         Runs when every name was added, before the commit: what has to be on the disk by then.
 
@@ -91,6 +94,7 @@ def run(
             journal.plan(tx, intent, items)
             on_plan(tx)
         failpoints.hit("PLANNED")
+        on_planned()
         place(ws, intent.op, items)
         on_placed()
         failpoints.hit("PLACED")
@@ -297,5 +301,6 @@ _WORKING: Final = {
     OperationKind.JOIN: (SessionStatus.MOVING, SessionEvent.MOVE_DONE),
     OperationKind.SPLIT: (SessionStatus.MOVING, SessionEvent.MOVE_DONE),
     OperationKind.RETURN: (SessionStatus.ARCHIVED, None),
+    OperationKind.MITIGATE: (SessionStatus.ARCHIVED, None),
 }
 """In which status an operation has its sessions, and what undoing it is to them."""

@@ -19,7 +19,8 @@ from archive.store.catalogue.journal import Item, ItemAction
 from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.journal")
-_ADDING: Final = (ItemAction.LINK, ItemAction.SWAP, ItemAction.RETIRE)
+_LINKING: Final = (ItemAction.LINK, ItemAction.SWAP)
+_ADDING: Final = (*_LINKING, ItemAction.RETIRE)
 
 
 def is_another_device(ws: Workspace, source: os.stat_result, destination: str) -> bool:
@@ -111,13 +112,14 @@ def swap(ws: Workspace, op: str, items: Sequence[Item], *, session_id: int) -> N
     Where one cannot, the others do all the same; then the first trouble is raised. `session_id` is the session they
     belong to: its log says what was set aside for them.
     """
-    retired = {item.src: item for item in items if item.action is ItemAction.RETIRE}
+    leaving = {item.src: item for item in items if item.action in _LINKING}
+    leaving |= {item.src: item for item in items if item.action is ItemAction.RETIRE}
     trouble: ArchiveError | OSError | None = None
     for item in items:
         if item.action is ItemAction.SWAP:
             failpoints.hit("SWAP_ITEM")
             try:
-                _swap(ws, op, item, retired.get(item.dst), session_id)
+                _swap(ws, op, item, leaving.get(item.dst), session_id)
             except (ArchiveError, OSError) as error:
                 log.error("replacement_waits", op=op, dst=item.dst, error=str(error))
                 trouble = trouble or error
@@ -132,6 +134,7 @@ def clean(ws: Workspace, op: str, items: Sequence[Item], emptied: Iterable[str])
     instances any more: their manifests go with them.
     """
     swapped = {item.dst for item in items if item.action is ItemAction.SWAP}
+    swapped |= {item.src for item in items if item.action is ItemAction.SWAP and _is_one_name(ws, item)}
     folders = set(emptied)
     for item in items:
         if item.action is ItemAction.RENAME:
@@ -150,9 +153,11 @@ def clean(ws: Workspace, op: str, items: Sequence[Item], emptied: Iterable[str])
 
 def _let_go(ws: Workspace, op: str, item: Item, *, has_heir: bool) -> None:
     """Remove an old name whose bytes are held by the new one; one that its replacement took is gone already."""
+    if has_heir:
+        return
     if _is_superseded(ws, item):
         files.unlink(ws.root.fd, item.src)
-    elif not has_heir and files.status(ws.root.fd, item.src) is not None:
+    elif files.status(ws.root.fd, item.src) is not None:
         log.error("old_name_kept", op=op, src=item.src, why="the new name does not hold its bytes")
 
 
@@ -267,15 +272,20 @@ def _rename_back(ws: Workspace, item: Item) -> None:
     files.remove_empty_folders(ws.root.fd, parent, keep=parent.split("/")[0])
 
 
-def _swap(ws: Workspace, op: str, item: Item, retired: Item | None, session_id: int) -> None:
-    """The replacement takes its name; a file there whose bytes are not in the backup is set aside before."""
+def _swap(ws: Workspace, op: str, item: Item, leaving: Item | None, session_id: int) -> None:
+    """The replacement takes its name; a file there that is kept nowhere else is set aside before.
+
+    `leaving` is the item whose file has the name until now: it is in the backup, or takes another name itself.
+    """
     staged = _new_name(op, item)
     if not _leads_there(ws, item, staged):
         return  # it took its name in an earlier attempt
     if not _holds_its_bytes(ws, item, staged):
         _copy_anew(ws, op, item, staged)
     there = files.status(ws.root.fd, item.dst)
-    if there is not None and not (retired is not None and _is_kept(ws, retired, item.dst, there)):
+    if there is not None and not item.is_copy and there.st_ino == item.inode:
+        files.unlink(ws.root.fd, item.dst)  # of two names of one file, renaming one to the other removes neither
+    elif there is not None and not (leaving is not None and _is_kept(ws, op, leaving, item.dst, there)):
         aside = set_aside(ws, item.dst, reason="it was at the name of an instance that came", session_id=session_id)
         log.warning("stranger_set_aside", op=op, path=item.dst, aside=aside)
     files.rename_file(ws.root.fd, staged, item.dst)
@@ -296,14 +306,17 @@ def _copy_anew(ws: Workspace, op: str, item: Item, staged: str) -> None:
     files.rename_file(ws.root.fd, again, staged)
 
 
-def _is_kept(ws: Workspace, retired: Item, name: str, there: os.stat_result) -> bool:
-    """Whether the backup holds every byte of the file at a name, which may have been put there anew."""
-    kept = files.status(ws.root.fd, retired.dst)
-    if kept is None or not (stat.S_ISREG(kept.st_mode) and stat.S_ISREG(there.st_mode)):
+def _is_kept(ws: Workspace, op: str, leaving: Item, name: str, there: os.stat_result) -> bool:
+    """Whether another name holds every byte of the file at a name, which may have been put there anew."""
+    if not stat.S_ISREG(there.st_mode):
         return False
-    if os.path.samestat(kept, there):
-        return True
-    return kept.st_size == there.st_size and _whole(ws, name) == _whole(ws, retired.dst)
+    for other in {leaving.dst, _new_name(op, leaving)} - {name}:
+        kept = files.status(ws.root.fd, other)
+        if kept is None or not stat.S_ISREG(kept.st_mode):
+            continue
+        if os.path.samestat(kept, there) or (kept.st_size == there.st_size and _whole(ws, name) == _whole(ws, other)):
+            return True
+    return False
 
 
 def _whole(ws: Workspace, name: str) -> str:
@@ -312,6 +325,15 @@ def _whole(ws: Workspace, name: str) -> str:
         return files.sha256_from(fd, 0)[0]
     finally:
         os.close(fd)
+
+
+def _is_one_name(ws: Workspace, item: Item) -> bool:
+    """Whether old and new name are the same to a file system that does not tell case."""
+    folder, name = files.split(item.src)
+    if item.src == item.dst or item.src.casefold() != item.dst.casefold():
+        return False
+    with files.open_folder(ws.root.fd, folder) as fd, os.scandir(fd) as entries:
+        return all(entry.name != name for entry in entries)
 
 
 def _is_superseded(ws: Workspace, item: Item) -> bool:

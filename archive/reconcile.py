@@ -6,7 +6,7 @@ association is filing into, is skipped and named, so that a living node gives no
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -47,8 +47,10 @@ Mend = Callable[[SessionState], Sequence[Discrepancy]]
 """Repairs one session, whose lock is held, and gives its discrepancies back as they are now."""
 
 
-def reconcile(ws: Workspace, *, repair: bool = False) -> Reconciliation:
+def reconcile(ws: Workspace, *, repair: bool = False, only: Collection[int] | None = None) -> Reconciliation:
     """Compare, and with `repair` put right what can be put right without losing a byte.
+
+    `only` are ids of sessions: then nothing but these is compared.
 
     Raises
     ------
@@ -63,17 +65,14 @@ def reconcile(ws: Workspace, *, repair: bool = False) -> Reconciliation:
     skipped: list[str] = []
     with ws.catalogue.read() as connection:
         ids = recovering.session_ids(connection)
+    if only is not None:
+        ids = [each for each in ids if each in only]
     instance_count = 0
     for session_id in ids:
         instance_count += _one_session(ws, session_id, mend, found, skipped)
-    for each in _elsewhere(ws, skipped):
-        found.append(mend_stray(each))
-    with ws.catalogue.snapshot() as connection:
-        broken = events.first_broken_link(connection)
-    if broken is not None:
-        text = f"The audit does not hold together from event {broken} on."
-        hint = "prearc audit verify   (says what is wrong and what to do)"
-        found.append(Discrepancy(kind=DiscrepancyKind.EVENT_CHAIN_BROKEN, message=text, hint=hint))
+    if only is None:
+        found += [mend_stray(each) for each in _elsewhere(ws, skipped)]
+        found += _audit(ws)
     return Reconciliation(
         discrepancies=tuple(map(_printable, found)),
         skipped=tuple(map(printable, skipped)),
@@ -109,6 +108,15 @@ def _settled(ws: Workspace) -> Iterator[Discrepancy]:
     for line in resume_all(ws):
         hint = f"{REPAIR}   (when what it says is out of the way)"
         yield Discrepancy(kind=kind, message=f"{line.text}.", hint=hint, repaired=not line.needs_a_person)
+
+
+def _audit(ws: Workspace) -> Iterator[Discrepancy]:
+    with ws.catalogue.snapshot() as connection:
+        broken = events.first_broken_link(connection)
+    if broken is not None:
+        text = f"The audit does not hold together from event {broken} on."
+        hint = "prearc audit verify   (says what is wrong and what to do)"
+        yield Discrepancy(kind=DiscrepancyKind.EVENT_CHAIN_BROKEN, message=text, hint=hint)
 
 
 def _printable(each: Discrepancy) -> Discrepancy:

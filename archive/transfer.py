@@ -30,7 +30,7 @@ def verify_kept_copies(ws: Workspace, plan: MergePlan) -> None:
         if not kept.is_missing and dataset_sha256(ws, kept) != kept.file.dataset_sha256:
             raise Refused(
                 f"The archived copy of an instance no longer has its bytes ({kept.path}); the incoming one is kept.",
-                hint="prearc doctor",
+                hint=f"prearc verify --read --session {kept.session_id}",
             )
 
 

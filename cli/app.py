@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, config, conflict, demo, doctor, import_dicom, receiver, route, serve, session, status, trace
+from cli import (
+    audit,
+    config,
+    conflict,
+    demo,
+    doctor,
+    import_dicom,
+    mitigate,
+    receiver,
+    route,
+    serve,
+    session,
+    status,
+    survey,
+    trace,
+    verify,
+)
 
 app = typer.Typer(
     help="prearc: a DICOM node that receives durably, holds in a prearchive, and archives without guessing.",
@@ -56,6 +72,8 @@ for noun, module in (
     ("receiver", receiver),
     ("config", config),
     ("audit", audit),
+    ("survey", survey),
+    ("mitigate", mitigate),
 ):
     app.add_typer(module.app, name=noun)
 
@@ -64,4 +82,5 @@ app.command("status")(status.status)
 app.command("import")(import_dicom.import_)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("verify")(verify.verify)
 app.command("trace")(trace.trace)

@@ -40,11 +40,12 @@ def doctor(
     if options.is_json:
         render.emit_json(found.to_json())
     else:
-        _print(found)
+        tell(found)
     return 0 if found.is_clean else FINDINGS_REMAIN
 
 
-def _print(found: "Reconciliation") -> None:
+def tell(found: "Reconciliation") -> None:
+    """What a comparison found, for people."""
     for each in found.discrepancies:
         where = f" (session {each.session_id})" if each.session_id is not None else ""
         mended = "mended: " if each.repaired else ""

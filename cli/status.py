@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from archive.model import UNASSIGNED, Outcome, SessionStatus
-from cli import receiver, render, roles
+from cli import receiver, render, roles, status_survey, status_verify
 from cli.opening import Options, opened
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ SHOWN: Final = 20
 
 
 def status(context: typer.Context) -> int:
-    """One screen: receivers, sessions, today's instances, disk, recovery, and what needs a person.
+    """One screen: receivers, sessions, today's instances, disk, recovery, surveys, and what needs a person.
 
     Exit code 3 when something does.
     """
@@ -65,8 +65,11 @@ def _document(ws: "Workspace", options: Options) -> dict[str, Any]:
             "is_below_low_water": free < low,
         },
         "recovery": last_report(ws),
+        "survey": status_survey.document(ws),
+        "verify": status_verify.document(ws),
     }
-    document["needs"] = _needs(document, troubled)
+    document["needs"] = _needs(document, troubled) + status_survey.needs(document["survey"])
+    document["needs"] += status_verify.needs(document["verify"])
     document["waiting"] = sum(each.status is SessionStatus.READY and each.project is not None for each in troubled)
     return document
 
@@ -128,6 +131,8 @@ def _print(document: dict[str, Any]) -> None:
             f" goes on from {render.size(disk['high_water_bytes'])}",
         ),
         ("recovery", _recovery(document["recovery"])),
+        *status_survey.pairs(document["survey"]),
+        ("verified", status_verify.line(document["verify"])),
     ]
     render.emit(render.fields(pairs))
     if document["waiting"]:

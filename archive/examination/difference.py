@@ -11,16 +11,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from archive.differences import Difference, from_document, unknown
 from archive.model import Instance
 from archive.store import files
-from archive.workspace import Workspace
+
+if TYPE_CHECKING:  # loading it takes longer than comparing
+    from archive.workspace import Workspace
 
 _HOME: Final = Path(__file__).resolve().parents[2]
 _ANSWER_BYTES: Final = 1 << 18
@@ -40,14 +43,28 @@ class ComparisonLimits:
 
 DEFAULT_LIMITS: Final = ComparisonLimits()
 
+OpenFile = Callable[[int, str], int]
+"""A root's descriptor and a path below it, to an open regular file; raises `OSError`."""
+
 
 def compare(
-    ws: Workspace, pairs: Sequence[tuple[Instance, Instance]], *, limits: ComparisonLimits = DEFAULT_LIMITS
+    ws: "Workspace", pairs: Sequence[tuple[Instance, Instance]], *, limits: ComparisonLimits = DEFAULT_LIMITS
 ) -> list[Difference]:
     """How each new instance differs from the other one, as ``(new, old)``, in the order of the pairs.
 
     What could not be compared is UNKNOWN with the reason; nothing is raised for what is in a file.
     """
+    return compare_files(ws.root.fd, [(new.path, old.path) for new, old in pairs], limits=limits)
+
+
+def compare_files(
+    root_fd: int,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    limits: ComparisonLimits = DEFAULT_LIMITS,
+    open_file: OpenFile = files.open_file,
+) -> list[Difference]:
+    """`compare` for files by their paths relative to an open folder, opened by `open_file`."""
     deadline = time.monotonic() + limits.seconds
     found: list[Difference] = []
     deaths = 0
@@ -66,7 +83,12 @@ def compare(
                     found.append(unknown("the comparison could not be started"))
                     deaths += 1
                     continue
-                found.append(child.ask(ws, new, old, seconds=min(left, limits.pair_seconds)))
+                found.append(
+                    child.ask(
+                        [partial(open_file, root_fd, path) for path in (new, old)],
+                        seconds=min(left, limits.pair_seconds),
+                    )
+                )
                 if not child.is_alive:
                     deaths += 1
                     child.stop()
@@ -120,13 +142,13 @@ class _Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def ask(self, ws: Workspace, new: Instance, old: Instance, *, seconds: float) -> Difference:
+    def ask(self, openers: Sequence[Callable[[], int]], *, seconds: float) -> Difference:
         """Have one pair compared; `is_alive` is False afterwards when the child cannot be asked again."""
         with ExitStack() as stack:
             fds: list[int] = []
-            for name, instance in (("new", new), ("other", old)):
+            for name, opener in zip(("new", "other"), openers, strict=True):
                 try:
-                    fd = files.open_file(ws.root.fd, instance.path)
+                    fd = opener()
                 except OSError as error:
                     return unknown(f"the {name} file cannot be opened: {os.strerror(error.errno or 0)}")
                 stack.callback(os.close, fd)

@@ -87,9 +87,11 @@ def read_header(
     transfer_syntax_uid: str,
     offset: int = 0,
     also: frozenset[int] = frozenset(),
+    known: frozenset[int] = _WANTED,
     limits: HeaderLimits = DEFAULT_LIMITS,
 ) -> InstanceHeader:
-    """The attributes of `HEADER_TAGS` and `also` of the dataset in ``[offset, size_bytes)`` of the source.
+    """The attributes of `HEADER_TAGS`, or of those only that are `known`, and `also` of the dataset in
+    ``[offset, size_bytes)`` of the source.
 
     Values are decoded by the Specific Character Set, unknown ones as latin-1. Values above 64 KiB are cut
     there. Nested attributes are not looked at, and `also` tags of group 7FE0 and above are not read. A
@@ -123,26 +125,31 @@ def read_header(
     )
     if source.end <= offset:
         raise EmptyDataset()
-    wanted = _WANTED | also
+    wanted = known | also
     highest = min(max(wanted), _LAST_WANTED_TAG)
     values, rest = collect(elements, offset, wanted=wanted, highest=highest, limits=limits)
     if not values and source.is_padding(offset):
         raise EmptyDataset()
     if not is_deflated:
         check_rest(elements, rest)
-    return _header(values, transfer_syntax_uid, also, is_little=elements.is_little)
+    return _header(values, transfer_syntax_uid, known, also, is_little=elements.is_little)
 
 
 def _header(
-    values: dict[int, Value], transfer_syntax_uid: str, also: frozenset[int], *, is_little: bool
+    values: dict[int, Value],
+    transfer_syntax_uid: str,
+    known: frozenset[int],
+    also: frozenset[int],
+    *,
+    is_little: bool,
 ) -> InstanceHeader:
     character_set = values.get(_SPECIFIC_CHARACTER_SET, (None, b""))[1]
     encodings = encodings_of(character_set.decode("latin-1").strip("\0 "))
     texts = {
         tag: value_text(tag, vr, data, encodings=encodings, is_little=is_little) for tag, (vr, data) in values.items()
     }
-    fields = {name: texts.get(tag, "") for tag, name in HEADER_TAGS.items()}
-    missing = [keyword for tag, keyword in KEYWORDS.items() if not texts.get(tag)]
+    fields = {HEADER_TAGS[tag]: text for tag, text in texts.items() if tag in known}
+    missing = [keyword for tag, keyword in KEYWORDS.items() if tag in known and not texts.get(tag)]
     return InstanceHeader(
         transfer_syntax_uid=transfer_syntax_uid,
         other=MappingProxyType({tag: texts[tag] for tag in also if tag in texts}),
@@ -175,9 +182,11 @@ def read_file_meta(read_at: ReadAt, size_bytes: int) -> FileMeta:
     texts = {
         tag: value_text(tag, vr, data, encodings=("latin-1",), is_little=True) for tag, (vr, data) in values.items()
     }
-    guess = _guess_transfer_syntax(elements, dataset_offset, is_certain=bool(values) or offset > 0)
+    transfer_syntax_uid = texts.get(0x00020010, "")
+    if not transfer_syntax_uid:
+        transfer_syntax_uid = _guess_transfer_syntax(elements, dataset_offset, is_certain=bool(values) or offset > 0)
     return FileMeta(
-        transfer_syntax_uid=texts.get(0x00020010, "") or guess,
+        transfer_syntax_uid=transfer_syntax_uid,
         media_storage_sop_class_uid=texts.get(0x00020002, ""),
         media_storage_sop_instance_uid=texts.get(0x00020003, ""),
         dataset_offset=dataset_offset,
@@ -218,6 +227,7 @@ def read_file_header(
     size_bytes: int,
     *,
     also: frozenset[int] = frozenset(),
+    known: frozenset[int] = _WANTED,
     limits: HeaderLimits = DEFAULT_LIMITS,
 ) -> tuple[FileMeta, InstanceHeader]:
     """`read_file_meta` and `read_header` of one file; raises what they raise."""
@@ -228,19 +238,19 @@ def read_file_header(
         transfer_syntax_uid=meta.transfer_syntax_uid,
         offset=meta.dataset_offset,
         also=also,
+        known=known,
         limits=limits,
     )
     return meta, header
 
 
-def file_reader(fd: int) -> ReadAt:
-    """Read the open file `fd` through a read-ahead window of 8 KiB that doubles to 64 KiB. Raises `OSError`.
+def file_reader(fd: int, window: int = 8192) -> ReadAt:
+    """Read the open file `fd` through a read-ahead window that doubles to 64 KiB. Raises `OSError`.
 
     The window stays as it was read: a reader belongs to one reading of one file, in one thread.
     """
     base = 0
     data = b""
-    window = 8192
 
     def read_at(offset: int, size: int) -> bytes:
         nonlocal base, data, window

@@ -8,6 +8,8 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
+from archive.attributes import VRS
+
 CHARACTER_SET_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """VRs whose text is in the Specific Character Set (DICOM PS3.5 6.1.2.2)."""
 
@@ -30,6 +32,15 @@ _NUMBERS: Final = {
 }
 
 _DEFAULT_ENCODING: Final = "iso8859"
+COMMON_ENCODINGS: Final = {
+    "": (_DEFAULT_ENCODING,),
+    "ISO_IR 6": (_DEFAULT_ENCODING,),
+    "ISO_IR 100": ("latin_1",),
+    "ISO_IR 192": ("UTF8",),
+}
+"""What needs no table of pydicom's."""
+
+_GROUP_2_VRS: Final = {0x00020000: "UL", 0x00020002: "UI", 0x00020003: "UI", 0x00020010: "UI"}
 _ESCAPE: Final = b"\x1b"
 _ESCAPES: Final = 256  # a value with more changes of repertoire is not text
 _DELIMITERS: Final = {0x5C, 0x0A, 0x0C, 0x0D, 0x09}  # a delimiter resets the repertoire (PS3.5 6.1.2.5.3)
@@ -40,6 +51,8 @@ _ISO_NAME: Final = re.compile(r"ISO[ _-]*(2022)?[ _-]*IR[ _-]*(\d{1,3})", re.ASC
 @lru_cache(maxsize=256)
 def encodings_of(specific_character_set: str) -> tuple[str, ...]:
     """Python's encodings for a Specific Character Set, misspelt ones as meant, unknown ones as latin-1."""
+    if common := COMMON_ENCODINGS.get(specific_character_set):
+        return common
     from pydicom.charset import STAND_ALONE_ENCODINGS, convert_encodings
 
     names = [_character_set(name) for name in specific_character_set[:256].split("\\")]
@@ -88,14 +101,21 @@ def value_text(tag: int, vr: bytes | None, data: bytes, *, encodings: tuple[str,
 @lru_cache(maxsize=2048)
 def value_kind(tag: int, vr: bytes | None) -> str:
     """The VR to read a value by: the dictionary's, unless the one sent says numbers or text otherwise."""
-    from pydicom.datadict import dictionary_VR
-
     sent = vr.decode(_DEFAULT_ENCODING) if vr else "UN"
-    try:
-        known = dictionary_VR(tag)
-    except KeyError:
+    known = VRS.get(tag) or _GROUP_2_VRS.get(tag) or _dictionary_vr(tag)
+    if not known:
         return sent
     return sent if sent in _NUMBERS or (sent in _TEXT_VRS and known not in _TEXT_VRS) else known
+
+
+def _dictionary_vr(tag: int) -> str:
+    """The dictionary's VR, ``""`` where it has none."""
+    from pydicom.datadict import dictionary_VR
+
+    try:
+        return dictionary_VR(tag)
+    except KeyError:
+        return ""
 
 
 def _decode(data: bytes, encodings: tuple[str, ...], delimiters: set[int]) -> str:

@@ -6,8 +6,11 @@ could leave its folder, hide its file or break a shell, it is made safe instead.
 
 import hashlib
 import re
-from collections.abc import Container
+import sys
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import mul
 from typing import Final, Self
 
 from archive.attributes import HEADER_TAGS, header_value
@@ -30,6 +33,8 @@ _HASH_PROBLEM: Final = (
     "You can't specify a Hash without specifying at least two DICOM header values joined by the With delimiter."
 )
 _SERIES_NUMBER: Final = re.compile(r"(?!\.)[\w.-]{1,64}", re.ASCII)
+_UTF_16: Final = f"utf-16-{sys.byteorder[0]}e"
+_POWERS: Final = tuple(31**power & 0xFFFFFFFF for power in reversed(range(64)))  # a UID at once
 _NUMBERED_SCAN: Final = re.compile(r"(.+)-([A-Z]{2})([0-9]{1,9})", re.DOTALL)
 
 
@@ -89,6 +94,11 @@ class NameTemplate:
         tags = frozenset(variable.tag for variable in variables) - HEADER_TAGS.keys()
         return cls(text=text, parts=tuple(parts), suffix=suffix or ".dcm", tags=tags)
 
+    @property
+    def all_tags(self) -> frozenset[int]:
+        """The attributes a name is made of."""
+        return frozenset(variable.tag for part in self.parts for variable in _variables_of(part))
+
     def name(self, header: InstanceHeader) -> str:
         """The file name of an instance: 1 to 200 bytes of ``[A-Za-z0-9._~-]``, no leading dot."""
         stem = "".join(_render(part, header) for part in self.parts).lstrip(".")
@@ -98,12 +108,15 @@ class NameTemplate:
         return stem[: MAX_NAME_BYTES - len(tail)] + tail
 
 
+@lru_cache(maxsize=256)
 def java_hash(text: str) -> int:
     """Java's ``String.hashCode``: 31-multiplier over UTF-16 code units, a signed 32-bit number."""
-    units = text.encode("utf-16-be", "surrogatepass")
+    units: Sequence[int]
+    units = text.encode("ascii") if text.isascii() else memoryview(text.encode(_UTF_16, "surrogatepass")).cast("H")
     value = 0
-    for high, low in zip(units[::2], units[1::2], strict=True):
-        value = (31 * value + (high << 8 | low)) & 0xFFFFFFFF
+    for start in range(0, len(units), len(_POWERS)):
+        some = units[start : start + len(_POWERS)]
+        value = (value * pow(31, len(some), 1 << 32) + sum(map(mul, some, _POWERS[-len(some) :]))) & 0xFFFFFFFF
     return value - 0x100000000 if value & 0x80000000 else value
 
 
@@ -112,6 +125,12 @@ def list_hash(values: list[str]) -> str:
     value = 1
     for text in values:
         value = (31 * value + java_hash(text)) & 0xFFFFFFFF
+    return base36(value)
+
+
+def base36(value: int) -> str:
+    """The low 32 bits of a hash as XNAT prints it: unsigned, base 36, lower case."""
+    value &= 0xFFFFFFFF
     digits = ""
     while value or not digits:
         value, digit = divmod(value, 36)
@@ -223,6 +242,7 @@ def _no_value(variable: Variable) -> str:
     return f"no-value-for-{variable.keyword}"
 
 
+@lru_cache(maxsize=256)
 def _safe_value(value: str, is_uid: bool) -> str:
     """`value` as part of a file name; an overlong one and an invalid UID are told apart by their hash.
 

@@ -51,7 +51,7 @@ def copy(
             try:
                 dataset, whole = _fill(source_fd, fd, dataset_offset)
                 if dataset_sha256 is not None and dataset != dataset_sha256:
-                    raise Refused("A file no longer has the bytes that were received.", hint="prearc doctor")
+                    raise Refused("A file no longer has the bytes that were received.", hint="prearc verify --read")
                 status = os.fstat(source_fd)
                 os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
                 os.fsync(fd)

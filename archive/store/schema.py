@@ -169,6 +169,85 @@ _FIRST: Final = (
         inode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, action TEXT NOT NULL, is_copy INTEGER NOT NULL,
         PRIMARY KEY (op, n)
     ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE survey_request (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        batch TEXT NOT NULL,              -- what was asked for at once
+        session_id INTEGER NOT NULL,      -- the resource: the DICOM folder of one scan of one session
+        scan TEXT NOT NULL,
+        scan_id INTEGER NOT NULL,
+        project TEXT NOT NULL,            -- as when it was asked for
+        subject TEXT NOT NULL,
+        label TEXT NOT NULL,
+        path TEXT NOT NULL,               -- relative to the root
+        status TEXT NOT NULL,
+        claimed_by TEXT NOT NULL DEFAULT '',
+        is_fresh INTEGER NOT NULL,        -- read every header, whatever is known
+        reads_all INTEGER NOT NULL,       -- read all bytes and compare digests
+        rate REAL NOT NULL,               -- files per second; 0: as the configuration says
+        requested_at TEXT NOT NULL,
+        requester TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        surveyed_at TEXT,
+        closed_at TEXT,                   -- NULL: open
+        message TEXT NOT NULL DEFAULT ''
+    ) STRICT""",
+    # one open request a resource
+    "CREATE UNIQUE INDEX survey_request_open ON survey_request(session_id, scan) WHERE closed_at IS NULL",
+    # the newest request of each resource
+    "CREATE INDEX survey_request_resource ON survey_request(session_id, scan, id)",
+    # the next to survey, those of a dead worker, what status tells
+    "CREATE INDEX survey_request_status ON survey_request(status)",
+    # a project's requests; what a run of a schedule came to
+    "CREATE INDEX survey_request_project ON survey_request(project)",
+    "CREATE INDEX survey_request_batch ON survey_request(batch)",
+    """CREATE TABLE survey_result (         -- of each time that a request was surveyed
+        id INTEGER PRIMARY KEY, request_id INTEGER NOT NULL, surveyed_at TEXT NOT NULL, status TEXT NOT NULL,
+        totals TEXT NOT NULL, report_id INTEGER, cleaned_at TEXT
+    ) STRICT""",
+    # the last result of a request
+    "CREATE INDEX survey_result_request ON survey_result(request_id, id)",
+    # whether a report is still used
+    "CREATE INDEX survey_result_report ON survey_result(report_id)",
+    """CREATE TABLE survey_report (         -- once, however often a resource is found as it was
+        id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, body BLOB NOT NULL
+    ) STRICT""",
+    """CREATE TABLE survey_known (          -- what was read of the files of a resource, compressed
+        session_id INTEGER NOT NULL, scan TEXT NOT NULL, template TEXT NOT NULL, body BLOB NOT NULL,
+        PRIMARY KEY (session_id, scan)
+    ) STRICT""",
+    """CREATE TABLE survey_schedule (
+        key TEXT PRIMARY KEY,             -- of the schedule as it is configured
+        due_at TEXT NOT NULL, last_at TEXT, last_batch TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT ''
+    ) STRICT""",
+    """CREATE TABLE mitigation (
+        op TEXT PRIMARY KEY,              -- of the journal
+        request_id INTEGER NOT NULL, session_id INTEGER NOT NULL,
+        applied_at TEXT NOT NULL, actor TEXT NOT NULL, reason TEXT NOT NULL,
+        backup TEXT NOT NULL,             -- folder below the root
+        backup_bytes INTEGER NOT NULL,
+        report TEXT NOT NULL,             -- XNAT's ResourceMitigationReport
+        inverse TEXT NOT NULL,            -- what undoing it needs: names, rows, receipts
+        undone_at TEXT, undone_by TEXT NOT NULL DEFAULT '', undo_op TEXT NOT NULL DEFAULT ''
+    ) STRICT""",
+    # what was done for a request
+    "CREATE INDEX mitigation_request ON mitigation(request_id)",
+    "CREATE TABLE archive_identity (id TEXT NOT NULL) STRICT",  # made with the first plan of a mitigation
+    """CREATE TABLE verified (              -- when the bytes of a file were last compared with its row
+        instance_id INTEGER PRIMARY KEY,
+        verified_at TEXT NOT NULL,
+        outcome TEXT NOT NULL
+    ) STRICT""",
+    # the file that was verified longest ago; the last run; how much was found whole lately
+    "CREATE INDEX verified_at ON verified(verified_at, instance_id, outcome)",
+    # what is damaged
+    "CREATE INDEX verified_troubled ON verified(instance_id) WHERE outcome != 'OK'",
+    # ids of instances are given away again
+    """CREATE TRIGGER verified_gone AFTER DELETE ON instance
+        BEGIN DELETE FROM verified WHERE instance_id = OLD.id; END""",
+    # a file that came again is another file
+    """CREATE TRIGGER verified_found AFTER UPDATE OF is_missing ON instance
+        WHEN OLD.is_missing = 1 AND NEW.is_missing = 0
+        BEGIN DELETE FROM verified WHERE instance_id = NEW.id; END""",
     "CREATE TABLE recovery_report (id INTEGER PRIMARY KEY, at TEXT NOT NULL, detail TEXT NOT NULL) STRICT",
 )
 

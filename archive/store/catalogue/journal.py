@@ -28,6 +28,7 @@ class OperationKind(StrEnum):
     RESTORE = "RESTORE"  # renames it back
     JOIN = "JOIN"  # links the instances of a prearchive session into another
     SPLIT = "SPLIT"  # links some instances of a prearchive session into a new one
+    MITIGATE = "MITIGATE"  # renames files of an archived scan, takes duplicates out, or undoes that
     RETURN = "RETURN"  # takes an archived session, or some of its scans, back to the prearchive
 
 

@@ -1,0 +1,1 @@
+"""Mitigation: plans from survey reports, their files, carrying them out, undoing them."""

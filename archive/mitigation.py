@@ -1,0 +1,233 @@
+"""Mitigation: a plan from survey reports, carried out with a backup before the first rename, reported, and undone.
+
+One plan is applied at a time. Each of its requests is an operation of its own in the journal, and can be undone by
+itself.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from archive.errors import ArchiveError, Busy, StaleState
+from archive.journal import settle
+from archive.mitigating import applying, undoing
+from archive.mitigating.checking import Checked, check, check_resource
+from archive.mitigating.concluding import conclude, settle_dead, worker_lock
+from archive.mitigating.planning import make_plan
+from archive.mitigations import ActionKind, Plan, Policy, ResourcePlan
+from archive.rules.survey_states import SurveyEvent
+from archive.store.catalogue import mitigations, surveys
+from archive.store.catalogue.mitigations import Mitigation
+from archive.store.catalogue.resources import Scope
+from archive.store.catalogue.surveys import Order
+from archive.surveying.readers import Readers
+from archive.surveying.requesting import new_batch, request
+from archive.surveys import SurveyStatus
+from archive.workspace import Workspace
+
+__all__ = [
+    "Applied",
+    "Listed",
+    "apply",
+    "finish_interrupted",
+    "list_all",
+    "make_plan",
+    "preview",
+    "preview_undo",
+    "report_of",
+    "undo",
+]
+
+log = structlog.get_logger("prearc.mitigation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What became of one request: its status, and the report when files were touched or could not be.
+
+    `error` says why nothing was done.
+    """
+
+    request_id: int
+    status: SurveyStatus
+    report: dict[str, Any] | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A mitigation, and why it cannot be undone; "" when it can."""
+
+    mitigation: Mitigation
+    why_not: str
+
+
+def preview(ws: Workspace, plan: Plan) -> list[Checked]:
+    """The same checks as `apply`, all files read, changing nothing; it raises what that would raise."""
+    return check(ws, plan)
+
+
+def apply(
+    ws: Workspace,
+    plan: Plan,
+    *,
+    reason: str = "",
+    wait_seconds: float = 30.0,
+    advance: Callable[[int], None] = lambda files: None,
+) -> list[Applied]:
+    """Carry a plan out, one request after the other; what became of each.
+
+    Everything is checked before anything is done. What fails for one request does not stop the others.
+
+    Raises
+    ------
+    Refused
+        The plan is another archive's, or says what the reports do not allow.
+    StaleState
+        Files changed since it was made.
+    Busy
+        Another plan is being applied.
+    """
+    with ExitStack() as stack:
+        _take_turn(ws, stack, wait_seconds)
+        settle_dead(ws, is_locked=True)
+        checked = [each.plan for each in check(ws, plan)]
+        wanted = [each for each in checked if any(action.kind is not ActionKind.RETAIN for action in each.actions)]
+        with ws.catalogue.write() as tx:
+            for each in wanted:
+                surveys.apply(tx, each.request_id, SurveyEvent.QUEUE_MITIGATION, detail={"reason": reason})
+        readers = stack.enter_context(
+            Readers(ws.root.fd, ws.policy.template, limits=ws.policy.limits, workers=ws.settings.survey.workers or None)
+        )
+        results: list[Applied] = []
+        try:
+            for each in wanted:
+                results.append(_one(ws, readers, each, plan.policy, reason=reason, wait_seconds=wait_seconds))
+                advance(len(each.actions))
+        finally:
+            _let_go(ws, [each.request_id for each in wanted[len(results) :]])
+        return results
+
+
+def undo(ws: Workspace, op: str, *, reason: str = "", wait_seconds: float = 30.0) -> Mitigation:
+    """Restore every byte, every name, every row, and queue a survey of what is there then; the mitigation as it is.
+
+    Raises
+    ------
+    NotFound
+        There is no such operation.
+    Refused
+        It was undone before.
+    StaleState
+        Something changed since.
+    Busy
+        A plan is being applied, or somebody works on the session.
+    """
+    with ws.catalogue.read() as connection:
+        session_id = mitigations.get(connection, op).session_id
+    with ExitStack() as stack:
+        _take_turn(ws, stack, wait_seconds)
+        settle_dead(ws, is_locked=True)
+        stack.enter_context(_session(ws, session_id, wait_seconds))
+        settle(ws, session_id)
+        done = undoing.undo(ws, op, reason=reason)
+    scope = Scope(session_id=done.session_id, scan=str(done.inverse["scan"]))
+    order = Order(batch=new_batch(ws), requester=ws.catalogue.actor, reason=f"mitigation {op} was undone")
+    request(ws, scope, order)
+    return done
+
+
+def preview_undo(ws: Workspace, op: str) -> Mitigation:
+    """The same checks as `undo`, changing nothing."""
+    return undoing.check(ws, op)
+
+
+def finish_interrupted(ws: Workspace, op: str, *, wait_seconds: float = 30.0) -> None:
+    """Finish or undo what was interrupted on the session of a mitigation; raises what `undo` raises."""
+    with ws.catalogue.read() as connection:
+        session_id = mitigations.get(connection, op).session_id
+    with _session(ws, session_id, wait_seconds):
+        settle(ws, session_id)
+
+
+def list_all(ws: Workspace, *, request_id: int | None = None) -> list[Listed]:
+    """Every mitigation, oldest first."""
+    with ws.catalogue.snapshot() as connection:
+        found = mitigations.all_of(connection, request_id=request_id)
+    return [Listed(mitigation=each, why_not=undoing.why_not(ws, each)) for each in found]
+
+
+def report_of(ws: Workspace, request_id: int) -> dict[str, Any] | None:
+    """The report of the last mitigation of a request; None when there was none."""
+    with ws.catalogue.read() as connection:
+        found = mitigations.all_of(connection, request_id=request_id)
+    if not found:
+        return None
+    last = found[-1]
+    about = {"mitigatedAt": last.applied_at, "mitigationRequester": last.actor}
+    undone = {"undoneAt": last.undone_at, "undoneBy": last.undone_by} if last.undone_at else {}
+    return {**last.report, **about, **undone}
+
+
+def _take_turn(ws: Workspace, stack: ExitStack, wait_seconds: float) -> None:
+    lock = worker_lock(ws)
+    if not lock.acquire(wait_seconds=wait_seconds, holder=f"{ws.catalogue.actor}, pid {os.getpid()}"):
+        raise Busy(f"Another plan is being applied ({lock.holder}).", hint="prearc mitigate list")
+    stack.callback(lock.release)
+
+
+def _session(ws: Workspace, session_id: int, wait_seconds: float) -> Any:
+    return ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=f"mitigating, pid {os.getpid()}")
+
+
+def _one(
+    ws: Workspace, readers: Readers, plan: ResourcePlan, policy: Policy, *, reason: str, wait_seconds: float
+) -> Applied:
+    """One request: claimed, carried out under the session's lock, surveyed."""
+    request_id = plan.request_id
+    report: dict[str, Any] | None = None
+    try:
+        with _session(ws, plan.session_id, wait_seconds):
+            settle(ws, plan.session_id)
+            with ws.catalogue.write() as tx:
+                surveys.apply(tx, request_id, SurveyEvent.CLAIM_MITIGATION, detail={"reason": reason})
+            checked = check_resource(ws, plan, policy, is_claimed=True)
+            report = applying.carry_out(ws, checked, policy, reason=reason)
+        status = conclude(ws, readers, request_id, lock_seconds=wait_seconds)
+        if report["totalFileErrors"] and status is not SurveyStatus.ERROR:
+            log.warning("mitigation_incomplete", request=request_id, errors=report["totalFileErrors"])
+        return Applied(request_id=request_id, status=status, report=report)
+    except (ArchiveError, OSError) as error:
+        text = error.message if isinstance(error, ArchiveError) else os.strerror(error.errno or 0)
+        log.error("mitigation_failed", request=request_id, error=text)
+        if report is None:
+            _end(ws, request_id, error, text)
+        with ws.catalogue.read() as connection:
+            status, _ = surveys.status_now(connection, request_id)
+        return Applied(request_id=request_id, status=status, report=report, error=text)
+
+
+def _end(ws: Workspace, request_id: int, error: Exception, text: str) -> None:
+    """Nothing was done: what may be tried again diverges as before, the rest is an error."""
+    with ws.catalogue.write() as tx:
+        status, _ = surveys.status_now(tx.connection, request_id)
+        if status is SurveyStatus.MITIGATING and not isinstance(error, Busy):
+            surveys.apply(tx, request_id, SurveyEvent.FAIL, message=text)
+        elif status in (SurveyStatus.MITIGATING, SurveyStatus.QUEUED_FOR_MITIGATION):
+            surveys.apply(tx, request_id, SurveyEvent.UNQUEUE_MITIGATION, message=text)
+
+
+def _let_go(ws: Workspace, ids: Sequence[int]) -> None:
+    """What an interrupted worker did not come to diverges as before; where one was in the middle, that is settled."""
+    for request_id in ids:
+        with ws.catalogue.write() as tx:
+            status, _ = surveys.status_now(tx.connection, request_id)
+            if status is SurveyStatus.QUEUED_FOR_MITIGATION:
+                try:
+                    surveys.apply(tx, request_id, SurveyEvent.UNQUEUE_MITIGATION, message="interrupted")
+                except StaleState:
+                    continue

@@ -1,0 +1,1 @@
+"""Surveying resources: their files, as they are on the disk and as they are listed."""

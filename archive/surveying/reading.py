@@ -1,0 +1,202 @@
+"""Reading one file for a survey: what it is, who it is, and the name it should have. Nothing here writes.
+
+A file costs an `openat`, an `fstat`, a `pread` and a `close`, unless its digests are wanted. Its access time is left
+alone where the system allows that.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from archive.attributes import HEADER_TAGS, KEYWORD_TAGS
+from archive.errors import HeaderError
+from archive.model import InstanceHeader
+from archive.rules.header import DEFAULT_LIMITS, FileMeta, HeaderLimits, ReadAt, file_reader, read_file_header
+from archive.rules.naming import NameTemplate
+from archive.rules.schemes import discloses, scheme_of
+from archive.store import files
+
+WINDOW_BYTES: Final = 1 << 14
+_PIECE_BYTES: Final = 1 << 20
+_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_SHOWN: Final = frozenset(
+    KEYWORD_TAGS[keyword]
+    for keyword in (
+        "SpecificCharacterSet",
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "StudyDate",
+        "Modality",
+        "StudyDescription",
+        "SeriesDescription",
+        "PatientName",
+        "PatientID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "SeriesNumber",
+        "InstanceNumber",
+    )
+)
+"""What schemes and disclosures are judged by."""
+
+_IDENTITY: Final = frozenset(
+    KEYWORD_TAGS[keyword] for keyword in ("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID")
+)
+
+NOT_FILES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        stat.S_IFLNK: "It is a symbolic link, which is not followed.",
+        stat.S_IFIFO: "It is a FIFO.",
+        stat.S_IFSOCK: "It is a socket.",
+        stat.S_IFCHR: "It is a device.",
+        stat.S_IFBLK: "It is a device.",
+        stat.S_IFDIR: "It is a folder.",
+    }
+)
+
+
+class Reading(NamedTuple):
+    """What reading one file gave; the fields are those of `FileFacts`, and the tuple travels between processes."""
+
+    size_bytes: int | None = None
+    mtime_ns: int = 0
+    inode: int = 0
+    fault: str = ""
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+    transfer_syntax_uid: str = ""
+    expected_name: str = ""
+    scheme: str = ""
+    discloses: tuple[str, ...] = ()
+    dataset_sha256: str = ""
+    file_sha256: str = ""
+
+
+class FileReader:
+    """Reads files one by one, for one template."""
+
+    __slots__ = ("_first_tags", "_limits", "_template")
+
+    def __init__(self, template: NameTemplate, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
+        self._template = template
+        self._limits = limits
+        self._first_tags = _IDENTITY | (template.all_tags & HEADER_TAGS.keys())
+
+    def read(self, folder_fd: int, name: str, *, with_digests: bool = False) -> Reading:
+        """Read one file of an open folder, all its bytes when digests are wanted.
+
+        Every trouble is a `fault`. Without a file `size_bytes` is None.
+        """
+        try:
+            fd = open_unseen(folder_fd, name)
+        except FileNotFoundError:
+            return Reading()
+        except (OSError, ValueError) as error:
+            return _closed(folder_fd, name, error)
+        facts = Reading(size_bytes=0)
+        try:
+            status = os.fstat(fd)
+            facts = Reading(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
+            if not stat.S_ISREG(status.st_mode):
+                return facts._replace(fault=kind_fault(status.st_mode))
+            return self._read(fd, name, facts, status.st_size, with_digests=with_digests)
+        except OSError as error:
+            return facts._replace(fault=f"It cannot be read: {os.strerror(error.errno or 0)}.")
+        finally:
+            os.close(fd)
+
+    def _read(self, fd: int, name: str, facts: Reading, size_bytes: int, *, with_digests: bool) -> Reading:
+        template, tags = self._template, self._first_tags
+        read_at = file_reader(fd, WINDOW_BYTES)
+        try:
+            meta, header = self._header(read_at, size_bytes, tags)
+        except HeaderError as error:
+            fault = error.message if size_bytes else "The file is empty."
+            return facts._replace(fault=fault, file_sha256=_digests(fd, None)[0] if with_digests else "")
+        if with_digests:
+            file_sha256, dataset_sha256 = _digests(fd, meta)
+            facts = facts._replace(file_sha256=file_sha256, dataset_sha256=dataset_sha256)
+        if not header.sop_class_uid or not header.sop_instance_uid:
+            absent = [each for each in header.missing if each in ("SOPClassUID", "SOPInstanceUID")]
+            return facts._replace(fault=f"The file has no {' and no '.join(absent)}.")
+        expected = template.name(header)
+        scheme: str = ""
+        disclosed: tuple[str, ...] = ()
+        if name != expected:
+            header = self._header(read_at, size_bytes, tags | _SHOWN)[1]
+            scheme, disclosed = scheme_of(name, header), discloses(name, header, expected)
+        return Reading(
+            facts.size_bytes,
+            facts.mtime_ns,
+            facts.inode,
+            "",
+            header.sop_class_uid,
+            header.sop_instance_uid,
+            meta.transfer_syntax_uid,
+            expected,
+            scheme,
+            disclosed,
+            facts.dataset_sha256,
+            facts.file_sha256,
+        )
+
+    def _header(self, read_at: ReadAt, size_bytes: int, tags: frozenset[int]) -> tuple[FileMeta, InstanceHeader]:
+        return read_file_header(read_at, size_bytes, also=self._template.tags, known=tags, limits=self._limits)
+
+
+def kind_fault(mode: int) -> str:
+    """Why something that is not a regular file cannot be an instance."""
+    return NOT_FILES.get(stat.S_IFMT(mode), "It is not a file.")
+
+
+def open_unseen(folder_fd: int, name: str) -> int:
+    """Open for reading without following a link or waiting for a FIFO, and without a trace where that is allowed."""
+    try:
+        return os.open(name, _OPEN | os.O_NOATIME, dir_fd=folder_fd)
+    except PermissionError:  # O_NOATIME is the owner's
+        return os.open(name, _OPEN, dir_fd=folder_fd)
+
+
+def open_file_unseen(root_fd: int, relative: str) -> int:
+    """`files.open_file` without a trace; raises `OSError`."""
+    folder, name = files.split(relative)
+    with files.open_folder(root_fd, folder) as folder_fd:
+        fd = open_unseen(folder_fd, name)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return fd
+
+
+def _closed(folder_fd: int, name: str, error: OSError | ValueError) -> Reading:
+    """What cannot be opened; a link and a socket are told by their kind."""
+    reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "not a name"
+    fault = f"It cannot be opened: {reason}."
+    try:
+        status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return Reading()
+    except (OSError, ValueError):
+        return Reading(size_bytes=0, fault=fault)
+    return Reading(
+        size_bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        inode=status.st_ino,
+        fault=NOT_FILES.get(stat.S_IFMT(status.st_mode), fault),
+    )
+
+
+def _digests(fd: int, meta: FileMeta | None) -> tuple[str, str]:
+    """SHA-256 of all bytes, and of the dataset where there is one."""
+    whole, dataset = hashlib.sha256(), hashlib.sha256()
+    offset, start = 0, None if meta is None else meta.dataset_offset
+    while piece := os.pread(fd, _PIECE_BYTES, offset):
+        whole.update(piece)
+        if start is not None and offset + len(piece) > start:
+            dataset.update(memoryview(piece)[max(0, start - offset) :])
+        offset += len(piece)
+    return whole.hexdigest(), "" if start is None else dataset.hexdigest()

@@ -1,0 +1,188 @@
+"""``prearc survey scan``: a tree of files as it is, whoever wrote it; nothing is written."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from archive.errors import NotFound
+from cli import render
+from cli.opening import Options, load
+from cli.progress import progress
+
+if TYPE_CHECKING:
+    from archive.rules.naming import NameTemplate
+    from archive.surveying.foreign import Tree
+    from archive.surveying.surveyor import Surveyed
+    from archive.surveys import SurveyedFile, SurveyStatus
+
+FINDINGS_REMAIN: Final = 3
+FILES_SHOWN: Final = 200
+"""So many files the text names; the JSON names all."""
+
+_COLUMNS: Final = (
+    ("files", "totalEntries"),
+    ("conforming", "totalConformingFiles"),
+    ("mismatched", "totalMismatchedFiles"),
+    ("duplicate", "totalFilesInDuplicates"),
+    ("no one name", "totalFilesInNonActionableDuplicates"),
+    ("bad", "totalBadFiles"),
+    ("missing", "totalMissingFiles"),
+    ("unlisted", "totalUnlistedFiles"),
+    ("other UID", "totalUidDifferences"),
+    ("changed", "totalChangedFiles"),
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """What is told when all resources are surveyed."""
+
+    rows: list[tuple[object, ...]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    lines_left_out: int = 0
+    totals: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+
+    def tell(self, line: str) -> None:
+        """Keep a line, if there is room."""
+        if len(self.lines) < FILES_SHOWN:
+            self.lines.append(line)
+        else:
+            self.lines_left_out += 1
+
+
+def scan(options: Options, path: str, template: str | None) -> int:
+    """Survey every DICOM resource of a tree; 3 when one does not conform.
+
+    Raises
+    ------
+    NotFound
+        There is no such folder, or no resource in it.
+    """
+    from archive.surveying import foreign
+
+    compiled = _template(options, template)
+    tree = foreign.open_tree(Path(path))
+    result = Result()
+    with closing(tree):
+        for number, surveyed in enumerate(_surveyed(tree, compiled)):
+            document = _add(result, surveyed)
+            if options.is_json:
+                sys.stdout.write("" if number else '{"resources": [')
+                sys.stdout.write(f"{',' if number else ''}\n{json.dumps(document)}")
+        if not result.statuses and not tree.closed:
+            raise NotFound(f"There is no DICOM resource in {path}.", hint="a folder with SCANS/<scan>/DICOM in it")
+        totals = {**result.totals, "totalResources": result.statuses.total(), "statuses": dict(result.statuses)}
+        if options.is_json:
+            sys.stdout.write("" if result.statuses else '{"resources": [')
+            closed = {_path(folder): reason for folder, reason in tree.closed.items()}
+            render.emit(f'\n], "totals": {json.dumps(totals)}, "closedFolders": {json.dumps(closed)}}}')
+        else:
+            _show(result, tree)
+    return FINDINGS_REMAIN if tree.closed or set(result.statuses) - {"CONFORMING"} else 0
+
+
+def _template(options: Options, text: str | None) -> "NameTemplate":
+    from archive.rules.naming import NameTemplate
+
+    return NameTemplate.compile(text or load(options).settings.naming.template)
+
+
+def _surveyed(tree: "Tree", template: "NameTemplate") -> Iterator["Surveyed"]:
+    from archive.surveying import foreign
+    from archive.surveying.readers import Readers
+    from archive.surveying.resource import from_catalog_xml
+    from archive.surveying.surveyor import survey_resources
+
+    with progress("surveying") as advance, Readers(tree.fd, template, pace=advance) as readers:
+        yield from survey_resources(readers, foreign.resources(tree), from_catalog_xml)
+
+
+def _add(result: Result, surveyed: "Surveyed") -> dict[str, Any]:
+    """Count a resource, keep what text will tell of it, and give its JSON."""
+    from archive.rules import survey_json
+
+    resource, status = surveyed.resource, _status(surveyed)
+    result.statuses[str(status)] += 1
+    uri = survey_json.path_text(resource.uri)
+    document: dict[str, Any] = {
+        "id": None,
+        "uri": uri,
+        "project": _path(resource.project),
+        "subject": _path(resource.subject),
+        "session": _path(resource.label),
+        "scan": _path(resource.scan),
+        "status": str(status),
+        "report": None,
+    }
+    if surveyed.report is None:
+        result.rows.append((uri, str(status), *(None for _ in _COLUMNS)))
+        if surveyed.problem:
+            result.tell(f"{uri}: {surveyed.problem}")
+        return document | {"problem": surveyed.problem}
+    totals = survey_json.totals(surveyed.report)
+    result.totals.update(totals)
+    result.rows.append((uri, str(status), *(totals[name] for _, name in _COLUMNS)))
+    for remark in surveyed.report.remarks:
+        result.tell(f"{uri}: {_path(remark.text)}")
+    for file in surveyed.report.files:
+        if file.kind != "CONFORMING":
+            result.tell(f"{uri}/{_line(file)}")
+    return document | {"report": survey_json.document(surveyed.report)}
+
+
+def _status(surveyed: "Surveyed") -> "SurveyStatus":
+    from archive.rules.survey import status_of
+    from archive.surveys import SurveyStatus
+
+    if surveyed.report is not None:
+        return status_of(surveyed.report)
+    return SurveyStatus.ERROR if surveyed.problem else SurveyStatus.RESOURCE_DELETED
+
+
+def _line(file: "SurveyedFile") -> str:
+    """What a file is, and what it should be."""
+    facts = [str(file.kind)]
+    if file.reason:
+        facts.append(file.reason)
+    elif file.expected_name != file.path.rpartition("/")[2]:
+        facts.append(f"should be {file.expected_name}")
+    if file.scheme:
+        facts.append(f"name of scheme {file.scheme}")
+    if file.discloses:
+        facts.append(f"its name carries {' and '.join(file.discloses)}")
+    return f"{_path(file.path)}: {', '.join(facts)}"
+
+
+def _path(text: str) -> str:
+    from archive.rules.survey_json import path_text
+
+    return path_text(text)
+
+
+def _show(result: Result, tree: "Tree") -> None:
+    """A line a resource, then what needs a person, then the sum; columns with nothing in them are left out."""
+    shown = [
+        index
+        for index in range(len(_COLUMNS))
+        if index < 2 or any(row[index + 2] for row in result.rows)  # files and conforming always
+    ]
+    headers = ["resource", "status", *(_COLUMNS[index][0] for index in shown)]
+    rows = [(*row[:2], *(row[index + 2] for index in shown)) for row in result.rows]
+    if rows:
+        render.emit(render.table(headers, rows))
+    lines = [*result.lines, *(f"{_path(folder)}: cannot be read: {reason}" for folder, reason in tree.closed.items())]
+    if lines:
+        render.emit()
+    for line in lines:
+        render.emit(render.escape(line))
+    if result.lines_left_out:
+        render.emit(f"... and {result.lines_left_out} more: --json names all")
+    if rows:
+        files = render.count(result.totals["totalEntries"], "file")
+        render.emit(f"\n{render.count(len(rows), 'resource')}, {files}; nothing was changed")
