@@ -449,11 +449,21 @@ def _patients(ws: Workspace, session_ids: list[int], study_instance_uid: str | N
             found = instances.of_session(connection, session_id)
         for each in found:
             if study_instance_uid is None or each.study_instance_uid == study_instance_uid:
-                dataset = pydicom.dcmread(ws.root.path / each.path, specific_tags=list(_PATIENT), force=True)
-                for name in _PATIENT:
-                    text = str(dataset.get(name, "") or "").casefold()
-                    values[name].add(" ".join(text.split()).rstrip("^ "))
+                if each.file.dataset_sha256 not in _READ:
+                    _READ[each.file.dataset_sha256] = _patient(ws.root.path / each.path)
+                for name, text in _READ[each.file.dataset_sha256].items():
+                    values[name].add(text)
     return {name: found - {""} for name, found in values.items()}
+
+
+_READ: Final[dict[str, dict[str, str]]] = {}
+"""What was read of each dataset, by its digest."""
+
+
+def _patient(path: Path) -> dict[str, str]:
+    dataset = pydicom.dcmread(path, specific_tags=list(_PATIENT), force=True)
+    texts = {name: str(dataset.get(name, "") or "").casefold() for name in _PATIENT}
+    return {name: " ".join(text.split()).rstrip("^ ") for name, text in texts.items()}
 
 
 _PATIENT: Final = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
