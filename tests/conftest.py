@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -13,7 +14,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(autouse=True)
 def nothing_stays_open() -> Iterator[None]:
-    """What a test opened is closed after it and its fixtures; what its module shares stays."""
-    before = opened()
+    """What a test opened is closed after it and its fixtures, what it did to the process undone; what its module
+    shares stays."""
+    before, blocked, umask = opened(), signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.umask(0o022)
+    os.umask(umask)
     yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)  # a node that was started in this process blocks signals
+    os.umask(umask)
     close_since(before)

@@ -121,7 +121,7 @@ def _attempt(ws: Workspace, work: _Work) -> None:
             backing_up.back_up(ws, work.op, saved, digests)
         except NotBackedUp as error:
             prefix = f"{place.path}/"
-            raise NotBackedUp({path.removeprefix(prefix): why for path, why in error.errors.items()}) from None
+            raise NotBackedUp.of({path.removeprefix(prefix): why for path, why in error.errors.items()}) from None
         backing_up.write_manifest(ws, work.backup, _manifest(ws, work))
 
     run(

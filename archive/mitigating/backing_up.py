@@ -3,7 +3,8 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Self
 
 from archive import failpoints
 from archive.errors import ArchiveError, Refused, StoreError
@@ -16,11 +17,16 @@ FORMAT: Final = "prearc-mitigation"
 
 
 class NotBackedUp(Refused):
-    """Files could not be backed up, so nothing is done to them."""
+    """Files could not be backed up, so nothing is done to them; `errors` says of each path why."""
 
-    def __init__(self, errors: Mapping[str, str]) -> None:
-        self.errors = dict(errors)
-        super().__init__(f"{len(self.errors)} files could not be backed up.", hint="prearc status")
+    errors: Mapping[str, str] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, errors: Mapping[str, str]) -> Self:
+        """The error that tells of these files."""
+        error = cls(f"{len(errors)} files could not be backed up.", hint="prearc status")
+        error.errors = dict(errors)
+        return error
 
 
 def free_folder(ws: Workspace, project: str, label: str, request_id: int) -> str:
@@ -62,7 +68,7 @@ def back_up(ws: Workspace, op: str, items: Sequence[Item], digests: Mapping[str,
         if item.src not in errors and (why := _read_back(ws, item.dst, digests[item.src])):
             errors[item.src] = why
     if errors:
-        raise NotBackedUp(errors)
+        raise NotBackedUp.of(errors)
     failpoints.hit("BACKED_UP")
 
 

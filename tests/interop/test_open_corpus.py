@@ -256,6 +256,7 @@ def test_archiving_asks_where_there_is_a_question(archived: Stage) -> None:
     }
 
 
+@pytest.mark.campaign
 def test_sent_after_archiving_it_merges_into_what_is_there(peered: Peered, sent_after_archiving: Stage) -> None:
     """Files that are archived already become a new session, filed like the archived one, and merge without a new file.
 

@@ -623,7 +623,10 @@ def test_an_interrupted_import_keeps_what_it_answered_and_goes_on(
     assert filed(ws) == digests(datasets)
 
 
-@pytest.mark.parametrize("step", ["P1", "P2", "P3", "P4@1", "P5", "P6", "P7", "P8"])
+@pytest.mark.parametrize(
+    "step",
+    ["P5", "P7", *(pytest.param(each, marks=pytest.mark.campaign) for each in ("P1", "P2", "P3", "P4@1", "P6", "P8"))],
+)
 def test_a_killed_import_goes_on(ws: Workspace, tmp_path: Path, prearc_import: Any, step: str) -> None:
     """kill -9 at any step: what was committed is there, importing again stores the rest, recovery finds nothing odd."""
     datasets = visit(series=[SeriesSpec(number=1, instances=8)])

@@ -369,6 +369,7 @@ def test_each_hostile_file_has_its_reason(tmp_path: Path, name: str) -> None:
     assert one.reason.startswith("the new file: ") and other.reason.startswith("the other file: ")
 
 
+@pytest.mark.campaign
 def test_a_dataset_larger_than_the_childs_memory_is_compared(pairs: Pairs) -> None:
     """Pixel data is read in pieces: 600 MB under a limit of 512 MB."""
     size = 600 * MB

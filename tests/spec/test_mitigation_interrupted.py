@@ -76,7 +76,15 @@ SETTLED = [settled_by_recovery, settled_by_the_next_command, settled_by_the_daem
 
 
 @pytest.mark.parametrize("settled", SETTLED)
-@pytest.mark.parametrize("apart", [(), ("backup",), ("archive", "backup")], ids=["one-disk", "two-disks", "three"])
+@pytest.mark.parametrize(
+    "apart",
+    [
+        (),
+        pytest.param(("backup",), marks=pytest.mark.campaign),
+        pytest.param(("archive", "backup"), marks=pytest.mark.campaign),
+    ],
+    ids=["one-disk", "two-disks", "three"],
+)
 def test_cut_off_anywhere_it_is_finished_or_undone(
     quick_disk: Path, apart: tuple[str, ...], settled: Callable[[Workspace, int], None]
 ) -> None:
@@ -110,7 +118,9 @@ def test_cut_off_anywhere_it_is_finished_or_undone(
 
 
 @pytest.mark.parametrize("settled", SETTLED[:2])
-@pytest.mark.parametrize("apart", [(), ("archive", "backup")], ids=["one-disk", "three"])
+@pytest.mark.parametrize(
+    "apart", [(), pytest.param(("archive", "backup"), marks=pytest.mark.campaign)], ids=["one-disk", "three"]
+)
 def test_an_undo_that_is_cut_off_is_finished_or_undone(
     quick_disk: Path, apart: tuple[str, ...], settled: Callable[[Workspace, int], None]
 ) -> None:

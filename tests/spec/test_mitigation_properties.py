@@ -96,7 +96,7 @@ def state(ws: Workspace) -> tuple[dict[str, str], dict[str, object]]:
     return tree(ws), dict(dump(ws, without=CHANGING))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scan=scans())
 def test_applying_leaves_what_no_plan_resolves_and_undo_brings_all_back(archived: Path, scan: Scan) -> None:
     """For whatever is wrong with a scan."""

@@ -85,8 +85,8 @@ def assert_found(report: ResourceReport, tree: SeededResource) -> None:
 
 
 def test_every_seeded_defect_is_found_on_the_disk_and_none_is_invented(readers: Readers, home: Path) -> None:
-    """50 resources with up to ten instances, each with some defect: all found, nothing else."""
-    check_generated(readers, home / "generated", Random(20260105), 50)
+    """Resources with up to ten instances, each with some defect: all found, nothing else."""
+    check_generated(readers, home / "generated", Random(20260105), 20)
 
 
 @pytest.mark.campaign
