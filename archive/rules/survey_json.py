@@ -6,7 +6,7 @@ the classes add up to `totalEntries`.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from archive.surveys import DuplicateSet, FileClass, ResourceReport, SurveyedFile
@@ -59,14 +59,6 @@ def totals(report: ResourceReport) -> dict[str, int]:
         "totalUidDifferences": count[FileClass.UID_DIFFERS],
         "totalChangedFiles": count[FileClass.CHANGED],
     }
-
-
-def added(reports: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """The totals of several resources."""
-    found: Counter[str] = Counter()
-    for each in reports:
-        found.update(each)
-    return dict(found)
 
 
 def _details(report: ResourceReport) -> dict[str, Any]:

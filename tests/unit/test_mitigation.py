@@ -257,3 +257,18 @@ def _plan(*actions: Action) -> Plan:
         request_id=1, session_id=2, project="PI", label="L", scan="1", path="archive/x", actions=actions
     )
     return Plan(archive_id="id", made_at="2026", made_by="me", policy=Policy(), resources=(resource,))
+
+
+def test_a_copy_that_stays_keeps_the_mark_it_needs() -> None:
+    """Another instance has the name: the copy with the mark of its own dataset is retained as it is."""
+    digest = "ab" * 32
+    marked = collision_name("n", digest, 8)
+    reported = Reported(mismatched={}, sets=(pair(marked, "x"),))
+    facts = {
+        marked: {"received_at": "2026-01-02", "dataset_sha256": digest},
+        "x": {"received_at": "2026-01-01", "dataset_sha256": digest},
+    }
+
+    actions = plan(reported, Policy(keep=Keep.NEWEST), others=("n",), **facts)
+
+    assert actions == {marked: (K.RETAIN, ""), "x": (K.REMOVE, "")}

@@ -240,3 +240,26 @@ def test_growth_is_what_was_known_each_day() -> None:
         Moment(day="2026-01-01", files=15, findings=1),
         Moment(day="2026-01-02", files=17, findings=0),
     ]
+
+
+def test_long_lists_of_sets_are_cut_and_say_so() -> None:
+    """As lists of files are, over all SOP classes."""
+    sets = {
+        sop_class: {f"{sop_class}.{number}": {"a.dcm": "a.dcm", "b.dcm": "a.dcm"} for number in range(150)}
+        for sop_class in ("1.2", "1.3", "1.4")
+    }
+    text = page(resource(report=report(duplicates=sets)))
+
+    assert "Instances with several files: 450" in text
+    assert text.count("2 files,") == survey_html.FILES_SHOWN
+    assert "and 250 more" in text
+
+
+def test_many_resources_are_cut_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are in the export."""
+    monkeypatch.setattr(survey_html, "RESOURCES_SHOWN", 2)
+    text = page(*(resource(report=FULL) for _ in range(3)))
+
+    assert text.count('class="resource"') == 2
+    assert "Only the first 2 of 3 are shown: prearc survey export" in text
+    assert _Elements(text).open == []
