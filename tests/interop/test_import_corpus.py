@@ -85,6 +85,7 @@ def test_the_corpus_is_stored_byte_for_byte(ws: Workspace, told: Any) -> None:
     assert_consistent(ws)
 
 
+@pytest.mark.campaign
 def test_a_zip_of_the_corpus_gives_the_same(ws: Workspace, told: Any, tmp_path: Path) -> None:
     """The same files in a zip: the same are stored, the same are refused."""
     archive = tmp_path / "corpus.zip"

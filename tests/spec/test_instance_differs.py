@@ -358,6 +358,7 @@ def test_hostile_files_end_as_unknown_and_the_parent_stays_as_it_is(pairs: Pairs
     assert compare(pairs.ws, [(good, good)])[0].kind is DifferenceKind.SAME_DATASET
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", list(hostile()))
 def test_each_hostile_file_has_its_reason(tmp_path: Path, name: str) -> None:
     """The code of the child refuses each by itself, before any limit of the process does."""

@@ -78,7 +78,11 @@ def cut_off(ws: Workspace, second: Session, number: int, looks: Callable[[], Non
 
 
 @pytest.mark.parametrize("settled", [settled_by_recovery, settled_by_the_next_command])
-@pytest.mark.parametrize("apart", [(), ("archive",), ("archive", "backup")], ids=["one-disk", "two-disks", "three"])
+@pytest.mark.parametrize(
+    "apart",
+    [(), pytest.param(("archive",), marks=pytest.mark.campaign), ("archive", "backup")],
+    ids=["one-disk", "two-disks", "three"],
+)
 def test_cut_off_anywhere_it_is_finished_or_undone(
     quick_disk: Path, apart: tuple[str, ...], settled: Callable[[Workspace, Session], None]
 ) -> None:

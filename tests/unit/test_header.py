@@ -527,7 +527,7 @@ def test_tags_and_keywords() -> None:
 
 
 @given(data=st.binary(max_size=600), syntax=st.sampled_from(ENCODINGS), also=st.sets(st.integers(0, UNDEFINED)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_bytes_give_a_header_or_a_header_error(data: bytes, syntax: str, also: set[int]) -> None:
     """Nothing but `HeaderError` comes out, and every value can be stored as text."""
     for read in (
@@ -578,7 +578,7 @@ def datasets(draw: st.DrawFn, depth: int = 3) -> Dataset:
 
 
 @given(dataset=datasets(), syntax=st.sampled_from(ENCODINGS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_generated_dataset_reads_as_pydicom_wrote_it(dataset: Dataset, syntax: str) -> None:
     """Every attribute is the one that was written, in all four encodings."""
     header = header_of(encoded(dataset, syntax), syntax, also=frozenset({0x00280010, 0x00200052}))
@@ -592,7 +592,7 @@ def test_a_generated_dataset_reads_as_pydicom_wrote_it(dataset: Dataset, syntax:
 
 
 @given(dataset=datasets(depth=1), syntax=st.sampled_from(ENCODINGS), rng=st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_damaged_dataset_never_fails_otherwise(dataset: Dataset, syntax: str, rng: object) -> None:
     """Flipped bytes and cuts give a header or a `HeaderError`."""
     data = bytearray(encoded(dataset, syntax))
