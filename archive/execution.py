@@ -23,6 +23,7 @@ from archive.transfer import (
     replaced,
     replacements,
     scans_of,
+    side_of,
     verify_all_have_a_place,
     verify_none_came_back,
 )
@@ -229,8 +230,8 @@ def _decide(tx: Transaction, work: _Work, noted: _Noted) -> None:
         return
     review, home_id = work.review, work.home.id
     detail = {
-        "incoming": _side(review.session),
-        "archived": _side(review.existing) if review.existing else None,
+        "incoming": side_of(review.session),
+        "archived": side_of(review.existing) if review.existing else None,
         "findings": [{"kind": f.kind, "message": f.message, "detail": dict(f.detail)} for f in work.overridden],
         "manifests": noted,
     }
@@ -239,15 +240,3 @@ def _decide(tx: Transaction, work: _Work, noted: _Noted) -> None:
         findings.decide(tx, session_id, kinds=kinds, reason=work.order.reason, detail=detail)
     text = f"Decision by {tx.actor}: {', '.join(kinds)} overridden. Reason: {work.order.reason}"
     sessions.add_log(tx, home_id, text)
-
-
-def _side(session: Session) -> dict[str, object]:
-    return {
-        "session": session.id,
-        "project": session.project,
-        "subject": session.subject,
-        "label": session.label,
-        "study_instance_uids": list(session.study_instance_uids),
-        "scan_count": session.scan_count,
-        "instance_count": session.instance_count,
-    }

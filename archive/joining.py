@@ -24,6 +24,7 @@ from archive.transfer import (
     relocations,
     replacements,
     scans_of,
+    side_of,
     verify_all_have_a_place,
     verify_kept_copies,
 )
@@ -241,18 +242,6 @@ def _commit(tx: Transaction, found: _Join, reason: str) -> None:
 def _decide(tx: Transaction, found: _Join, reason: str) -> None:
     """That these studies belong together: archiving asks no more."""
     together = sorted({*found.session.study_instance_uids, *found.target.study_instance_uids})
-    detail = {"agreed_studies": together, "incoming": _side(found.session), "joined_with": _side(found.target)}
+    detail = {"agreed_studies": together, "incoming": side_of(found.session), "joined_with": side_of(found.target)}
     kinds = [str(FindingKind.STUDY_UID_DIFFERS)]
     findings.decide(tx, found.target.id, kinds=kinds, reason=reason, detail=detail)
-
-
-def _side(session: Session) -> dict[str, object]:
-    return {
-        "session": session.id,
-        "project": session.project,
-        "subject": session.subject,
-        "label": session.label,
-        "study_instance_uids": list(session.study_instance_uids),
-        "scan_count": session.scan_count,
-        "instance_count": session.instance_count,
-    }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from archive.errors import Refused
 from archive.examination.inspection import Inspection, dataset_sha256
 from archive.examination.review import destination
-from archive.model import Instance, Scan
+from archive.model import Instance, Scan, Session
 from archive.placing import device_of
 from archive.rules.merging import MergePlan, Placement
 from archive.store import files
@@ -42,6 +42,19 @@ def verify_none_came_back(ws: Workspace, plan: MergePlan) -> None:
                 f"There is a file where an archived one was lost ({old.path}); nothing is replaced.",
                 hint="prearc doctor --repair",
             )
+
+
+def side_of(session: Session) -> dict[str, object]:
+    """One side of a decision, as it was when that was taken."""
+    return {
+        "session": session.id,
+        "project": session.project,
+        "subject": session.subject,
+        "label": session.label,
+        "study_instance_uids": list(session.study_instance_uids),
+        "scan_count": session.scan_count,
+        "instance_count": session.instance_count,
+    }
 
 
 def replaced(plan: MergePlan) -> list[tuple[Instance, Placement]]:

@@ -23,7 +23,7 @@ from archive.rules.merging import MergePlan
 from archive.rules.patient import accepted_patients, agreed_patients
 from archive.rules.states import WORKING
 from archive.store import files
-from archive.store.catalogue import agreed, elsewhere, findings, sessions
+from archive.store.catalogue import agreed, elsewhere, findings, moved, sessions
 from archive.store.catalogue.connection import Connection
 from archive.workspace import Workspace
 
@@ -85,11 +85,9 @@ def continued_session(connection: Connection, session: Session) -> Session | Non
     while before is not None and before not in seen:
         seen.add(before)
         try:
-            previous = sessions.get(connection, before)
+            previous = moved.home_of(connection, sessions.get(connection, before))
         except NotFound:  # a rebuild did not find it
             return None
-        if previous.merged_into_id is not None:
-            previous = sessions.get(connection, previous.merged_into_id)
         if previous.is_archived and previous.status is SessionStatus.ARCHIVED and _may_share_a_study(previous, session):
             return previous
         before = previous.follows_id

@@ -55,11 +55,6 @@ class Reported:
     totals: Mapping[str, int] | None
     report: Mapping[str, Any] | None = None
 
-    @property
-    def found(self) -> int:
-        """How many of its files are not as they should be."""
-        return findings_of(self.totals or {})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
