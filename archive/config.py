@@ -5,88 +5,35 @@ Nothing here reads a file or the environment.
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from archive.callers import (
-    AE_TITLE_PATTERN,
-    check_ae_title,
-    check_allow_item,
-    check_bind,
-    is_loopback,
-    item_matches,
+from archive.config_fields import (
+    AutoarchiveChoice,
+    CrossCheckError,
+    Expressions,
+    FilterModeChoice,
+    OptionalBytes,
+    Section,
+    Text,
+    count_field,
+    seconds_field,
 )
+from archive.config_receiver import ReceiverSettings as ReceiverSettings
+from archive.config_receiver import check_receivers
 from archive.cron import check_cron
-from archive.model import UNASSIGNED, Autoarchive, MergeMode
+from archive.model import UNASSIGNED, MergeMode
 
 PROJECT_ID_PATTERN: Final = r"^[A-Za-z0-9_-]+$"
 DEFAULT_TEMPLATE: Final = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
 _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
-_PIB: Final = 1 << 50
-_WEEK: Final = 7 * 24 * 3600.0
 
 
-class CrossCheckError(ValueError):
-    """Entries of an array that exclude each other; `problems` holds (place within the array, message)."""
-
-    def __init__(self, problems: Iterable[tuple[str, str]]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(f"{place}: {message}" for place, message in self.problems))
-
-
-def _count(default: int, description: str, *, ge: int = 0, le: int = _PIB) -> Any:
-    return Field(default=default, strict=True, ge=ge, le=le, description=description)
-
-
-def _seconds(default: float, description: str, *, ge: float = 0.0, le: float = _WEEK) -> Any:
-    return Field(default=default, strict=True, ge=ge, le=le, description=description)
-
-
-def _check_text(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is blank")
-    return text
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _as_autoarchive(value: object) -> object:
-    if isinstance(value, bool):
-        return Autoarchive.AUTO if value else Autoarchive.MANUAL
-    return value
-
-
-AeTitle = Annotated[str, AfterValidator(check_ae_title), Field(json_schema_extra={"pattern": AE_TITLE_PATTERN})]
-Text = Annotated[str, AfterValidator(_check_text)]
-Expressions = Annotated[tuple[Text, ...], BeforeValidator(_as_list, json_schema_input_type=str | tuple[str, ...])]
-AutoarchiveChoice = Annotated[
-    Autoarchive | None,
-    BeforeValidator(_as_autoarchive, json_schema_input_type=bool | Literal["manual", "auto", "auto-overwrite"] | None),
-]
-FilterModeChoice = Literal["whitelist", "blacklist"]
-OptionalBytes = Annotated[int, Field(strict=True, ge=0, le=_PIB)] | None
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-
-class NodeSettings(_Section):
+class NodeSettings(Section):
     """``[node]``: the root and its disk."""
 
     root: Path = Field(
@@ -102,7 +49,7 @@ class NodeSettings(_Section):
         default=None,
         description="Free disk space in bytes from which they are accepted again; left out: twice the low water.",
     )
-    drain_seconds: float = _seconds(7.0, "Time in seconds that associations get to end at SIGTERM.", le=600.0)
+    drain_seconds: float = seconds_field(7.0, "Time in seconds that associations get to end at SIGTERM.", le=600.0)
 
     @field_validator("umask")
     @classmethod
@@ -125,54 +72,7 @@ class NodeSettings(_Section):
         return int(self.umask, 8)
 
 
-class ReceiverSettings(_Section):
-    """``[[receiver]]``: one called AE title on one port."""
-
-    ae_title: AeTitle = Field(
-        default="PREARC", description="Called AE title, 1 to 16 printable ASCII characters without backslash."
-    )
-    port: int = _count(8104, "TCP port, shared by all receivers that name it; 0: any free one.", le=65535)
-    bind: Annotated[str, AfterValidator(check_bind)] = Field(
-        default="127.0.0.1", description="IP address to listen on; any but a loopback address needs allow."
-    )
-    project: Expressions = Field(default=(), description="Project: a fixed value or routing expressions.")
-    subject: Expressions = Field(default=(), description="Subject label: a fixed value or routing expressions.")
-    session: Expressions = Field(default=(), description="Session label: a fixed value or routing expressions.")
-    autoarchive: AutoarchiveChoice = Field(
-        default=None,
-        description='"manual" (or false), "auto" (or true), "auto-overwrite"; left out: rules, sender, project decide.',
-    )
-    idle_seconds: float = _seconds(300.0, "Time in seconds without new instances that ends a session.")
-    cap_seconds: float = _seconds(14400.0, "Time in seconds after its first instance that ends a session.")
-    allow: tuple[Annotated[str, AfterValidator(check_allow_item)], ...] = Field(
-        default=(),
-        description='Callers: "AE@network", "AE", "network" or "*"; empty: any caller, on loopback only.',
-    )
-
-    @field_validator("cap_seconds")
-    @classmethod
-    def _check_cap(cls, cap_seconds: float, info: ValidationInfo) -> float:
-        idle_seconds = info.data.get("idle_seconds", 0.0)
-        if cap_seconds < idle_seconds:
-            raise ValueError(f"{cap_seconds:g} is below idle_seconds, {idle_seconds:g}")
-        return cap_seconds
-
-    @field_validator("allow")
-    @classmethod
-    def _check_allow(cls, allow: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        bind = info.data.get("bind", "localhost")
-        if not allow and not is_loopback(bind):
-            raise ValueError(f'is empty, but bind is {bind}: list the callers, or write ["*"] for any caller')
-        return allow
-
-    def allows(self, calling_ae_title: str, peer_host: str) -> bool:
-        """Whether a caller may associate: an item of `allow` lets it in, or none is needed on a loopback."""
-        if not self.allow:
-            return is_loopback(self.bind)
-        return any(item_matches(item, calling_ae_title, peer_host) for item in self.allow)
-
-
-class RoutingSettings(_Section):
+class RoutingSettings(Section):
     """``[routing]``: where instances belong when their receiver does not say."""
 
     rules: Path | None = Field(
@@ -184,7 +84,7 @@ class RoutingSettings(_Section):
     session: Expressions = Field(default=(), description="Routing expressions for the session label, all receivers.")
 
 
-class ProjectSettings(_Section):
+class ProjectSettings(Section):
     """``[[project]]``: a known project."""
 
     id: str = Field(
@@ -208,7 +108,7 @@ class ProjectSettings(_Section):
     )
 
 
-class FilterSettings(_Section):
+class FilterSettings(Section):
     """``[filters]``: the site's series import filter, and what is answered for what a filter declines."""
 
     mode: FilterModeChoice = Field(
@@ -224,7 +124,7 @@ class FilterSettings(_Section):
     )
 
 
-class NamingSettings(_Section):
+class NamingSettings(Section):
     """``[naming]``: what files are called."""
 
     template: Text = Field(
@@ -233,10 +133,10 @@ class NamingSettings(_Section):
     )
 
 
-class ArchiverSettings(_Section):
+class ArchiverSettings(Section):
     """``[archiver]``: the background work, and how far the checks look."""
 
-    tick_seconds: float = _seconds(5.0, "Time in seconds between two looks for idle sessions.", ge=0.01, le=3600.0)
+    tick_seconds: float = seconds_field(5.0, "Time in seconds between two looks for idle sessions.", ge=0.01, le=3600.0)
     elsewhere_scope: Literal["project", "site"] = Field(
         default="project",
         description='Where the checks look for studies and instances archived already: "project" or "site".',
@@ -248,59 +148,41 @@ class ArchiverSettings(_Section):
     )
 
 
-class ScheduleSettings(_Section):
+class ScheduleSettings(Section):
     """``[[survey.schedule]]``: a survey by the clock."""
 
     cron: Annotated[str, AfterValidator(check_cron)] = Field(description="Minute hour day month weekday, in UTC.")
     project: Text | None = Field(default=None, description="Id of the project; left out: the whole site.")
     since_days: float | None = Field(None, gt=0, le=3660, description="Only what changed in so many days; else all.")
-    rate_files_per_second: float = _seconds(0.0, "Files read in a second, at most; 0: as [survey] says.")
+    rate_files_per_second: float = seconds_field(0.0, "Files read in a second, at most; 0: as [survey] says.")
 
 
-class SurveySettings(_Section):
+class SurveySettings(Section):
     """``[survey]``: how resources are surveyed, and when by themselves."""
 
-    rate_files_per_second: float = _seconds(0.0, "Files read in a second by the node, at most; 0: no limit.")
-    workers: int = _count(0, "Number of processes that read; 0: one for each core.", le=256)
+    rate_files_per_second: float = seconds_field(0.0, "Files read in a second by the node, at most; 0: no limit.")
+    workers: int = count_field(0, "Number of processes that read; 0: one for each core.", le=256)
     schedule: tuple[ScheduleSettings, ...] = Field(
         default=(), description="Surveys by the clock: tables of cron, project, since_days, rate_files_per_second."
     )
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """``[limits]``: what one caller or one dataset may cost."""
 
-    instance_bytes: int = _count(16 * _GIB, "Size in bytes of the largest dataset that is accepted.", ge=1)
-    header_read_bytes: int = _count(_MIB, "Bytes of a dataset read to find its header.", ge=4 * _KIB, le=_GIB)
-    header_elements: int = _count(2000, "Number of data elements walked to find the header.", ge=1)
-    header_depth: int = _count(64, "Number of sequences nested in each other, at most.", ge=1, le=1000)
-    max_pdu_bytes: int = _count(128 * _KIB, "Size in bytes of the largest PDU.", ge=4 * _KIB, le=16 * _MIB)
-    connections: int = _count(100, "Number of connections at once to one port.", ge=1, le=10_000)
-    connections_per_address: int = _count(50, "Number of connections from one address.", ge=1, le=10_000)
-    pdu_seconds: float = _seconds(30.0, "Time in seconds in which a PDU must be complete.", ge=0.01)
-    idle_association_seconds: float = _seconds(
+    instance_bytes: int = count_field(16 * _GIB, "Size in bytes of the largest dataset that is accepted.", ge=1)
+    header_read_bytes: int = count_field(_MIB, "Bytes of a dataset read to find its header.", ge=4 * _KIB, le=_GIB)
+    header_elements: int = count_field(2000, "Number of data elements walked to find the header.", ge=1)
+    header_depth: int = count_field(64, "Number of sequences nested in each other, at most.", ge=1, le=1000)
+    max_pdu_bytes: int = count_field(128 * _KIB, "Size in bytes of the largest PDU.", ge=4 * _KIB, le=16 * _MIB)
+    connections: int = count_field(100, "Number of connections at once to one port.", ge=1, le=10_000)
+    connections_per_address: int = count_field(50, "Number of connections from one address.", ge=1, le=10_000)
+    pdu_seconds: float = seconds_field(30.0, "Time in seconds in which a PDU must be complete.", ge=0.01)
+    idle_association_seconds: float = seconds_field(
         300.0, "Time in seconds without traffic after which an association is aborted.", ge=0.01
     )
-    quarantine_bytes: int = _count(_GIB, "Bytes of datasets not understood that are kept, at most.")
-    commit_batch: int = _count(64, "Number of instances committed together, at most.", ge=1, le=4096)
-
-
-def _check_receivers(receivers: tuple[ReceiverSettings, ...]) -> tuple[ReceiverSettings, ...]:
-    # Not a min_length: pydantic counts the entries after it dropped the bad ones.
-    problems = [] if receivers else [("", "should have at least one entry")]
-    seen: dict[tuple[str, int], int] = {}
-    binds: dict[int, str] = {}
-    for number, receiver in enumerate(receivers, start=1):
-        first = seen.setdefault((receiver.ae_title, receiver.port), number)
-        if first != number:
-            what = f"{receiver.ae_title} on port {receiver.port} is receiver[{first}] already"
-            problems.append((f"[{number}].ae_title", what))
-        bind = binds.setdefault(receiver.port, receiver.bind) if receiver.port else receiver.bind
-        if bind != receiver.bind:
-            problems.append((f"[{number}].bind", f"port {receiver.port} listens on {bind} already"))
-    if problems:
-        raise CrossCheckError(problems)
-    return receivers
+    quarantine_bytes: int = count_field(_GIB, "Bytes of datasets not understood that are kept, at most.")
+    commit_batch: int = count_field(64, "Number of instances committed together, at most.", ge=1, le=4096)
 
 
 def _check_projects(projects: tuple[ProjectSettings, ...]) -> tuple[ProjectSettings, ...]:
@@ -322,11 +204,11 @@ def _check_projects(projects: tuple[ProjectSettings, ...]) -> tuple[ProjectSetti
     return projects
 
 
-class Settings(_Section):
+class Settings(Section):
     """The whole configuration."""
 
     node: NodeSettings = Field(default=NodeSettings(), description="The root and its disk.")
-    receiver: Annotated[tuple[ReceiverSettings, ...], AfterValidator(_check_receivers)] = Field(
+    receiver: Annotated[tuple[ReceiverSettings, ...], AfterValidator(check_receivers)] = Field(
         default=(ReceiverSettings(),),
         description="A receiver: one called AE title on one port; repeat the table for more.",
     )

@@ -13,7 +13,8 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from archive.config import CrossCheckError, Settings
+from archive.config import Settings
+from archive.config_fields import CrossCheckError
 from archive.errors import ConfigurationError
 
 BUILT_IN: Final = "built-in defaults"
