@@ -21,8 +21,9 @@ from scp.contexts import negotiate
 from scp.handlers import StoreService
 from scp.limits import Admission, Connections
 from scp.messages import ReceiverMessages
+from scp.ports import Port
 from scp.text import printable
-from scp.transport import ReceiverServer, ReceiverSocket
+from scp.transport import ReceiverSocket
 from scp.upper_layer import ReceiverUpperLayer
 
 
@@ -129,7 +130,7 @@ class ReceiverAssociation(Association):
         entity: AE,
         gate: Gate,
         admission: Admission,
-        server: ReceiverServer,
+        server: Port,
         connection: socket.socket,
         peer: tuple[str, int],
     ) -> None:
@@ -137,7 +138,6 @@ class ReceiverAssociation(Association):
         self.peer_host = peer[0]
         self.log = gate.log.bind(peer=printable(peer[0]), port=server.port)
         self._gate = gate
-        self._server = server
         self.dul: ReceiverUpperLayer = ReceiverUpperLayer(self, gate.limits.max_pdu_bytes)
         self.dimse: ReceiverMessages = ReceiverMessages(self)
         self.acse: Negotiator = Negotiator(self, gate, admission)

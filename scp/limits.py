@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -21,11 +22,22 @@ class Admission(StrEnum):
 
 
 class Connections(Generic[T]):
-    """The open connections of one port by peer address, half-open ones too; thread-safe."""
+    """Open connections by peer address, half-open ones too; thread-safe.
 
-    def __init__(self, *, total: int, per_address: int) -> None:
+    Parameters
+    ----------
+    total, per_address
+        The caps; without them nothing is refused.
+    left
+        Told each member that is forgotten, once.
+    """
+
+    def __init__(
+        self, *, total: int = 1 << 62, per_address: int = 1 << 62, left: Callable[[T], None] | None = None
+    ) -> None:
         self._total = total
         self._per_address = per_address
+        self._left = left
         self._members: dict[T, str] = {}
         self._addresses: Counter[str] = Counter()
         self._changed = threading.Condition()
@@ -55,6 +67,8 @@ class Connections(Generic[T]):
             if not self._addresses[host]:
                 del self._addresses[host]
             self._changed.notify_all()
+        if self._left is not None:
+            self._left(member)
 
     def members(self) -> tuple[T, ...]:
         with self._changed:

@@ -1,22 +1,17 @@
-"""Connections: the listening socket, and a socket on which every read and write has a deadline.
+"""Connections: a socket on which every read and write has a deadline.
 
-A TLS handshake belongs into the association's own thread (`scp.association`), never here: the accept loop
-must not wait for any peer.
+A TLS handshake belongs into the association's own thread (`scp.association`), never where connections are accepted
+(`scp.door`): that must not wait for any peer.
 """
 
 import errno
 import select
 import socket
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.transport import AssociationServer, AssociationSocket
-from structlog.typing import FilteringBoundLogger
-
-from scp.text import printable
+from pynetdicom.transport import AssociationSocket
 
 READY_SECONDS: Final = 0.001
 """How long one look at a silent connection waits; it paces the reading thread."""
@@ -24,7 +19,6 @@ READY_SECONDS: Final = 0.001
 LINGER_SECONDS: Final = 0.5
 LINGER_BYTES: Final = 4 << 20
 QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
-OUT_OF_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class ReceiverSocket(AssociationSocket):
@@ -127,49 +121,3 @@ def _linger(connection: socket.socket) -> None:
             discarded += len(more)
     except OSError:
         pass
-
-
-class ReceiverServer(AssociationServer):
-    """One listening port. `accept` takes each new connection and must not block."""
-
-    request_queue_size = 256  # the library's 5 drops the connections of a busy minute
-
-    def __init__(
-        self,
-        entity: AE,
-        address: tuple[str, int],
-        accept: Callable[["ReceiverServer", socket.socket, str, int], None],
-        log: FilteringBoundLogger,
-    ) -> None:
-        self._accept = accept
-        self._log = log
-        super().__init__(entity, address, ae_title="", contexts=[])
-
-    @property
-    def port(self) -> int:
-        """The actual port, also where 0 was asked for."""
-        return int(self.server_address[1])
-
-    def get_request(self) -> Any:
-        try:
-            return super().get_request()
-        except OSError as error:
-            if error.errno in OUT_OF_FILES:
-                self._log.error("connection.not_accepted", error=errno.errorcode[error.errno or 0])
-                time.sleep(0.1)  # the connection stays in the backlog; do not spin on it
-            raise
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        host, port = str(client_address[0]), int(client_address[1])
-        self._accept(self, request, host.removeprefix("::ffff:"), port)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        self._log.exception("connection.failed", peer=printable(client_address[0]))
-
-    def service_actions(self) -> None:
-        """Nothing: the library collects garbage here, in the accept loop."""
-
-    def stop(self) -> None:
-        """Stop listening; running associations go on."""
-        super(AssociationServer, self).shutdown()
-        self.server_close()

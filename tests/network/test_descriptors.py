@@ -38,7 +38,7 @@ receivers = [ReceiverSettings(ae_title=f"A{n}", port=0, bind=f"127.0.0.{n + 1}")
 try:
     with running(*receivers, connections=100) as node:
         lowered = [each["to"] for each in node.events("node.connections_lowered")]
-        totals = [each.connections._total for each in node.node._listeners]
+        totals = [each._total for each in node.node._door._counts]
         print(json.dumps({"lowered": lowered, "totals": totals}))
 except ConfigurationError as error:
     print(json.dumps({"problems": error.problems}))

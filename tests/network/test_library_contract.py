@@ -14,12 +14,12 @@ from pynetdicom.dsutils import decode
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.timer import Timer
-from pynetdicom.transport import AssociationServer, AssociationSocket
+from pynetdicom.transport import AssociationSocket
 
 from scp.association import Negotiator, ReceiverAssociation
 from scp.library import quiet
 from scp.messages import ReceiverMessages
-from scp.transport import ReceiverServer, ReceiverSocket
+from scp.transport import ReceiverSocket
 from scp.upper_layer import MonotonicTimer, ReceiverUpperLayer
 
 
@@ -40,11 +40,6 @@ def test_the_version_is_the_one_these_were_read_in() -> None:
         (ReceiverSocket, AssociationSocket, ["ready", "recv", "send", "_shutdown_socket"]),
         (Negotiator, ACSE, ["negotiate_association"]),
         (ReceiverAssociation, Association, ["run_reactor"]),
-        (
-            ReceiverServer,
-            AssociationServer,
-            ["process_request", "get_request", "handle_error", "service_actions", "request_queue_size"],
-        ),
         (MonotonicTimer, Timer, ["remaining", "start", "stop"]),
     ],
 )
@@ -126,12 +121,6 @@ def test_helpers_have_their_signatures() -> None:
     """Functions called by position."""
     assert list(inspect.signature(decode).parameters)[:3] == ["bytestring", "is_implicit_vr", "is_little_endian"]
     assert list(inspect.signature(ACSE.send_reject).parameters) == ["self", "result", "source", "diagnostic"]
-    assert list(inspect.signature(AssociationServer.__init__).parameters)[1:5] == [
-        "ae",
-        "address",
-        "ae_title",
-        "contexts",
-    ]
     assert str(APPLICATION_CONTEXT_NAME) == "1.2.840.10008.3.1.1.1"
 
 
@@ -140,4 +129,3 @@ def test_the_traps_are_still_there() -> None:
     assert "pdu_length" in inspect.getsource(dul) and "maximum_length" not in inspect.getsource(dul)
     assert "time.time()" in inspect.getsource(Timer)
     assert "select.select(" in inspect.getsource(transport)
-    assert AssociationServer.request_queue_size == 5
