@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from archive.workspace import Workspace
     from cli.supervisor import ArchiverProcess
     from scp.sender import EchoResult
-    from scp.server import ListeningAddress
+    from scp.ports import ListeningAddress
 
 SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 END_SECONDS: Final = 9.0
