@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from archive.store.root import Root
     from archive.workspace import Workspace
     from cli.supervisor import ArchiverProcess
-    from scp.sender import EchoResult
     from scp.ports import ListeningAddress
+    from scp.sender import EchoResult
 
 SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 END_SECONDS: Final = 9.0
