@@ -55,6 +55,7 @@ coverage: setup
 bench: setup
 	$(BIN)/python -m benchmarks.catalogue
 	$(BIN)/python -m benchmarks.archiving
+	$(BIN)/python -m benchmarks.receive --rounds 5
 
 campaign: setup
 	PREARC_CAMPAIGN_SECONDS=$(SECONDS_BUDGET) $(BIN)/python -m pytest -m campaign -s --timeout=0
