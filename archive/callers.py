@@ -2,6 +2,10 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 AE_TITLE_PATTERN: Final = r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$"
@@ -12,6 +16,31 @@ ANY_CALLER: Final = "*"
 _ADDRESS_LIKE: Final = re.compile(r"[\d.]*\.[\d./]*|[\da-fA-F]*:[\da-fA-F]*:[\da-fA-F:./]*")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class CallerMode(StrEnum):
+    """What becomes of a caller that is on no list."""
+
+    ENFORCE = "enforce"  # rejected, and listed
+    OBSERVE = "observe"  # let in, listed, and warned of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What a verified certificate says of its owner."""
+
+    sha256: str  # of the whole certificate, 64 lower-case hexadecimal digits
+    names: tuple[str, ...] = ()  # the subject's common name, and the DNS names and addresses of subjectAltName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks for an association, AE titles without padding; the certificate only where TLS verified one."""
+
+    called_ae_title: str
+    calling_ae_title: str
+    peer_host: str
+    certificate: Certificate | None = None
 
 
 def check_ae_title(text: str) -> str:
@@ -65,15 +94,41 @@ def item_matches(item: str, calling_ae_title: str, peer_host: str) -> bool:
         return True
     ae_title, at, host = item.partition("@")
     caller = calling_ae_title.strip(" ")
+    if at and ae_title != caller:
+        return False
     network = _parse_network(host if at else item)
     if network is None:
         return item == caller
-    if at and ae_title != caller:
-        return False
     if "/" in peer_host:
         return False
     peer = _parse_network(peer_host.partition("%")[0])  # without the zone of a link-local address
     return peer is not None and peer.version == network.version and peer.network_address in network
+
+
+def check_certificate_item(item: str) -> str:
+    """`item`, when it is a name or ``sha256:`` and a fingerprint, which comes back in plain lower-case digits."""
+    kind, colon, digits = item.partition(":")
+    if colon and kind.strip().lower() == "sha256":
+        plain = digits.replace(":", "").strip().lower()
+        if re.fullmatch(r"[0-9a-f]{64}", plain) is None:
+            raise ValueError(f"Invalid fingerprint: {item} (sha256: and 64 hexadecimal digits)")
+        return f"sha256:{plain}"
+    if not item.strip() or not item.isprintable():
+        raise ValueError("Invalid name of a certificate: it is blank or not printable")
+    return item.strip()
+
+
+def may_call_itself(titles: Mapping[str, tuple[str, ...]], certificate: Certificate | None, ae_title: str) -> bool:
+    """Whether a certificate may use an AE title, by checked items and their AE titles; ``*`` stands for any title.
+
+    Names compare without regard to case (RFC 5280 7.2). Every item that fits the certificate counts.
+    """
+    if certificate is None:
+        return False
+    known = {f"sha256:{certificate.sha256}", *(name.casefold() for name in certificate.names)}
+    return any(
+        ae_title in allowed or ANY_CALLER in allowed for item, allowed in titles.items() if item.casefold() in known
+    )
 
 
 def _is_ae_title(text: str) -> bool:
@@ -87,6 +142,7 @@ def _network_hint(text: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=4096)  # lists are matched item by item at every association
 def _parse_network(text: str) -> Network | None:
     """The network `text` names (one address is a network of its own), None when it names none."""
     try:

@@ -70,10 +70,10 @@ def load_settings(config_file: Path | None, *, root: Path | None = None) -> Load
         if settings is None:
             raise ConfigurationError(located)
         usable = rules_path if rules_path is not None and rules_path.is_file() else None
-        rest = Loaded(settings=_at_root(settings, root), source=str(path), rules_path=usable)
+        rest = Loaded(settings=_at_root(_located(settings, path), root), source=str(path), rules_path=usable)
         raise ConfigurationError(located, rest=rest)
     assert settings is not None
-    return Loaded(settings=_at_root(settings, root), source=str(path), rules_path=rules_path)
+    return Loaded(settings=_at_root(_located(settings, path), root), source=str(path), rules_path=rules_path)
 
 
 def _validated(values: dict[str, Any]) -> tuple[Settings | None, list[str]]:
@@ -166,6 +166,14 @@ def _at_root(settings: Settings, root: Path | None) -> Settings:
     if root is None:
         return settings
     return settings.model_copy(update={"node": settings.node.model_copy(update={"root": root})})
+
+
+def _located(settings: Settings, path: Path) -> Settings:
+    """The files that receivers name are relative to the configuration file at `path`."""
+    if not any(receiver.has_tls for receiver in settings.receiver):
+        return settings
+    receivers = tuple(receiver.located(path.parent) for receiver in settings.receiver)
+    return settings.model_copy(update={"receiver": receivers})
 
 
 def _read(path: Path, *, is_optional: bool) -> bytes | None:

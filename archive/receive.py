@@ -16,18 +16,11 @@ from archive.errors import Busy, HeaderError, InDoubt, LimitExceeded, StoreError
 from archive.intake.admission import Admission
 from archive.intake.committer import Committer, Pending
 from archive.intake.declining import DeclinedStore, decline
+from archive.intake.door import Door
 from archive.intake.endings import Endings
 from archive.intake.filing import Filer, Filing, Places, study_of
 from archive.intake.quarantine import Quarantine
-from archive.model import (
-    InstanceHeader,
-    Outcome,
-    Receipt,
-    Refusal,
-    Route,
-    Source,
-    StoreRequest,
-)
+from archive.model import InstanceHeader, Outcome, Receipt, Refusal, Route, Source, StoreRequest
 from archive.rules import header as headers
 from archive.rules.header_walk import EmptyDataset, TruncatedHeader
 from archive.rules.identity import identity_problem, is_uid
@@ -73,6 +66,7 @@ class Intake:
         self._admission = Admission(root, settings.node, clock)
         self.committer = Committer(root.fd, catalogue, self._admission, batch=settings.limits.commit_batch)
         self.filer = Filer(root, catalogue, self.committer, template=policy.template, clock=clock)
+        self.door = Door(catalogue, clock)
         self.endings = Endings(catalogue)
         self.quarantine = Quarantine(root, limit_bytes=settings.limits.quarantine_bytes, clock=clock)
 
@@ -110,6 +104,7 @@ class Intake:
 
     def close(self) -> None:
         """Nothing is queued once every association is closed; let the process's lock go."""
+        self.door.close()
         self.endings.close()
         self._alive.release()
 

@@ -8,7 +8,9 @@ from contextvars import ContextVar
 from typing import Final
 
 _VALUES: Final = ("--root", "--config")
-_VERBS: Final = "session|conflict|route|receiver|config|audit|serve|status|import|demo|doctor|trace"
+_VERBS: Final = (
+    "session|conflict|route|receiver|sender|config|audit|survey|mitigate|serve|status|import|demo|doctor|verify|trace"
+)
 _COMMAND: Final = re.compile(rf"(?<![^\s(`'])prearc (?=(?:{_VERBS})(?![\w.-]))")
 _typed: ContextVar[str] = ContextVar("typed", default="")
 

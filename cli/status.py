@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from archive.model import UNASSIGNED, Outcome, SessionStatus
-from cli import receiver, render, roles, status_survey, status_verify
+from cli import receiver, render, roles, status_senders, status_survey, status_verify
 from cli.opening import Options, opened
 
 if TYPE_CHECKING:
@@ -67,9 +67,10 @@ def _document(ws: "Workspace", options: Options) -> dict[str, Any]:
         "recovery": last_report(ws),
         "survey": status_survey.document(ws),
         "verify": status_verify.document(ws),
+        "callers": status_senders.document(ws),
     }
     document["needs"] = _needs(document, troubled) + status_survey.needs(document["survey"])
-    document["needs"] += status_verify.needs(document["verify"])
+    document["needs"] += status_verify.needs(document["verify"]) + status_senders.needs(document["callers"])
     document["waiting"] = sum(each.status is SessionStatus.READY and each.project is not None for each in troubled)
     return document
 
@@ -122,6 +123,7 @@ def _print(document: dict[str, Any]) -> None:
         state = "listening" if each["is_listening"] else "not listening"
         pairs.append(("receiver", f"{each['ae_title']}@{each['bind']}:{each['port']}  {state}"))
     pairs += [
+        ("callers", status_senders.line(document["callers"])),
         ("sessions", ", ".join(held) or "none"),
         ("today", ", ".join(today) or "no instances"),
         (

@@ -15,7 +15,9 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 from structlog.typing import FilteringBoundLogger
 
+from archive.callers import Caller, Certificate
 from archive.config import LimitSettings, ReceiverSettings
+from archive.errors import StoreError
 from archive.receive import Intake
 from scp.contexts import negotiate
 from scp.handlers import StoreService
@@ -92,15 +94,30 @@ class Negotiator(ACSE):
         receiver = self._gate.receivers.get(request.called_ae_title.strip())
         if receiver is None:
             return Rejection.CALLED_AE_TITLE
-        if not receiver.allows(request.calling_ae_title.strip(), self._association.peer_host):
-            return Rejection.CALLING_AE_TITLE
+        if (reason := self._judge_caller(receiver, request)) is not None:
+            return reason
         ids = [each.context_id for each in request.presentation_context_definition_list]
         if not ids or len(ids) != len(set(ids)):
             return Rejection.NOTHING_PROPOSED
-        if (reason := self._gate.intake.admission()) is not None:
-            self._association.log.warning("association.not_admitted", reason=printable(reason))
+        if (trouble := self._gate.intake.admission()) is not None:
+            self._association.log.warning("association.not_admitted", reason=printable(trouble))
             return Rejection.CONGESTION
         return None
+
+    def _judge_caller(self, receiver: ReceiverSettings, request: A_ASSOCIATE) -> Rejection | None:
+        """Whether this caller is let in; without the catalogue nobody knows whether it is denied."""
+        caller = Caller(
+            called_ae_title=receiver.ae_title,
+            calling_ae_title=request.calling_ae_title.strip(),
+            peer_host=self._association.peer_host,
+            certificate=self._association.certificate,
+        )
+        try:
+            is_let_in = self._gate.intake.door.judge(receiver, caller).is_let_in
+        except StoreError as error:
+            self._association.log.warning("association.not_admitted", reason=printable(error.message))
+            return Rejection.CONGESTION
+        return None if is_let_in else Rejection.CALLING_AE_TITLE
 
     def _open(self, request: A_ASSOCIATE) -> Rejection | None:
         association = self._association
@@ -136,6 +153,7 @@ class ReceiverAssociation(Association):
     ) -> None:
         super().__init__(entity, MODE_ACCEPTOR)
         self.peer_host = peer[0]
+        self.certificate: Certificate | None = None  # the peer's, once TLS has verified one
         self.log = gate.log.bind(peer=printable(peer[0]), port=server.port)
         self._gate = gate
         self.dul: ReceiverUpperLayer = ReceiverUpperLayer(self, gate.limits.max_pdu_bytes)

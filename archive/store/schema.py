@@ -256,3 +256,37 @@ _FIRST: Final = (
 def _first(database: Database) -> None:
     for statement in _FIRST:
         database.execute(statement)
+
+
+_SENDERS: Final = (
+    """CREATE TABLE sender_rule (           -- callers allowed or denied by command, on top of the configuration
+        id INTEGER PRIMARY KEY AUTOINCREMENT, -- grows with every change: tells whether what was read still holds
+        receiver TEXT NOT NULL,           -- called AE title; '' is every receiver
+        item TEXT NOT NULL,               -- AE@network, AE or network
+        is_allowed INTEGER NOT NULL,
+        set_at TEXT NOT NULL,
+        set_by TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        UNIQUE (receiver, item)
+    ) STRICT""",
+    """CREATE TABLE sender_seen (           -- callers on no list, and denied ones; a bounded number
+        called_ae_title TEXT NOT NULL,
+        calling_ae_title TEXT NOT NULL,   -- as sent; '' counts what is beyond the bound of an address
+        peer_host TEXT NOT NULL,
+        standing TEXT NOT NULL,           -- when it called last
+        certificate TEXT NOT NULL,        -- JSON of archive.callers.Certificate, or ''
+        first_at TEXT NOT NULL,
+        last_at TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (called_ae_title, calling_ae_title, peer_host)
+    ) STRICT, WITHOUT ROWID""",
+    # how many titles one address has used; the one seen longest ago goes first
+    "CREATE INDEX sender_seen_host ON sender_seen(called_ae_title, peer_host)",
+    "CREATE INDEX sender_seen_last ON sender_seen(last_at)",
+)
+
+
+@migrations(name="0002_senders")
+def _senders(database: Database) -> None:
+    for statement in _SENDERS:
+        database.execute(statement)

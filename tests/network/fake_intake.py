@@ -10,8 +10,10 @@ from typing import Any
 import structlog
 from structlog.testing import LogCapture
 
+from archive.callers import Caller
 from archive.config import LimitSettings, NodeSettings, ReceiverSettings, Settings
 from archive.model import Outcome, Receipt, Refusal, StoreRequest
+from archive.rules.admitting import Standing, standing
 from scp.server import Node
 from scp.status import status_of
 
@@ -50,6 +52,14 @@ class FakeIntake:
 
     def __post_init__(self) -> None:
         self.gate.set()
+
+    @property
+    def door(self) -> "FakeIntake":
+        return self
+
+    def judge(self, receiver: ReceiverSettings, caller: Caller) -> Standing:
+        """As the real door where nothing was commanded."""
+        return standing(receiver, (), caller)
 
     def admission(self) -> str | None:
         return self.busy

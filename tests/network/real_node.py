@@ -17,7 +17,8 @@ from tests.workbench import make_workspace
 @contextmanager
 def real_node(path: Path, **tables: Any) -> Iterator[tuple[Node, Workspace]]:
     """A listening node with the root ``<path>/root``, one receiver PREARC on a free port; `tables` of prearc.toml."""
-    workspace = make_workspace(path, clock=Clock(), receiver=[{"ae_title": "PREARC", "port": 0}], **tables)
+    tables = {"receiver": [{"ae_title": "PREARC", "port": 0}], **tables}
+    workspace = make_workspace(path, clock=Clock(), **tables)
     intake = Intake(
         workspace.root,
         workspace.catalogue,

@@ -221,5 +221,5 @@ def _mapped(error: sqlite3.Error) -> StoreError:
 
 
 def _unknown_migrations(database: Database) -> str:
-    known = {"0001_first"}
+    known = {"0001_first", "0002_senders"}
     return ", ".join(sorted({applied.name for applied in migrations.applied(database)} - known))

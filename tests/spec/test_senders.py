@@ -1,0 +1,528 @@
+"""Who may send is a list of the configuration with commands on top: it holds at once, is recorded, and is bounded."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archive import audit, senders
+from archive.callers import Caller, Certificate
+from archive.config import ReceiverSettings
+from archive.errors import StoreError
+from archive.intake import door as doors
+from archive.intake.door import Door
+from archive.intake.sightings import FAR, MOST_PENDING
+from archive.rules.admitting import Standing
+from archive.store.catalogue import senders as table
+from archive.store.catalogue.senders import MOST_SEEN, OTHERS, TITLES_PER_ADDRESS
+from archive.workspace import Workspace
+from cli.main import run
+from tests.network.raw_peer import ACCEPT, REJECT, RawPeer, associate_rq
+from tests.network.real_node import real_node
+from tests.workbench import event_kinds, make_workspace, rows
+
+LISTED = {"ae_title": "LISTED", "port": 0, "allow": ["MR1@127.0.0.1"]}
+OBSERVING = {"ae_title": "OBSERVING", "port": 0, "callers": "observe", "allow": ["MR1@127.0.0.1"]}
+CLOSED = {"ae_title": "CLOSED", "port": 0, "callers": "enforce"}
+OPEN = {"ae_title": "OPEN", "port": 0}
+RECEIVERS = (LISTED, OBSERVING, CLOSED, OPEN)
+REJECTED = (REJECT, 1, 1, 3)
+
+Answer = tuple[int, str, str]
+Prearc = Callable[..., Answer]
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    """A root with one receiver of each kind."""
+    workspace = make_workspace(tmp_path, receiver=list(RECEIVERS))
+    tables = [
+        "[[receiver]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in each.items())
+        for each in RECEIVERS
+    ]
+    (workspace.root.path / "prearc.toml").write_text("[node]\nlow_water_bytes = 0\n" + "".join(tables))
+    return workspace
+
+
+@pytest.fixture
+def prearc(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> Prearc:
+    def command(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = run(arguments, {"PREARC_ROOT": str(ws.root.path)})
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return command
+
+
+@pytest.fixture
+def door(ws: Workspace) -> Iterator[Door]:
+    each = Door(ws.catalogue, ws.clock)
+    yield each
+    each.close()
+
+
+def receiver(ws: Workspace, ae_title: str) -> ReceiverSettings:
+    return next(each for each in ws.settings.receiver if each.ae_title == ae_title)
+
+
+def calls(
+    ws: Workspace, door: Door, called: str, calling: str = "CT9", host: str = "127.0.0.1", **more: Any
+) -> Standing:
+    caller = Caller(called_ae_title=called, calling_ae_title=calling, peer_host=host, **more)
+    return door.judge(receiver(ws, called), caller)
+
+
+def seen(ws: Workspace) -> list[tuple[str, str, str, str, int]]:
+    """(called, calling, host, standing, count) of all that is listed."""
+    with ws.catalogue.read() as connection:
+        found = table.seen(connection)
+    return sorted(
+        (each.caller.called_ae_title, each.caller.calling_ae_title, each.caller.peer_host, each.standing, each.count)
+        for each in found
+    )
+
+
+def listed(prearc: Prearc, *options: str) -> list[dict[str, Any]]:
+    code, out, _ = prearc("sender", "list", "--json", *options)
+    assert code == 0
+    items: list[dict[str, Any]] = json.loads(out)
+    return items
+
+
+# How a caller stands
+
+
+@pytest.mark.parametrize(
+    ("called", "calling", "expected"),
+    [
+        ("LISTED", "MR1", Standing.ALLOWED),
+        ("LISTED", "CT9", Standing.REFUSED),
+        ("OBSERVING", "MR1", Standing.ALLOWED),
+        ("OBSERVING", "CT9", Standing.OBSERVED),
+        ("CLOSED", "MR1", Standing.REFUSED),
+        ("OPEN", "CT9", Standing.ALLOWED),
+    ],
+)
+def test_a_caller_on_no_list_is_rejected_or_observed(
+    ws: Workspace, door: Door, called: str, calling: str, expected: Standing
+) -> None:
+    """Enforce rejects, observe lets in; both list who it was, and a listed caller is not listed again."""
+    assert calls(ws, door, called, calling) is expected
+
+    door.close()
+    wanted = [] if expected is Standing.ALLOWED else [(called, calling, "127.0.0.1", str(expected), 1)]
+    assert seen(ws) == wanted
+
+
+@pytest.mark.parametrize("called", ["LISTED", "OBSERVING", "CLOSED", "OPEN"])
+def test_a_denial_wins_over_everything(ws: Workspace, door: Door, prearc: Prearc, called: str) -> None:
+    """Whatever the configuration says, at every receiver, and although the caller is allowed by another command."""
+    assert prearc("sender", "allow", "MR1@127.0.0.1")[0] == 0
+    assert calls(ws, door, called, "MR1") is Standing.ALLOWED
+
+    assert prearc("sender", "deny", "MR1")[0] == 0
+
+    assert calls(ws, door, called, "MR1") is Standing.DENIED
+    assert calls(ws, door, "OPEN", "CT9") is Standing.ALLOWED
+    door.close()
+    assert seen(ws) == [(called, "MR1", "127.0.0.1", "DENIED", 1)]
+
+
+def test_allowing_and_forgetting_hold_from_the_next_association_on(ws: Workspace, door: Door, prearc: Prearc) -> None:
+    """A running door hears of each command through the catalogue; the receiver that was named alone is concerned."""
+    assert calls(ws, door, "CLOSED") is Standing.REFUSED
+
+    prearc("sender", "allow", "CT9@127.0.0.0/8", "--receiver", "CLOSED")
+    assert calls(ws, door, "CLOSED") is Standing.ALLOWED
+    assert calls(ws, door, "LISTED") is Standing.REFUSED
+    assert calls(ws, door, "CLOSED", host="10.0.0.1") is Standing.REFUSED
+
+    prearc("sender", "forget", "CT9@127.0.0.0/8", "--receiver", "CLOSED")
+    assert calls(ws, door, "CLOSED") is Standing.REFUSED
+
+
+def test_a_list_alone_does_not_prove_a_caller_tied_to_a_certificate(tmp_path: Path) -> None:
+    """Where AE titles are tied to certificates, the title must be one of the certificate that was shown."""
+    tied = ReceiverSettings.model_validate(
+        {
+            "ae_title": "TIED", "port": 0, "allow": ["MR1", "CT9"], "callers": "enforce",
+            "tls_certificate": "c", "tls_key": "k", "tls_client_ca": "a",
+            "tls_callers": {"mr1.example.org": ["MR1"], "SHA256:" + ":".join(["AB"] * 32): ["CT9"]},
+        }
+    )  # fmt: skip
+    ws = make_workspace(tmp_path, receiver=[tied.model_dump(exclude_unset=True)])
+    door = Door(ws.catalogue, ws.clock)
+    mr = Certificate(sha256="0" * 64, names=("MR1.example.org",))
+    ct = Certificate(sha256="ab" * 32, names=("whoever",))
+
+    assert calls(ws, door, "TIED", "MR1", certificate=mr) is Standing.ALLOWED
+    assert calls(ws, door, "TIED", "CT9", certificate=ct) is Standing.ALLOWED
+    assert calls(ws, door, "TIED", "CT9", certificate=mr) is Standing.REFUSED
+    assert calls(ws, door, "TIED", "MR1") is Standing.REFUSED
+
+    door.close()
+    with ws.catalogue.read() as connection:
+        notes = {each.item: each.note for each in senders.listing(ws.settings, connection) if each.seen}
+    assert "showed no certificate" in notes["MR1@127.0.0.1"]
+    assert f'"sha256:{"0" * 64}" = ["CT9"]' in notes["CT9@127.0.0.1"]
+
+
+def test_who_is_denied_must_be_known(ws: Workspace, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a catalogue that cannot be read nobody is let in by what was read before."""
+    assert calls(ws, door, "OPEN") is Standing.ALLOWED
+
+    @contextmanager
+    def broken() -> Iterator[None]:
+        raise StoreError("the disk is gone")
+        yield
+
+    monkeypatch.setattr(ws.catalogue, "read", broken)
+
+    with pytest.raises(StoreError):
+        calls(ws, door, "OPEN")
+
+
+def test_a_look_at_the_rules_costs_next_to_nothing(ws: Workspace, door: Door, prearc: Prearc) -> None:
+    """Less than 0.2 ms an association, also when there are some hundred rules and others write meanwhile."""
+    prearc("sender", "allow", *[f"S{number}@10.0.0.0/24" for number in range(100)])
+    calls(ws, door, "OPEN")
+
+    best = min(_seconds_of_a_look(ws, door) for _ in range(5))
+
+    assert best < 0.001  # measured 0.13 ms with a hundred rules to match; room for a busy machine
+
+
+def _seconds_of_a_look(ws: Workspace, door: Door) -> float:
+    started = time.perf_counter()
+    for _ in range(20):
+        calls(ws, door, "OPEN", "MR1")
+    return (time.perf_counter() - started) / 20
+
+
+# What is listed
+
+
+def test_a_caller_is_listed_once_with_its_count(ws: Workspace, door: Door) -> None:
+    """However often it calls: since when, when last, how often."""
+    for _ in range(5):
+        calls(ws, door, "OBSERVING")
+    door.close()
+
+    assert seen(ws) == [("OBSERVING", "CT9", "127.0.0.1", "OBSERVED", 5)]
+
+
+def test_a_caller_is_listed_while_the_node_runs(ws: Workspace, door: Door) -> None:
+    """The list does not wait for the end of the process."""
+    calls(ws, door, "OBSERVING")
+
+    until = time.monotonic() + 10
+    while not seen(ws) and time.monotonic() < until:
+        time.sleep(0.01)
+
+    assert seen(ws) == [("OBSERVING", "CT9", "127.0.0.1", "OBSERVED", 1)]
+
+
+def test_a_flood_of_titles_from_one_address_is_counted_together(ws: Workspace, door: Door) -> None:
+    """The first ones are listed by name, the others in one row; a caller from elsewhere is still listed."""
+    for number in range(TITLES_PER_ADDRESS + 100):
+        calls(ws, door, "OBSERVING", f"RANDOM{number}", host="10.0.0.66")
+    calls(ws, door, "OBSERVING", "HONEST", host="10.0.0.1")
+    door.close()
+
+    found = seen(ws)
+    assert len(found) == TITLES_PER_ADDRESS + 2
+    assert ("OBSERVING", "HONEST", "10.0.0.1", "OBSERVED", 1) in found
+    assert ("OBSERVING", OTHERS, "10.0.0.66", "OBSERVED", 100) in found
+    assert sum(each[4] for each in found) == TITLES_PER_ADDRESS + 101
+
+
+def test_a_flood_between_two_writes_is_bounded(ws: Workspace, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory holds so many callers; the number of the others is kept, not who they were."""
+    monkeypatch.setattr(door._sightings, "_run", lambda: None)
+    for number in range(MOST_PENDING + 50):
+        calls(ws, door, "OBSERVING", "CT9", host=f"10.1.{number // 250}.{number % 250}")
+
+    assert len(door._sightings._pending) == MOST_PENDING + 1
+    door.close()
+    assert ("OBSERVING", OTHERS, FAR, "OBSERVED", 50) in seen(ws)
+
+
+def test_the_list_is_bounded(ws: Workspace) -> None:
+    """Beyond its bound the caller that was seen longest ago goes."""
+    with ws.catalogue.write() as tx:
+        table.note(tx, [_sighting(number) for number in range(MOST_SEEN + 7)])
+
+    found = {each[2] for each in seen(ws)}
+    assert len(found) == MOST_SEEN
+    assert found == {f"10.2.{number // 250}.{number % 250}" for number in range(7, MOST_SEEN + 7)}
+
+
+def _sighting(number: int) -> table.Seen:
+    caller = Caller(called_ae_title="LISTED", calling_ae_title="X", peer_host=f"10.2.{number // 250}.{number % 250}")
+    at = f"2026-01-01T00:{number // 60:02}:{number % 60:02}.000000Z"
+    return table.Seen(caller=caller, standing=Standing.REFUSED, first_at=at, last_at=at, count=1)
+
+
+def test_what_cannot_be_written_is_written_later(ws: Workspace, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk keeps no caller out, and the list catches up."""
+    write = ws.catalogue.write
+
+    @contextmanager
+    def broken(**_: Any) -> Iterator[None]:
+        raise StoreError("no space")
+        yield
+
+    monkeypatch.setattr(ws.catalogue, "write", broken)
+    assert calls(ws, door, "OBSERVING") is Standing.OBSERVED
+    door._sightings._write()
+    assert seen(ws) == []
+
+    monkeypatch.setattr(ws.catalogue, "write", write)
+    door.close()
+    assert seen(ws) == [("OBSERVING", "CT9", "127.0.0.1", "OBSERVED", 1)]
+
+
+def test_the_log_warns_of_an_observed_caller_once(ws: Workspace, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a caller and process, with what to type."""
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(doors.log, "warning", lambda event, **facts: said.append({"event": event, **facts}))
+    for _ in range(3):
+        calls(ws, door, "OBSERVING", "CT9")
+    calls(ws, door, "OBSERVING", "CT8")
+    calls(ws, door, "LISTED", "CT9")
+
+    assert [(each["event"], each["calling"]) for each in said] == [
+        ("caller.observed", "CT9"),
+        ("caller.observed", "CT8"),
+    ]
+    assert said[0]["hint"] == "prearc sender list"
+
+
+# The commands
+
+
+def test_everything_is_listed_with_the_next_command(ws: Workspace, door: Door, prearc: Prearc) -> None:
+    """Configuration, commands and who called, in this order; what can be changed by a command names it."""
+    prearc("sender", "deny", "BAD", "--reason", "stolen")
+    calls(ws, door, "OBSERVING")
+    calls(ws, door, "LISTED")
+    door.close()
+
+    items = listed(prearc)
+
+    told = [(each["standing"], each["sender"], each["receiver"], each["source"]) for each in items]
+    assert told[:3] == [
+        ("ALLOWED", "MR1@127.0.0.1", "LISTED", "configuration"),
+        ("ALLOWED", "MR1@127.0.0.1", "OBSERVING", "configuration"),
+        ("DENIED", "BAD", None, "command"),
+    ]
+    assert set(told[3:]) == {
+        ("OBSERVED", "CT9@127.0.0.1", "OBSERVING", "network"),
+        ("REFUSED", "CT9@127.0.0.1", "LISTED", "network"),
+    }
+    commands = {each["receiver"]: each["command"] for each in items if each["source"] != "configuration"}
+    assert commands == {
+        None: "prearc sender forget BAD",
+        "OBSERVING": "prearc sender allow CT9@127.0.0.1 --receiver OBSERVING",
+        "LISTED": "prearc sender allow CT9@127.0.0.1 --receiver LISTED",
+    }
+    assert items[2]["reason"] == "stolen"
+    assert items[2]["set_by"]
+
+
+def test_people_read_a_table_and_hints(ws: Workspace, door: Door, prearc: Prearc) -> None:
+    """Who it is on the screen, what to type beside it."""
+    calls(ws, door, "OBSERVING")
+    door.close()
+
+    code, out, err = prearc("sender", "list")
+
+    assert code == 0
+    assert "OBSERVED  CT9@127.0.0.1" in out
+    assert f"prearc --root {ws.root.path} sender allow" in err or "prearc sender allow CT9@127.0.0.1" in err
+
+
+def test_a_caller_that_was_let_in_leaves_the_list(ws: Workspace, door: Door, prearc: Prearc) -> None:
+    """What was promoted is not asked for again."""
+    calls(ws, door, "OBSERVING")
+    calls(ws, door, "OBSERVING", "CT8")
+    calls(ws, door, "LISTED", "CT7")
+    door.close()
+
+    code, out, _ = prearc("sender", "allow", "--from-observed", "--yes", "--json")
+
+    assert code == 0
+    done = [(each["sender"], each["receiver"], each["status"]) for each in json.loads(out)["results"]]
+    assert sorted(done) == [
+        ("CT8@127.0.0.1", "OBSERVING", "ALLOWED"),
+        ("CT9@127.0.0.1", "OBSERVING", "ALLOWED"),
+    ]
+    assert [each["sender"] for each in listed(prearc) if each["source"] == "network"] == ["CT7@127.0.0.1"]
+    assert calls(ws, Door(ws.catalogue, ws.clock), "OBSERVING") is Standing.ALLOWED
+
+
+def test_promoting_asks_first(ws: Workspace, door: Door, prearc: Prearc) -> None:
+    """Without a person to ask and without --yes nothing is done; a dry run does nothing either."""
+    calls(ws, door, "OBSERVING")
+    door.close()
+
+    assert prearc("sender", "allow", "--from-observed")[0] == 2
+    code, out, _ = prearc("sender", "allow", "--from-observed", "--dry-run", "--json")
+
+    assert code == 0
+    assert json.loads(out)["results"][0]["status"] == "WOULD_ALLOW"
+    assert rows(ws, "SELECT * FROM sender_rule") == []
+    assert event_kinds(ws) == []
+
+
+def test_only_observed_callers_that_can_be_named_are_promoted(ws: Workspace, door: Door, prearc: Prearc) -> None:
+    """A title that no list can hold, and what was counted together, are left, and said to be."""
+    calls(ws, door, "OBSERVING", "A@B")
+    for number in range(TITLES_PER_ADDRESS + 1):
+        calls(ws, door, "OBSERVING", f"R{number}", host="10.0.0.66")
+    door.close()
+
+    code, out, err = prearc("sender", "allow", "--from-observed", "--dry-run", "--json")
+
+    assert code == 0
+    assert len(json.loads(out)["results"]) == TITLES_PER_ADDRESS
+    assert "A@B@127.0.0.1: its AE title cannot be written in a list" in err
+    assert "@10.0.0.66: further AE titles, counted together" in err
+
+
+def test_nobody_observed_is_said(prearc: Prearc) -> None:
+    """Not silence."""
+    code, out, _ = prearc("sender", "allow", "--from-observed", "--yes", "--json")
+
+    assert code == 1
+    assert json.loads(out)["error"]["kind"] == "NotFound"
+
+
+def test_every_change_is_an_event_with_its_reason(ws: Workspace, prearc: Prearc) -> None:
+    """Who, when, what and why, in the chained audit; what is so already leaves none."""
+    prearc("sender", "allow", "CT9", "--reason", "new scanner")
+    prearc("sender", "allow", "CT9")
+    prearc("sender", "deny", "CT9", "--receiver", "OPEN")
+    prearc("sender", "deny", "CT9", "--reason", "sold")
+    prearc("sender", "forget", "CT9")
+
+    details = [json.loads(row["detail"]) for row in rows(ws, "SELECT detail FROM event ORDER BY id")]
+    assert event_kinds(ws) == ["SENDER_ALLOWED", "SENDER_DENIED", "SENDER_DENIED", "SENDER_FORGOTTEN"]
+    assert details == [
+        {"sender": "CT9", "receiver": None, "was": None, "reason": "new scanner"},
+        {"sender": "CT9", "receiver": "OPEN", "was": None, "reason": ""},
+        {"sender": "CT9", "receiver": None, "was": "ALLOWED", "reason": "sold"},
+        {"sender": "CT9", "receiver": None, "was": "DENIED", "reason": ""},
+    ]
+    assert audit.verify(ws.catalogue).is_whole
+
+
+@pytest.mark.parametrize("verb", ["allow", "deny", "forget"])
+def test_a_dry_run_changes_nothing(ws: Workspace, prearc: Prearc, verb: str) -> None:
+    """It says what would be, for each verb that writes."""
+    prearc("sender", "deny" if verb != "deny" else "allow", "CT9")
+    before = rows(ws, "SELECT * FROM sender_rule"), event_kinds(ws)
+
+    code, out, _ = prearc("sender", verb, "CT9", "--dry-run", "--json")
+
+    assert code == 0
+    assert json.loads(out)["results"][0]["status"] == f"WOULD_{verb.upper()}"
+    assert (rows(ws, "SELECT * FROM sender_rule"), event_kinds(ws)) == before
+
+
+def test_what_still_keeps_a_caller_out_is_named(ws: Workspace, prearc: Prearc) -> None:
+    """Allowing one address of a denied AE title is no use, and the command that helps is told."""
+    prearc("sender", "deny", "CT9")
+
+    code, out, err = prearc("sender", "allow", "CT9@10.0.0.5")
+
+    assert code == 0
+    assert "CT9@10.0.0.5 at every receiver: allowed" in out
+    assert "still kept out by a denial of CT9" in err
+    assert "sender forget CT9" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "fragment"),
+    [
+        (("allow",), 2, "--from-observed"),
+        (("allow", "CT9", "--from-observed"), 2, "--from-observed"),
+        (("allow", "*"), 2, "every caller"),
+        (("allow", "CT9@10.0.0.300"), 2, "Invalid Ip Address"),
+        (("allow", "CT9@10.0.0.5/8"), 2, "the network is 10.0.0.0/8"),
+        (("deny", "TOO_LONG_FOR_AN_AE"), 2, "Invalid AE-title"),
+        (("allow", "CT9", "--receiver", "NOBODY"), 2, "No receiver is called NOBODY"),
+        (("forget", "CT9"), 1, "neither allowed nor denied"),
+        (("deny", "CT9", "--reason", "<WHY>"), 2, "stands for your reason"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    ws: Workspace, prearc: Prearc, arguments: tuple[str, ...], code: int, fragment: str
+) -> None:
+    """In words, with a hint, and nothing is written."""
+    found, out, _ = prearc("sender", *arguments, "--json")
+
+    assert found == code
+    assert fragment in json.dumps(json.loads(out)["error"])
+    assert rows(ws, "SELECT * FROM sender_rule") == []
+
+
+def test_status_tells_of_observed_callers(ws: Workspace, door: Door, prearc: Prearc) -> None:
+    """Each is a question to a person until it is allowed or denied."""
+    calls(ws, door, "OBSERVING")
+    calls(ws, door, "LISTED")
+    door.close()
+
+    document = json.loads(prearc("status", "--json")[1])
+    assert document["callers"] == {"observed": 1, "refused": 1, "denied": 0}
+    assert "prearc sender list" in [each["command"] for each in document["needs"]]
+    assert "1 observed, 1 refused" in prearc("status")[1]
+
+    prearc("sender", "allow", "--from-observed", "--yes")
+    document = json.loads(prearc("status", "--json")[1])
+    assert document["callers"]["observed"] == 0
+    assert "prearc sender list" not in [each["command"] for each in document["needs"]]
+
+
+# Through the network
+
+
+def test_a_running_node_observes_and_enforces(tmp_path: Path) -> None:
+    """Real associations: observed, listed, denied, let in again; the audit and the list agree."""
+    tables = [dict(each, allow=[]) if each is OBSERVING else each for each in (OBSERVING, CLOSED)]
+    with _node(tmp_path, tables) as (port, ws):
+        assert _answer(port, b"OBSERVING") == (ACCEPT,)
+        assert _answer(port, b"CLOSED") == REJECTED
+        with ws.catalogue.snapshot() as connection:
+            deny = senders.planned(ws.settings, connection, "RAW@127.0.0.1", "", is_allowed=False)
+        senders.carry_out(ws.catalogue, [deny], reason="a test")
+        assert _answer(port, b"OBSERVING") == REJECTED
+        with ws.catalogue.snapshot() as connection:
+            allow = senders.planned(ws.settings, connection, "RAW@127.0.0.1", "", is_allowed=True)
+        senders.carry_out(ws.catalogue, [allow], reason="a test")
+        assert _answer(port, b"CLOSED") == (ACCEPT,)
+
+    with closing(sqlite3.connect(tmp_path / "root" / "catalogue.sqlite3")) as connection:
+        found = connection.execute(
+            "SELECT called_ae_title, calling_ae_title, standing, count FROM sender_seen ORDER BY 1"
+        ).fetchall()
+    assert found == [("CLOSED", "RAW", "REFUSED", 1), ("OBSERVING", "RAW", "DENIED", 2)]
+
+
+@contextmanager
+def _node(path: Path, receivers: list[dict[str, Any]]) -> Iterator[tuple[int, Workspace]]:
+    with real_node(path, receiver=receivers) as (node, ws):
+        yield node.addresses[0].port, ws
+
+
+def _answer(port: int, called: bytes) -> tuple[int, ...]:
+    with RawPeer(port) as peer:
+        peer.send(associate_rq(called=called))
+        kind, content = peer.receive()
+    return (kind, *content[1:4]) if kind == REJECT else (kind,)
