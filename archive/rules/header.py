@@ -63,10 +63,10 @@ DEFLATED: Final = frozenset(
 PREAMBLE_BYTES: Final = 128
 META_LIMITS: Final = HeaderLimits(read_bytes=1 << 18, elements=200)
 _GROUP_LENGTH: Final = 0x00020000
-_META_TAGS: Final = frozenset({_GROUP_LENGTH, 0x00020002, 0x00020003, 0x00020010})
-_LAST_META_TAG: Final = 0x0002FFFF
-_SPECIFIC_CHARACTER_SET: Final = 0x00080005
-_LAST_WANTED_TAG: Final = 0x7FDFFFFF  # pixel data and what follows it is never read
+META_TAGS: Final = frozenset({_GROUP_LENGTH, 0x00020002, 0x00020003, 0x00020010})
+LAST_META_TAG: Final = 0x0002FFFF
+SPECIFIC_CHARACTER_SET: Final = 0x00080005
+LAST_WANTED_TAG: Final = 0x7FDFFFFF  # pixel data and what follows it is never read
 _WANTED: Final = frozenset(HEADER_TAGS)
 
 
@@ -126,7 +126,7 @@ def read_header(
     if source.end <= offset:
         raise EmptyDataset()
     wanted = known | also
-    highest = min(max(wanted), _LAST_WANTED_TAG)
+    highest = min(max(wanted), LAST_WANTED_TAG)
     values, rest = collect(elements, offset, wanted=wanted, highest=highest, limits=limits)
     if not values and source.is_padding(offset):
         raise EmptyDataset()
@@ -143,7 +143,7 @@ def _header(
     *,
     is_little: bool,
 ) -> InstanceHeader:
-    character_set = values.get(_SPECIFIC_CHARACTER_SET, (None, b""))[1]
+    character_set = values.get(SPECIFIC_CHARACTER_SET, (None, b""))[1]
     encodings = encodings_of(character_set.decode("latin-1").strip("\0 "))
     texts = {
         tag: value_text(tag, vr, data, encodings=encodings, is_little=is_little) for tag, (vr, data) in values.items()
@@ -175,9 +175,7 @@ def read_file_meta(read_at: ReadAt, size_bytes: int) -> FileMeta:
     values: dict[int, Value] = {}
     dataset_offset = offset
     if tag != END and tag >> 16 == 2:
-        values, dataset_offset = collect(
-            elements, offset, wanted=_META_TAGS, highest=_LAST_META_TAG, limits=META_LIMITS
-        )
+        values, dataset_offset = collect(elements, offset, wanted=META_TAGS, highest=LAST_META_TAG, limits=META_LIMITS)
         dataset_offset = _declared_end(elements, offset, values, dataset_offset)
     texts = {
         tag: value_text(tag, vr, data, encodings=("latin-1",), is_little=True) for tag, (vr, data) in values.items()

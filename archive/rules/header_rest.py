@@ -34,7 +34,7 @@ REST_LIMITS: Final = HeaderLimits(read_bytes=1 << 17, elements=1000, nested_elem
 PIXEL_DATA: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float, Double Float and Pixel Data."""
 
-_BEFORE_PIXEL_DATA: Final = 0x7FE00007
+BEFORE_PIXEL_DATA: Final = 0x7FE00007
 LAST_TAG: Final = 0xFFFDFFFF
 """Above are delimiters, which no dataset holds at its top level."""
 
@@ -44,23 +44,22 @@ _FRAGMENTS: Final = 10_000
 _ITEM_HEAD: Final = Struct("<HHL")
 
 
-def check_rest(elements: Elements, offset: int) -> None:
-    """Raise `TruncatedHeader` when the dataset is certainly cut behind `offset`."""
+def check_rest(elements: Elements, offset: int, *, last: int = GROUP_0_END) -> None:
+    """Raise `TruncatedHeader` when the dataset is certainly cut behind `offset`; `last` is the tag before that."""
     elements.source.left = min(elements.source.left, REST_LIMITS.read_bytes)
     try:
-        _follow(elements, offset)
+        _follow(elements, offset, last)
     except TruncatedHeader:
         raise
     except HeaderError:  # too long to follow, or not understood: nothing certain can be said
         return
 
 
-def _follow(elements: Elements, offset: int) -> None:
-    last = GROUP_0_END
+def _follow(elements: Elements, offset: int, last: int) -> None:
     nested_left = REST_LIMITS.nested_elements
     elements_left = REST_LIMITS.elements
     while elements_left >= 0:
-        offset, last, count = elements.skim(offset, last, _BEFORE_PIXEL_DATA, frozenset(), {})
+        offset, last, count = elements.skim(offset, last, BEFORE_PIXEL_DATA, frozenset(), {})
         elements_left -= count + 1
         tag, vr, length, value_offset = elements.head(offset)
         if tag <= last or tag > LAST_TAG or (vr is None and not elements.is_implicit):

@@ -7,7 +7,7 @@ could leave its folder, hide its file or break a shell, it is made safe instead.
 import hashlib
 import re
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import mul
@@ -59,12 +59,14 @@ class NameTemplate:
     text : the template as configured.
     parts : what the name is joined from.
     suffix : the extension, ``.dcm`` unless the template has its own.
-    tags : the attributes the header must be read with, beyond `HEADER_TAGS`.
+    all_tags : the attributes a name is made of.
+    tags : those of them the header must be read with, beyond `HEADER_TAGS`.
     """
 
     text: str
     parts: tuple[Part, ...]
     suffix: str
+    all_tags: frozenset[int]
     tags: frozenset[int]
 
     @classmethod
@@ -91,17 +93,22 @@ class NameTemplate:
             )
         if problems:
             raise ConfigurationError([f"file name template '{text}': {problem}" for problem in problems])
-        tags = frozenset(variable.tag for variable in variables) - HEADER_TAGS.keys()
-        return cls(text=text, parts=tuple(parts), suffix=suffix or ".dcm", tags=tags)
-
-    @property
-    def all_tags(self) -> frozenset[int]:
-        """The attributes a name is made of."""
-        return frozenset(variable.tag for part in self.parts for variable in _variables_of(part))
+        tags = frozenset(variable.tag for variable in variables)
+        return cls(
+            text=text,
+            parts=tuple(part for part in parts if part),
+            suffix=suffix or ".dcm",
+            all_tags=tags,
+            tags=tags - HEADER_TAGS.keys(),
+        )
 
     def name(self, header: InstanceHeader) -> str:
         """The file name of an instance: 1 to 200 bytes of ``[A-Za-z0-9._~-]``, no leading dot."""
-        stem = "".join(_render(part, header) for part in self.parts).lstrip(".")
+        return self.name_of({tag: header_value(header, tag) for tag in self.all_tags})
+
+    def name_of(self, values: Mapping[int, str]) -> str:
+        """`name` from the values of `all_tags` that are there."""
+        stem = "".join([_render(part, values) for part in self.parts]).lstrip(".")
         if len(stem) + len(self.suffix) <= MAX_NAME_BYTES:
             return stem + self.suffix
         tail = f"~{_digest(stem, 16)}{self.suffix}"
@@ -224,17 +231,17 @@ def _split_extension(text: str) -> tuple[str, str]:
     return (stem, dot + last) if dot and _EXTENSION.fullmatch(dot + last) else (text, "")
 
 
-def _render(part: Part, header: InstanceHeader) -> str:
+def _render(part: Part, values: Mapping[int, str]) -> str:
     if isinstance(part, str):
         return part
     if isinstance(part, tuple):
-        return list_hash([_value(variable, header) or _no_value(variable) for variable in part])
-    value = _value(part, header)
+        return list_hash([_value(variable, values) or _no_value(variable) for variable in part])
+    value = _value(part, values)
     return _safe_value(value, part.keyword.endswith("UID")) if value else _no_value(part)
 
 
-def _value(variable: Variable, header: InstanceHeader) -> str:
-    value = header_value(header, variable.tag)
+def _value(variable: Variable, values: Mapping[int, str]) -> str:
+    value = values.get(variable.tag, "")
     return value if value.strip() else ""
 
 

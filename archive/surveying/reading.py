@@ -16,11 +16,17 @@ from archive.attributes import HEADER_TAGS, KEYWORD_TAGS
 from archive.errors import HeaderError
 from archive.model import InstanceHeader
 from archive.rules.header import DEFAULT_LIMITS, FileMeta, HeaderLimits, ReadAt, file_reader, read_file_header
+from archive.rules.header_quick import QuickReader
 from archive.rules.naming import NameTemplate
 from archive.rules.schemes import discloses, scheme_of
 from archive.store import files
 
 WINDOW_BYTES: Final = 1 << 14
+QUICK_FROM_FILES: Final = 4
+"""Of so many files in one folder it pays to learn how they are made."""
+
+_SOP_CLASS_UID: Final = KEYWORD_TAGS["SOPClassUID"]
+_SOP_INSTANCE_UID: Final = KEYWORD_TAGS["SOPInstanceUID"]
 _PIECE_BYTES: Final = 1 << 20
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SHOWN: Final = frozenset(
@@ -79,12 +85,19 @@ class Reading(NamedTuple):
 class FileReader:
     """Reads files one by one, for one template."""
 
-    __slots__ = ("_first_tags", "_limits", "_template")
+    __slots__ = ("_first_tags", "_is_quick", "_limits", "_quick", "_template")
 
     def __init__(self, template: NameTemplate, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
         self._template = template
         self._limits = limits
         self._first_tags = _IDENTITY | (template.all_tags & HEADER_TAGS.keys())
+        self._quick = QuickReader(_IDENTITY | template.all_tags, limits)
+        self._is_quick = False
+
+    def next_folder(self, files: int) -> None:
+        """So many files of another folder follow."""
+        self._is_quick = files >= QUICK_FROM_FILES
+        self._quick.next_folder()
 
     def read(self, folder_fd: int, name: str, *, with_digests: bool = False) -> Reading:
         """Read one file of an open folder, all its bytes when digests are wanted.
@@ -103,15 +116,29 @@ class FileReader:
             facts = Reading(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
             if not stat.S_ISREG(status.st_mode):
                 return facts._replace(fault=kind_fault(status.st_mode))
-            return self._read(fd, name, facts, status.st_size, with_digests=with_digests)
+            read_at = file_reader(fd, WINDOW_BYTES)
+            if self._is_quick and not with_digests and (quick := self._read_quick(read_at, name, facts)):
+                return quick
+            return self._read(fd, read_at, name, facts, with_digests=with_digests)
         except OSError as error:
             return facts._replace(fault=f"It cannot be read: {os.strerror(error.errno or 0)}.")
         finally:
             os.close(fd)
 
-    def _read(self, fd: int, name: str, facts: Reading, size_bytes: int, *, with_digests: bool) -> Reading:
-        template, tags = self._template, self._first_tags
-        read_at = file_reader(fd, WINDOW_BYTES)
+    def _read_quick(self, read_at: ReadAt, name: str, facts: Reading) -> Reading | None:
+        """An ordinary file with the right name; None of any other."""
+        size_bytes = facts[0] or 0
+        header = self._quick.read(read_at(0, min(size_bytes, WINDOW_BYTES)), size_bytes, read_at)
+        if header is None or self._template.name_of(header.texts) != name:
+            return None
+        sop_class_uid, sop_instance_uid = header.texts.get(_SOP_CLASS_UID), header.texts.get(_SOP_INSTANCE_UID)
+        if not sop_class_uid or not sop_instance_uid:
+            return None
+        syntax = header.transfer_syntax_uid
+        return Reading(size_bytes, facts[1], facts[2], "", sop_class_uid, sop_instance_uid, syntax, name)
+
+    def _read(self, fd: int, read_at: ReadAt, name: str, facts: Reading, *, with_digests: bool) -> Reading:
+        template, tags, size_bytes = self._template, self._first_tags, facts.size_bytes or 0
         try:
             meta, header = self._header(read_at, size_bytes, tags)
         except HeaderError as error:
