@@ -35,6 +35,7 @@ _HASH_PROBLEM: Final = (
 _SERIES_NUMBER: Final = re.compile(r"(?!\.)[\w.-]{1,64}", re.ASCII)
 _UTF_16: Final = f"utf-16-{sys.byteorder[0]}e"
 _POWERS: Final = tuple(31**power & 0xFFFFFFFF for power in reversed(range(64)))  # a UID at once
+_TAIL_CHARS: Final = 12  # by which the UIDs of a series differ
 _NUMBERED_SCAN: Final = re.compile(r"(.+)-([A-Z]{2})([0-9]{1,9})", re.DOTALL)
 
 
@@ -118,13 +119,28 @@ class NameTemplate:
 @lru_cache(maxsize=256)
 def java_hash(text: str) -> int:
     """Java's ``String.hashCode``: 31-multiplier over UTF-16 code units, a signed 32-bit number."""
-    units: Sequence[int]
-    units = text.encode("ascii") if text.isascii() else memoryview(text.encode(_UTF_16, "surrogatepass")).cast("H")
+    if not text.isascii():
+        value = _polynomial(memoryview(text.encode(_UTF_16, "surrogatepass")).cast("H"))
+    elif len(text) <= _TAIL_CHARS:
+        value = _polynomial(text.encode("ascii"))
+    else:
+        head = _head_hash(text[:-_TAIL_CHARS]) * 31**_TAIL_CHARS
+        value = (head + _polynomial(text[-_TAIL_CHARS:].encode("ascii"))) & 0xFFFFFFFF
+    return value - 0x100000000 if value & 0x80000000 else value
+
+
+@lru_cache(maxsize=256)
+def _head_hash(text: str) -> int:
+    """Of what the UIDs of a series have in common."""
+    return _polynomial(text.encode("ascii"))
+
+
+def _polynomial(units: Sequence[int]) -> int:
     value = 0
     for start in range(0, len(units), len(_POWERS)):
         some = units[start : start + len(_POWERS)]
         value = (value * pow(31, len(some), 1 << 32) + sum(map(mul, some, _POWERS[-len(some) :]))) & 0xFFFFFFFF
-    return value - 0x100000000 if value & 0x80000000 else value
+    return value
 
 
 def list_hash(values: list[str]) -> str:

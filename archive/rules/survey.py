@@ -7,6 +7,7 @@ instance UID: one alone conforms or is mismatched, several are duplicates (XNAT 
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from archive.rules.naming import collision_name
 from archive.surveys import (
@@ -44,11 +45,7 @@ def troubled(file: FileFacts) -> tuple[FileClass, str] | None:
 
 def groups(files: Iterable[FileFacts]) -> dict[Key, list[FileFacts]]:
     """The sound files by instance."""
-    found: dict[Key, list[FileFacts]] = defaultdict(list)
-    for file in files:
-        if troubled(file) is None:
-            found[file.sop_class_uid, file.sop_instance_uid].append(file)
-    return dict(found)
+    return _sorted_out(files)[1]
 
 
 def classify(
@@ -65,17 +62,17 @@ def classify(
     remarks
         On the resource as a whole.
     """
-    surveyed: list[SurveyedFile] = []
     sets: list[DuplicateSet] = []
-    for file in files:
-        trouble = troubled(file)
-        if trouble is not None:
-            surveyed.append(_surveyed(file, trouble[0], reason=trouble[1]))
-    by_instance = groups(files)
-    held = {file.name for group in by_instance.values() for file in group if file.name == file.expected_name}
+    surveyed, by_instance = _sorted_out(files)
+    held: set[str] | None = None
     for key, group in by_instance.items():
         if len(group) == 1:
-            surveyed.append(_alone(group[0], held))
+            [file] = group
+            if file.path == file.expected_name:
+                surveyed.append(_surveyed(file, FileClass.CONFORMING))
+                continue
+            held = _held(by_instance) if held is None else held
+            surveyed.append(_alone(file, held))
             continue
         difference, tags = differences.get(key, (SetDifference.UNKNOWN, ()))
         found = DuplicateSet(
@@ -92,7 +89,7 @@ def classify(
     for sop_class_uid, sop_instance_uid in sorted(by_instance):
         uids[sop_class_uid].append(sop_instance_uid)
     return ResourceReport(
-        files=tuple(sorted(surveyed, key=lambda file: file.path)),
+        files=tuple(sorted(surveyed, key=attrgetter("path"))),
         sets=tuple(sorted(sets, key=lambda found: (found.sop_class_uid, found.sop_instance_uid))),
         remarks=tuple(remarks),
         uids={sop_class_uid: tuple(found) for sop_class_uid, found in uids.items()},
@@ -111,6 +108,24 @@ def status_of(report: ResourceReport) -> SurveyStatus:
     if FileClass.NON_ACTIONABLE_DUPLICATE in kinds:
         return SurveyStatus.NONCOMPLIANT
     return SurveyStatus.CONFORMING
+
+
+def _sorted_out(files: Iterable[FileFacts]) -> tuple[list[SurveyedFile], dict[Key, list[FileFacts]]]:
+    """The files with which something is wrong, and the sound ones by instance."""
+    wrong: list[SurveyedFile] = []
+    sound: dict[Key, list[FileFacts]] = defaultdict(list)
+    for file in files:
+        trouble = troubled(file)
+        if trouble is None:
+            sound[file.sop_class_uid, file.sop_instance_uid].append(file)
+        else:
+            wrong.append(_surveyed(file, trouble[0], reason=trouble[1]))
+    return wrong, dict(sound)
+
+
+def _held(by_instance: Mapping[Key, Sequence[FileFacts]]) -> set[str]:
+    """The names that an instance has rightly."""
+    return {file.name for group in by_instance.values() for file in group if file.name == file.expected_name}
 
 
 def _alone(file: FileFacts, held: set[str]) -> SurveyedFile:

@@ -63,7 +63,7 @@ def session_folders(root_fd: int, place: str, *, mark: str) -> Iterator[tuple[st
 def is_temporary(path: str) -> bool:
     """Whether a file's name is one that `files.write_atomically` or a probe gives what is not finished."""
     name = path.rpartition("/")[2]
-    return _TEMPORARY.fullmatch(name) is not None or name.startswith(".probe-")
+    return name.startswith(".") and (_TEMPORARY.fullmatch(name) is not None or name.startswith(".probe-"))
 
 
 def is_staged(path: str) -> bool:

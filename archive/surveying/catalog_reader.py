@@ -59,7 +59,9 @@ class _Entries:
         elif self.depth > MAX_DEPTH:
             raise _Unreadable(f"it is nested deeper than {MAX_DEPTH} levels")
         elif local == "entry":
-            self._entry({key.rpartition(":")[2]: value for key, value in attributes.items()})
+            if "URI" not in attributes:
+                attributes = {key.rpartition(":")[2]: value for key, value in attributes.items()}
+            self._entry(attributes)
 
     def end(self, name: str) -> None:
         self.depth -= 1
@@ -150,6 +152,8 @@ def _inside(uri: str) -> str | None:
     """The path below the resource that a URI names; None when it leads elsewhere."""
     if uri.startswith("/") or "\0" in uri or "://" in uri or uri.startswith("file:"):
         return None
+    if "/" not in uri:
+        return None if uri in ("", ".", "..") else uri
     parts = [part for part in uri.split("/") if part not in ("", ".")]
     return None if not parts or ".." in parts else "/".join(parts)
 

@@ -17,7 +17,7 @@ from typing import Final
 from archive.rules.header import HeaderLimits
 from archive.rules.naming import NameTemplate
 from archive.store import files
-from archive.surveying.reading import FileReader, Reading
+from archive.surveying.reading import FileReader, Reading, row_of
 
 MEMORY_BYTES: Final = 1 << 30
 
@@ -34,7 +34,9 @@ def main(arguments: list[str]) -> None:
         for line in asked:
             with_digests, folders = json.loads(line)
             rows = [
-                row for folder, names in folders for row in read_names(reader, root_fd, folder, names, with_digests)
+                row_of(reading, name)
+                for folder, names in folders
+                for name, reading in zip(names, read_names(reader, root_fd, folder, names, with_digests), strict=True)
             ]
             answers.write(json.dumps(rows, check_circular=False, separators=(",", ":")).encode("ascii") + b"\n")
             answers.flush()

@@ -16,12 +16,12 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from archive.errors import StoreError
 from archive.rules.header import DEFAULT_LIMITS, HeaderLimits
 from archive.rules.naming import NameTemplate
-from archive.surveying.reading import Reading
+from archive.surveying.reading import Reading, reading_of
 
 CHUNK_FILES: Final = 64
 DEATHS_CHECKED: Final = 8
@@ -233,8 +233,12 @@ class _Process:
             if not piece.endswith(b"\n"):
                 return None
         try:
-            return [_reading(row) for row in json.loads(b"".join(self._parts))] if piece else []
-        except (ValueError, TypeError):
+            if not piece:
+                return []
+            ticket, start, stop = self.asked
+            rows = zip(json.loads(b"".join(self._parts)), ticket.paths[start:stop], strict=True)
+            return [reading_of(row, path) for row, path in rows]
+        except (ValueError, TypeError, LookupError):
             return []
 
     def stop(self) -> None:
@@ -244,8 +248,3 @@ class _Process:
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
-
-
-def _reading(row: list[Any]) -> Reading:
-    row[9] = tuple(row[9])
-    return Reading._make(row)

@@ -8,9 +8,9 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from archive.attributes import HEADER_TAGS, KEYWORD_TAGS
 from archive.errors import HeaderError
@@ -65,6 +65,9 @@ NOT_FILES: Final[Mapping[int, str]] = MappingProxyType(
 )
 
 
+_SHORT: Final = 6
+
+
 class Reading(NamedTuple):
     """What reading one file gave; the fields are those of `FileFacts`, and the tuple travels between processes."""
 
@@ -80,6 +83,25 @@ class Reading(NamedTuple):
     discloses: tuple[str, ...] = ()
     dataset_sha256: str = ""
     file_sha256: str = ""
+
+
+def row_of(reading: Reading, name: str) -> tuple[Any, ...]:
+    """A reading as it travels between processes: of the many files that are as their name says without what is empty.
+
+    `reading_of` is the inverse.
+    """
+    if reading[7] == name and not reading[10]:
+        return reading[:3] + reading[4:7]
+    return reading
+
+
+def reading_of(row: Sequence[Any], path: str) -> Reading:
+    """The reading of the file at `path`. Raises `TypeError` or `ValueError` for what is none."""
+    if len(row) == _SHORT:
+        return Reading(row[0], row[1], row[2], "", row[3], row[4], row[5], path.rpartition("/")[2])
+    [*fields] = row
+    fields[9] = tuple(fields[9])
+    return Reading._make(fields)
 
 
 class FileReader:
@@ -113,7 +135,7 @@ class FileReader:
         facts = Reading(size_bytes=0)
         try:
             status = os.fstat(fd)
-            facts = Reading(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
+            facts = Reading(status.st_size, status.st_mtime_ns, status.st_ino)
             if not stat.S_ISREG(status.st_mode):
                 return facts._replace(fault=kind_fault(status.st_mode))
             read_at = file_reader(fd, WINDOW_BYTES)

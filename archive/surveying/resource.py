@@ -22,6 +22,7 @@ MAX_DEPTH: Final = 32
 
 _CATALOG: Final = re.compile(r".+_catalog\.xml(\.gz)?")
 _CATALOG_BACKUP: Final = re.compile(r"(.+_)?catalogs?_bk|.+_catalog\.xml(\.gz)?[._-](bk|bak|old|\d).*")
+_WORD: Final = "catalog"  # in every name that they match
 _HISTORY: Final = ".history"
 _NOTHING: Final[Mapping[str, FileFacts]] = MappingProxyType({})
 
@@ -195,10 +196,10 @@ def _sort(
                 continue
             folders.append(path)
         elif entry.is_file(follow_symlinks=False):
-            if is_catalog(name):
+            if _WORD in name and is_catalog(name):
                 if not below:
                     found.catalogs.append(name)
-            elif is_temporary(name) or _CATALOG_BACKUP.fullmatch(name):
+            elif is_temporary(name) or (_WORD in name and _CATALOG_BACKUP.fullmatch(name)):
                 continue
             elif (before := read_before.get(path)) and _is_unchanged(entry, before):
                 found.known[path] = Reading(*(getattr(before, name) for name in Reading._fields))
@@ -245,4 +246,19 @@ def _absent(folder: Folder, path: str) -> Reading:
 
 
 def _facts(path: str, reading: Reading, listed: Listed | None) -> FileFacts:
-    return FileFacts(path=path, listed=listed, **reading._asdict())
+    return FileFacts(
+        path=path,
+        listed=listed,
+        size_bytes=reading[0],
+        mtime_ns=reading[1],
+        inode=reading[2],
+        fault=reading[3],
+        sop_class_uid=reading[4],
+        sop_instance_uid=reading[5],
+        transfer_syntax_uid=reading[6],
+        expected_name=reading[7],
+        scheme=reading[8],
+        discloses=reading[9],
+        dataset_sha256=reading[10],
+        file_sha256=reading[11],
+    )
