@@ -6,6 +6,9 @@ UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 SECONDS_BUDGET ?= 600
 TESTS := -m 'not campaign' -n auto --maxprocesses 4 --dist loadfile
 
+# Many short processes are started by the tests: they must not compile everything anew each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup run demo test check coverage bench campaign clean
 .DEFAULT_GOAL := help
 
@@ -24,7 +27,7 @@ $(VENV)/.ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit("prearc needs Python 3.11 or later; this is %d.%d. Try: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.6'
-	$(UV) sync --frozen --inexact --quiet --python $(BIN)/python
+	$(UV) sync --frozen --inexact --quiet --compile-bytecode --python $(BIN)/python
 	@touch $@
 
 run: setup

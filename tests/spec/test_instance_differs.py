@@ -6,6 +6,7 @@ import struct
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -325,27 +326,25 @@ def many(count: int) -> bytes:
     return prefix(ExplicitVRLittleEndian) + b"\x08\x00\x15\x11SQ\x00\x00" + struct.pack("<L", len(items)) + items
 
 
-def hostile() -> dict[str, bytes]:
-    whole = written(dataset())
-    return {
-        "empty": b"",
-        "no DICOM": b"GIF89a" * 100,
-        "prefix alone": prefix(ExplicitVRLittleEndian),
-        "cut in the pixels": whole[:-10],
-        "cut in the header": whole[:900],
-        "huge length": prefix(ExplicitVRLittleEndian) + b"\x09\x00\x10\x10UN\x00\x00\xfe\xff\xff\xff" + b"x" * 100,
-        "deep": deep(5000),
-        "many": many(300_000),
-        "bomb": bomb(300 * MB),
-        "not deflated": prefix(DeflatedExplicitVRLittleEndian) + b"\xff" * 5000,
-        "noise": prefix(ExplicitVRLittleEndian) + bytes((i * 7919) % 251 for i in range(20_000)),
-    }
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "empty": lambda: b"",
+    "no DICOM": lambda: b"GIF89a" * 100,
+    "prefix alone": lambda: prefix(ExplicitVRLittleEndian),
+    "cut in the pixels": lambda: written(dataset())[:-10],
+    "cut in the header": lambda: written(dataset())[:900],
+    "huge length": lambda: prefix(ExplicitVRLittleEndian) + b"\x09\x00\x10\x10UN\x00\x00\xfe\xff\xff\xff" + b"x" * 100,
+    "deep": lambda: deep(5000),
+    "many": lambda: many(300_000),
+    "bomb": lambda: bomb(300 * MB),
+    "not deflated": lambda: prefix(DeflatedExplicitVRLittleEndian) + b"\xff" * 5000,
+    "noise": lambda: prefix(ExplicitVRLittleEndian) + bytes((i * 7919) % 251 for i in range(20_000)),
+}
 
 
 def test_hostile_files_end_as_unknown_and_the_parent_stays_as_it_is(pairs: Pairs) -> None:
     """Whatever the bytes are, each pair has its answer, in time, without memory of this process."""
     good = pairs.file(written(dataset()))
-    files = {name: pairs.file(data) for name, data in hostile().items()}
+    files = {name: pairs.file(data()) for name, data in HOSTILE.items()}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
 
@@ -359,10 +358,10 @@ def test_hostile_files_end_as_unknown_and_the_parent_stays_as_it_is(pairs: Pairs
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("name", list(hostile()))
+@pytest.mark.parametrize("name", list(HOSTILE))
 def test_each_hostile_file_has_its_reason(tmp_path: Path, name: str) -> None:
     """The code of the child refuses each by itself, before any limit of the process does."""
-    here, bad, good = Pairs(tmp_path, is_here=True), hostile()[name], written(dataset())
+    here, bad, good = Pairs(tmp_path, is_here=True), HOSTILE[name](), written(dataset())
 
     one, other = here.of(bad, good), here.of(good, bad)
 
