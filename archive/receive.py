@@ -31,6 +31,7 @@ from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.store.catalogue.endings import Ending, RefusedStore
 from archive.store.catalogue.intake import AssociationFacts
 from archive.store.catalogue.opening import Claim
+from archive.store.folders import OpenFolders
 from archive.store.parts import Part
 from archive.store.root import Root
 
@@ -64,7 +65,8 @@ class Intake:
         if not self._alive.acquire(wait_seconds=2.0, holder=f"receiver {self.owner}"):
             raise Busy("Another process has this one's name.")
         self._admission = Admission(root, settings.node, clock)
-        self.committer = Committer(root.fd, catalogue, self._admission, batch=settings.limits.commit_batch)
+        self.folders = OpenFolders(root.fd)
+        self.committer = Committer(self.folders, catalogue, self._admission, batch=settings.limits.commit_batch)
         self.filer = Filer(root, catalogue, self.committer, template=policy.template, clock=clock)
         self.door = Door(catalogue, clock)
         self.endings = Endings(catalogue)
@@ -106,6 +108,7 @@ class Intake:
         """Nothing is queued once every association is closed; let the process's lock go."""
         self.door.close()
         self.endings.close()
+        self.folders.close()
         self._alive.release()
 
 
@@ -144,7 +147,7 @@ class AssociationIntake:
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
         )
         part = Part(
-            self._intake.root.fd,
+            self._intake.folders,
             owner=self._facts.owner,
             prefix=prefix,
             limit_bytes=self._intake.settings.limits.instance_bytes,

@@ -5,6 +5,7 @@ others, who queued up behind it meanwhile, find their work done. An association 
 many share one fsync and one transaction. (docs/decisions/0004-group-commit.md)
 """
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from archive.errors import ArchiveError, InDoubt, StoreError
 from archive.intake.admission import Admission
 from archive.store import files
 from archive.store.catalogue.connection import Catalogue, Transaction
+from archive.store.folders import OpenFolders
 
 T = TypeVar("T")
 
@@ -50,8 +52,8 @@ class Pending(Generic[T]):
 class Committer:
     """The queue of one process."""
 
-    def __init__(self, root_fd: int, catalogue: Catalogue, admission: Admission, *, batch: int) -> None:
-        self._root_fd, self._catalogue, self._admission, self._batch = root_fd, catalogue, admission, batch
+    def __init__(self, folders: OpenFolders, catalogue: Catalogue, admission: Admission, *, batch: int) -> None:
+        self.folders, self._catalogue, self._admission, self._batch = folders, catalogue, admission, batch
         self._queue: deque[Pending[object]] = deque()
         self._guard = threading.Lock()
         self._turn = threading.Lock()
@@ -96,7 +98,8 @@ class Committer:
         for folder in {pending.folder for pending in batch if pending.folder is not None and pending.failure is None}:
             try:
                 failpoints.hit("P6")
-                files.sync_folder(self._root_fd, folder)
+                with self.folders.use(folder) as folder_fd:
+                    os.fsync(folder_fd)
             except FileNotFoundError:
                 pass  # the session moved on: `apply` sees it and the file is re-homed
             except OSError as error:

@@ -53,6 +53,7 @@ class Filer:
         self, root: Root, catalogue: Catalogue, committer: Committer, *, template: NameTemplate, clock: Clock
     ) -> None:
         self._root, self._catalogue, self._committer = root, catalogue, committer
+        self._folders = committer.folders
         self._template = template
         self._known_files = KnownFiles(root, catalogue, clock)
 
@@ -132,8 +133,8 @@ class Filer:
         for length in _DIGEST_LENGTHS[is_taken:]:
             candidate = collision_name(name, part.dataset_sha256, length) if length else name
             try:
-                failpoints.hit("P5")
-                files.link(self._root.fd, part.path, f"{folder}/{candidate}")
+                with self._folders.use(folder) as folder_fd:
+                    part.link(folder_fd, candidate)
             except FileExistsError:
                 record = part.record_of(f"{folder}/{candidate}", candidate)
                 if record is not None:

@@ -14,8 +14,11 @@ from archive import failpoints
 from archive.errors import StoreError
 from archive.model import FileRecord
 from archive.store import files
+from archive.store.folders import OpenFolders
 
 PART_SUFFIX: Final = ".part"
+_SPOOL: Final = "spool"
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 class Part:
@@ -27,11 +30,12 @@ class Part:
     """
 
     def __init__(
-        self, root_fd: int, *, owner: str, prefix: bytes, limit_bytes: int, failure: StoreError | None = None
+        self, folders: OpenFolders, *, owner: str, prefix: bytes, limit_bytes: int, failure: StoreError | None = None
     ) -> None:
-        self._root_fd = root_fd
+        self._folders, self._root_fd = folders, folders.root_fd
         self.id = uuid.uuid4().hex
-        self.path = f"spool/{owner}.{self.id}{PART_SUFFIX}"
+        self._name = f"{owner}.{self.id}{PART_SUFFIX}"
+        self.path = f"{_SPOOL}/{self._name}"
         self.dataset_offset = len(prefix)
         self.prefix_sha256 = hashlib.sha256(prefix).hexdigest()
         self.dataset_bytes = 0
@@ -112,6 +116,21 @@ class Part:
         except OSError as error:
             raise files.store_error(error, "syncing an instance") from error
 
+    def link(self, folder_fd: int, name: str) -> None:
+        """P5: give the file a second name, in this folder; never replaces.
+
+        Raises
+        ------
+        FileExistsError
+            The name is taken.
+        FileNotFoundError
+            The folder was removed, or the part is gone from the spool.
+        OSError
+        """
+        failpoints.hit("P5")
+        with self._folders.use(_SPOOL) as spool_fd:
+            os.link(self._name, name, src_dir_fd=spool_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+
     def drop(self) -> None:
         """Close the file and remove its name; after it was linked into place this leaves only that name."""
         if self._fd is None:
@@ -119,7 +138,8 @@ class Part:
         os.close(self._fd)
         self._fd = None
         try:
-            files.unlink(self._root_fd, self.path)
+            with self._folders.use(_SPOOL) as spool_fd:
+                os.unlink(self._name, dir_fd=spool_fd)
         except OSError:
             pass  # recovery at the next start finds it
 
@@ -178,10 +198,8 @@ class Part:
         return compared == self.dataset_bytes
 
     def _create(self) -> int:
-        folder, name = files.split(self.path)
-        with files.open_folder(self._root_fd, folder) as folder_fd:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            return os.open(name, flags, files.FILE_MODE, dir_fd=folder_fd)
+        with self._folders.use(_SPOOL) as spool_fd:
+            return os.open(self._name, _NEW, files.FILE_MODE, dir_fd=spool_fd)
 
     def _write_all(self, data: bytes | memoryview) -> None:
         view = memoryview(data)

@@ -1,0 +1,105 @@
+"""Folders that are used many times a second: opened once, and used for as long as their path leads to them."""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from archive.store import files
+
+AT_MOST: Final = 64
+"""Descriptors one process keeps for this; more folders than that are opened again and again."""
+
+
+@dataclass(slots=True)
+class _Folder:
+    fd: int
+    identity: tuple[int, int]
+    users: int = 0
+    is_kept: bool = True
+
+
+class OpenFolders:
+    """Descriptors of folders below a root, the latest used ones kept; threads share it.
+
+    Before each use the path is looked up once more: a folder that was renamed or removed meanwhile, or replaced by
+    another one, is opened anew, as if nothing had been kept. What happens between that look and the use is what may
+    happen to any descriptor: whoever files something decides by the catalogue afterwards.
+    """
+
+    def __init__(self, root_fd: int, *, at_most: int = AT_MOST) -> None:
+        self.root_fd, self._at_most = root_fd, at_most
+        self._folders: OrderedDict[str, _Folder] = OrderedDict()
+        self._guard = threading.Lock()
+
+    @contextmanager
+    def use(self, relative: str) -> Iterator[int]:
+        """The descriptor of a folder; valid inside the block.
+
+        Raises
+        ------
+        OSError
+            There is no such folder (FileNotFoundError), or a link is on the way to it.
+        """
+        folder = self._take(relative)
+        try:
+            yield folder.fd
+        finally:
+            self._give(folder)
+
+    def close(self) -> None:
+        """Let every descriptor go that nobody uses; those in use go with their last user."""
+        with self._guard:
+            for relative in list(self._folders):
+                self._forget(relative)
+
+    def _take(self, relative: str) -> _Folder:
+        with self._guard:
+            folder = self._folders.get(relative)
+            if folder is not None:
+                folder.users += 1
+                self._folders.move_to_end(relative)
+        if folder is not None:
+            if self._leads_to(relative, folder):
+                return folder
+            with self._guard:
+                if self._folders.get(relative) is folder:
+                    self._forget(relative)
+            self._give(folder)
+        return self._open(relative)
+
+    def _leads_to(self, relative: str, folder: _Folder) -> bool:
+        try:
+            status = os.stat(relative, dir_fd=self.root_fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return (status.st_dev, status.st_ino) == folder.identity
+
+    def _open(self, relative: str) -> _Folder:
+        with files.open_folder(self.root_fd, relative) as opened:
+            fd = os.dup(opened)
+        status = os.fstat(fd)
+        folder = _Folder(fd=fd, identity=(status.st_dev, status.st_ino), users=1)
+        with self._guard:
+            if relative in self._folders:  # another thread was faster
+                folder.is_kept = False
+                return folder
+            self._folders[relative] = folder
+            while len(self._folders) > self._at_most:
+                self._forget(next(iter(self._folders)))
+        return folder
+
+    def _give(self, folder: _Folder) -> None:
+        with self._guard:
+            folder.users -= 1
+            if not folder.users and not folder.is_kept:
+                os.close(folder.fd)
+
+    def _forget(self, relative: str) -> None:
+        folder = self._folders.pop(relative)
+        folder.is_kept = False
+        if not folder.users:
+            os.close(folder.fd)

@@ -1,0 +1,104 @@
+"""Folders that are kept open: each use is one of the folder that its path leads to now."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from archive.store.folders import OpenFolders
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[OpenFolders]:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    kept = OpenFolders(fd, at_most=2)
+    yield kept
+    kept.close()
+    os.close(fd)
+
+
+def make(folders: OpenFolders, relative: str, name: str) -> None:
+    with folders.use(relative) as fd:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=fd))
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_folder_is_opened_once(folders: OpenFolders) -> None:
+    """The second use gets the same descriptor."""
+    with folders.use("a/b") as first:
+        pass
+    with folders.use("a/b") as second:
+        assert first == second
+
+
+def test_a_folder_that_was_replaced_is_opened_anew(folders: OpenFolders, tmp_path: Path) -> None:
+    """What is made goes where the path leads, not where the old folder went."""
+    make(folders, "a/b", "one")
+    (tmp_path / "a" / "b").rename(tmp_path / "moved")
+    (tmp_path / "a" / "b").mkdir()
+
+    make(folders, "a/b", "two")
+
+    assert [os.listdir(tmp_path / "a" / "b"), os.listdir(tmp_path / "moved")] == [["two"], ["one"]]
+
+
+@pytest.mark.parametrize("fate", ["renamed", "removed", "a file"])
+def test_a_folder_that_is_gone_is_not_used(folders: OpenFolders, tmp_path: Path, fate: str) -> None:
+    """Renamed, removed, or its parent no folder any more: an error as for any other path."""
+    make(folders, "a/b", "one")
+    (tmp_path / "a" / "b").rename(tmp_path / "moved")
+    if fate != "renamed":
+        (tmp_path / "a").rmdir()
+    if fate == "a file":
+        (tmp_path / "a").touch()
+
+    with pytest.raises((FileNotFoundError, NotADirectoryError)), folders.use("a/b"):
+        pass
+
+    assert os.listdir(tmp_path / "moved") == ["one"]
+
+
+def test_a_link_on_the_way_is_not_followed(folders: OpenFolders, tmp_path: Path) -> None:
+    """A planted link leads nowhere, at the first use as at a later one."""
+    make(folders, "a/b", "one")
+    (tmp_path / "elsewhere" / "b").mkdir(parents=True)
+    (tmp_path / "a").rename(tmp_path / "was-a")
+    (tmp_path / "a").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(OSError, match="directory|symbolic"), folders.use("a/b"):
+        pass
+
+    assert os.listdir(tmp_path / "elsewhere" / "b") == []
+
+
+def test_descriptors_are_bounded_and_let_go(folders: OpenFolders, tmp_path: Path) -> None:
+    """As many as allowed are kept, those in use longer; in the end none is."""
+    before = descriptors()
+    names = ["a", "a/b", "c", "d"]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "d").mkdir()
+
+    with folders.use("a") as held:
+        for name in names[1:]:
+            make(folders, name, "one")
+        assert os.fstat(held).st_ino == (tmp_path / "a").stat().st_ino
+    assert descriptors() == before + 2
+
+    folders.close()
+    assert descriptors() == before
+
+
+def test_what_is_in_use_when_all_are_let_go_goes_with_its_user(folders: OpenFolders) -> None:
+    """A folder is not closed under the one who uses it."""
+    before = descriptors()
+
+    with folders.use("a") as held:
+        folders.close()
+        assert os.listdir(held) == ["b"]
+
+    assert descriptors() == before
