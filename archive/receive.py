@@ -15,22 +15,21 @@ from archive.config import ReceiverSettings, Settings
 from archive.errors import Busy, HeaderError, InDoubt, LimitExceeded, StoreError
 from archive.intake.admission import Admission
 from archive.intake.committer import Committer, Pending
+from archive.intake.deciding import Deciding, Decision
 from archive.intake.declining import DeclinedStore, decline
 from archive.intake.door import Door
 from archive.intake.endings import Endings
-from archive.intake.filing import Filer, Filing, Places, study_of
+from archive.intake.filing import Filer, Filing, Places
 from archive.intake.quarantine import Quarantine
-from archive.model import InstanceHeader, Outcome, Receipt, Refusal, Route, Source, StoreRequest
+from archive.model import InstanceHeader, Outcome, Receipt, Refusal, Source, StoreRequest
 from archive.rules import header as headers
 from archive.rules.header_walk import EmptyDataset, TruncatedHeader
 from archive.rules.identity import identity_problem, is_uid
 from archive.rules.policy import Policy
-from archive.rules.routing import RouteInput
 from archive.store.catalogue import intake, receipts
 from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.store.catalogue.endings import Ending, RefusedStore
 from archive.store.catalogue.intake import AssociationFacts
-from archive.store.catalogue.opening import Claim
 from archive.store.folders import OpenFolders
 from archive.store.parts import Part
 from archive.store.root import Root
@@ -117,12 +116,7 @@ class AssociationIntake:
 
     def __init__(self, intake_: Intake, receiver: ReceiverSettings, facts: AssociationFacts) -> None:
         self._intake, self._receiver, self._facts = intake_, receiver, facts
-        self._router = intake_.policy.router(receiver)
-        self._route_input = RouteInput(
-            calling_ae_title=facts.calling_ae_title,
-            called_ae_title=facts.called_ae_title,
-            peer_host=facts.peer_host,
-        )
+        self._deciding = Deciding(intake_.policy.router(receiver), receiver, facts)
         self._places: Places = {}
         self._parts: set[Part] = set()
         self._is_known = False
@@ -277,15 +271,15 @@ class AssociationIntake:
 
     def _store(self, request: StoreRequest, part: Part, header: InstanceHeader) -> Receipt:
         """P3 to P8."""
-        route = self._router.route(header, self._route_input)
-        declined_by = self._intake.policy.filters.declines(route.project.value, header)
+        decision = self._deciding.decide(header)
+        declined_by = self._intake.policy.filters.declines(decision.claim.project, header)
         if declined_by is not None:
-            return self._decline(request, part, route, declined_by)
+            return self._decline(request, part, decision, declined_by)
         filing = Filing(
-            claim=self._claim(route, header),
+            claim=decision.claim,
             header=header,
             association=self._facts,
-            rule=_rule_text(route),
+            rule=decision.rule,
             success_status=self._intake.status_of(None),
         )
         try:
@@ -303,14 +297,14 @@ class AssociationIntake:
         failpoints.hit("P8")
         return receipt
 
-    def _decline(self, request: StoreRequest, part: Part, route: Route, rule: str) -> Receipt:
+    def _decline(self, request: StoreRequest, part: Part, decision: Decision, rule: str) -> Receipt:
         """A filter does not take it: only the receipt is kept."""
         is_refusal = self._intake.settings.filters.answer == "refused"
         declined = DeclinedStore(
             association=self._facts,
             sop_instance_uid=request.sop_instance_uid,
             dataset_sha256=part.dataset_sha256,
-            routing=_rule_text(route),
+            routing=decision.rule,
             rule=rule,
             status=self._intake.status_of(Refusal.NOT_AUTHORISED if is_refusal else None),
         )
@@ -323,24 +317,6 @@ class AssociationIntake:
         self._is_known = True
         return receipt
 
-    def _claim(self, route: Route, header: InstanceHeader) -> Claim:
-        return Claim(
-            project=route.project.value,
-            subject=route.subject.value or "",
-            label=route.session.value or "",
-            study=study_of(header),
-            autoarchive=route.autoarchive,
-            idle_seconds=self._receiver.idle_seconds,
-            cap_seconds=self._receiver.cap_seconds,
-        )
-
     def _forget(self, part: Part) -> None:
         part.drop()
         self._parts.discard(part)
-
-
-def _rule_text(route: Route) -> str:
-    return (
-        f"project: {route.project.rule}; subject: {route.subject.rule}; session: {route.session.rule};"
-        f" autoarchive: {route.autoarchive_rule}"
-    )

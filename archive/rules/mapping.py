@@ -69,6 +69,11 @@ class MappedRouting:
         self._map = import_map
         self._used: set[int] = set()
 
+    @property
+    def tells_instances_apart(self) -> bool:
+        """As the receiver's routing: the map knows studies and patients only."""
+        return self._routing.tells_instances_apart
+
     def route(self, header: InstanceHeader, origin: RouteInput, stated: Stated = NOTHING_STATED) -> Route:
         """Where the instance belongs: what is stated, what the map says, the rest as it would be routed."""
         row = self._map.row(header)

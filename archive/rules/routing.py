@@ -37,6 +37,9 @@ _PATIENT_COMMENTS: Final = 0x00104000
 _STUDY_COMMENTS: Final = 0x00324000
 _ADDITIONAL_PATIENT_HISTORY: Final = 0x001021B0
 
+_OF_ONE_INSTANCE: Final = (0x00080018, 0x00200013)
+"""SOPInstanceUID and InstanceNumber."""
+
 _ASSIGNMENT_TAGS: Final = (
     ("PatientComments", _PATIENT_COMMENTS),
     ("StudyComments", _STUDY_COMMENTS),
@@ -84,6 +87,11 @@ class RouteInput:
 
 class Routing(Protocol):
     """What decides where an instance belongs."""
+
+    @property
+    def tells_instances_apart(self) -> bool:
+        """Whether a rule looks at the SOP Instance UID or the instance number, which no two of a series share."""
+        ...
 
     def route(self, header: InstanceHeader, origin: RouteInput, stated: Stated = NOTHING_STATED) -> Route:
         """Where the instance belongs; what is `stated` for it comes before any rule."""
@@ -184,6 +192,7 @@ class Router:
         tags = {expression.source for expression in expressions if isinstance(expression.source, int)}
         self.tags: frozenset[int] = frozenset(tags) - HEADER_TAGS.keys()
         """The attributes the header must be read with, beyond `HEADER_TAGS`."""
+        self.tells_instances_apart = not tags.isdisjoint(_OF_ONE_INSTANCE)
 
     def route(self, header: InstanceHeader, origin: RouteInput, stated: Stated = NOTHING_STATED) -> Route:
         """Where the instance belongs; never a refusal: without a project it is Unassigned.
