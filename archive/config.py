@@ -50,6 +50,9 @@ class NodeSettings(Section):
         description="Free disk space in bytes from which they are accepted again; left out: twice the low water.",
     )
     drain_seconds: float = seconds_field(7.0, "Time in seconds that associations get to end at SIGTERM.", le=600.0)
+    fast_path: bool = Field(
+        default=True, strict=True, description="Whether data go past the network library's decoder; false is slow."
+    )
 
     @field_validator("umask")
     @classmethod

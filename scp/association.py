@@ -1,7 +1,6 @@
 """One association from its connection to its end: negotiation, admission, life cycle."""
 
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +9,7 @@ from pynetdicom import AE
 from pynetdicom._globals import APPLICATION_CONTEXT_NAME, MODE_ACCEPTOR
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, A_RELEASE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 from structlog.typing import FilteringBoundLogger
@@ -49,6 +48,10 @@ class Gate:
     intake: Intake
     connections: "Connections[ReceiverAssociation]"
     log: FilteringBoundLogger
+    is_fast: bool = True
+    """Whether P-DATA are read past the library's decoder (`scp.upper_layer`)."""
+    secure: Callable[[socket.socket], socket.socket] | None = None
+    """A TLS handshake on a new connection, in the association's own thread; raises `OSError`, also for slowness."""
 
 
 class Negotiator(ACSE):
@@ -136,10 +139,10 @@ class Negotiator(ACSE):
 
 
 class ReceiverAssociation(Association):
-    """One connection of a peer and its two threads.
+    """One connection of a peer and its one thread.
 
-    The reading thread (`scp.upper_layer`, `scp.messages`) receives, stores and answers; this one negotiates,
-    answers releases, watches for silence and clears up. A later TLS handshake is this thread's first step.
+    The thread runs the upper layer (`scp.upper_layer`), which receives, and calls back: `scp.messages` to store and
+    answer, `attend` to negotiate, to answer a release, to end. A TLS handshake is its first step.
     """
 
     def __init__(
@@ -155,9 +158,11 @@ class ReceiverAssociation(Association):
         self.peer_host = peer[0]
         self.certificate: Certificate | None = None  # the peer's, once TLS has verified one
         self.log = gate.log.bind(peer=printable(peer[0]), port=server.port)
+        self.pdu_seconds = gate.limits.pdu_seconds
         self._gate = gate
-        self.dul: ReceiverUpperLayer = ReceiverUpperLayer(self, gate.limits.max_pdu_bytes)
-        self.dimse: ReceiverMessages = ReceiverMessages(self)
+        self._is_ending = False
+        self.dul: ReceiverUpperLayer = ReceiverUpperLayer(self, gate.limits.max_pdu_bytes, is_fast=gate.is_fast)
+        self.dimse: ReceiverMessages = ReceiverMessages(self, is_fast=gate.is_fast)
         self.acse: Negotiator = Negotiator(self, gate, admission)
         # Both setters write to the timers of the upper layer, which was replaced just now.
         self.acse_timeout = gate.limits.pdu_seconds
@@ -177,51 +182,69 @@ class ReceiverAssociation(Association):
     def run_reactor(self) -> None:
         """The whole life of the association, in its own thread."""
         try:
-            self._run()
+            if self._secure():
+                self.dul.serve()
         except Exception as error:
             self.log.error("association.failed", error=printable(repr(error)), exc_info=True)
-            self.acse.send_ap_abort(0)
         finally:
             self._end()
+
+    def attend(self) -> bool:
+        """Do what the upper layer's user has to do now; whether there was anything."""
+        if self.dul.to_user_queue.empty():
+            return self._has_to_end()
+        primitive: object = self.dul.to_user_queue.get()  # its own annotation is a cycle for mypy
+        if isinstance(primitive, A_ASSOCIATE):
+            self._negotiate(primitive)
+        elif isinstance(primitive, A_RELEASE) and self.is_established:
+            self.acse.send_release(is_response=True)
+            self.is_released, self.is_established = True, False
+        else:
+            self.is_aborted, self.is_established = True, False
+        return True
 
     def mute(self) -> None:
         """Read nothing more from the peer; what is queued is still sent."""
         if self.dul.socket is not None:
             self.dul.socket.mute()
 
+    def end(self) -> None:
+        """Abort the association soon, from any thread: its own wakes up, because there is nothing more to read."""
+        self._is_ending = True
+        if self.dul.socket is not None:
+            self.dul.socket.cut(socket.SHUT_RD)
+
     def cut(self) -> None:
         """End the connection at once, from any thread."""
         if self.dul.socket is not None:
             self.dul.socket.cut()
 
-    def _run(self) -> None:
-        self.dul.start()
-        self._started_dul = True
-        self._dul_ready.wait()
-        request = self._wait_for_request()
-        if request is None:
-            return
+    def _secure(self) -> bool:
+        """Whether the connection can be used: a TLS one once its handshake is done."""
+        if self._gate.secure is None or self.dul.socket is None:
+            return True
+        try:
+            self.dul.socket.secure(self._gate.secure)
+        except OSError as error:
+            self.log.warning("association.not_secured", error=printable(repr(error)))
+            self.dul.socket._shutdown_socket()
+            return False
+        return True
+
+    def _negotiate(self, request: A_ASSOCIATE) -> None:
         self.requestor.primitive = request
         self.log = self.log.bind(calling=printable(request.calling_ae_title), called=printable(request.called_ae_title))
         self.acse.negotiate_association()
-        if self.is_established:
-            self._run_reactor()
 
-    def _wait_for_request(self) -> A_ASSOCIATE | None:
-        """The A-ASSOCIATE-RQ; None when the connection ended before, which the library would not notice."""
-        receive: Callable[..., object] = self.dul.receive_pdu  # its own annotation is a cycle mypy cannot always follow
-        while True:
-            primitive = receive(wait=True, timeout=0.05)
-            if primitive is not None:
-                return primitive if isinstance(primitive, A_ASSOCIATE) else None
-            if not self.dul.is_alive():
-                return None
+    def _has_to_end(self) -> bool:
+        if self.is_established and (self._is_ending or self.dul.has_been_silent):
+            self.abort(block=False)
+            return True
+        return False
 
     def _end(self) -> None:
-        """Wait for the reading thread, then give everything back."""
+        """Give everything back."""
         self.kill()
-        if threading.current_thread() is not self.dul and self.dul.is_alive():
-            self.dul.join()
         try:
             if self.dimse.service is not None:
                 self.dimse.service.close()

@@ -4,6 +4,7 @@ Nothing here knows pynetdicom, and nothing decides: what may be stored is judged
 negotiated context, what was stored is said by `archive.receive`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
@@ -50,7 +51,7 @@ def judge(request: StoreRequest, *, abstract_syntax: str, has_dataset: bool) -> 
 class StoreService:
     """One C-STORE at a time: `start`, `write` any number of times, `complete`; or `abandon`.
 
-    Used by the association's reading thread, and by its other thread once that one has ended.
+    Used by the association's thread alone.
     """
 
     def __init__(self, intake: AssociationIntake, log: FilteringBoundLogger) -> None:
@@ -73,11 +74,11 @@ class StoreService:
             except Exception as error:  # noqa: BLE001 - a door: the peer gets a failure status
                 self._break("begin", error)
 
-    def write(self, data: memoryview) -> None:
-        """Take the next bytes of the dataset."""
+    def write(self, pieces: Sequence[memoryview]) -> None:
+        """Take the next pieces of the dataset."""
         if self._part is not None and not self._is_broken:
             try:
-                self._part.write(data)
+                self._part.write_many(pieces)
             except Exception as error:  # noqa: BLE001 - a door: the peer gets a failure status
                 self._break("write", error)
 

@@ -60,6 +60,7 @@ class Associations:
                 intake=intake,
                 connections=self._members,
                 log=log,
+                is_fast=settings.node.fast_path,
             )
             for port in self._ports
         )
@@ -188,6 +189,6 @@ def _end_if_idle(association: ReceiverAssociation) -> None:
     if association.dimse.is_receiving:
         return
     if association.is_established:
-        association.abort(block=False)
+        association.end()
     elif not association.is_aborted and not association.is_rejected:
         association.cut()

@@ -7,14 +7,15 @@ A TLS handshake belongs into the association's own thread (`scp.association`), n
 import errno
 import select
 import socket
+import ssl
 import time
+from collections.abc import Callable
 from typing import Final
 
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
-READY_SECONDS: Final = 0.001
-"""How long one look at a silent connection waits; it paces the reading thread."""
+from scp.receive_buffer import ReceiveBuffer
 
 LINGER_SECONDS: Final = 0.5
 LINGER_BYTES: Final = 4 << 20
@@ -24,7 +25,9 @@ QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 class ReceiverSocket(AssociationSocket):
     """A connection whose PDUs arrive within `pdu_seconds`, counted from their first byte.
 
-    The library waits without end for the rest of a PDU, in the thread that checks its timers.
+    The library waits without end for the rest of a PDU, in the thread that checks its timers. Here the connection
+    does not block; who waits says until when. It may be a TLS one: what that has decrypted and not handed out no
+    poll can see, so everything reads before it waits.
     """
 
     def __init__(self, association: Association, connection: socket.socket, pdu_seconds: float) -> None:
@@ -32,16 +35,38 @@ class ReceiverSocket(AssociationSocket):
         self._pdu_seconds = pdu_seconds
         self._deadline = 0.0
         self._is_muted = False
+        self._wants = select.POLLIN
+        self._polled = 0
+        self._poll = select.poll()
+        self.buffer = ReceiveBuffer()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._poll = select.poll()
-        self._poll.register(connection, select.POLLIN)
+        connection.setblocking(False)
+
+    def secure(self, handshake: Callable[[socket.socket], socket.socket]) -> None:
+        """Replace the connection by what `handshake` makes of it, in the association's own thread.
+
+        Raises
+        ------
+        OSError
+            What `handshake` raises.
+        """
+        connection = self._connection()
+        connection.setblocking(True)
+        self.socket = handshake(connection)
+        self.socket.setblocking(False)
 
     def start_pdu(self) -> None:
         """Start the clock of the next PDU."""
         self._deadline = time.monotonic() + self._pdu_seconds
+        self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Acknowledge what was read at once: a sender with Nagle's algorithm waits for it, 40 ms otherwise.
+
+        The kernel falls back to delayed acknowledgements by itself, so this is set again each time.
+        """
         if QUICKACK is not None and self.socket is not None:
-            # The kernel falls back to delayed acknowledgements by itself, so this is set again each time.
             self.socket.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
 
     def mute(self) -> None:
@@ -49,11 +74,35 @@ class ReceiverSocket(AssociationSocket):
         self._is_muted = True
 
     @property
-    def ready(self) -> bool:
-        """Whether there is something to read. The library's select() cannot see descriptors above 1023."""
-        if self.socket is None or not self._is_connected or self._is_muted:
+    def is_muted(self) -> bool:
+        return self._is_muted
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until there may be something to read; whether there may. The library's select() ends at 1023."""
+        connection = self.socket
+        if connection is None or not self._is_connected or self._is_muted:
             return False
-        return bool(self._poll.poll(READY_SECONDS * 1000))
+        if self.buffer.unread_bytes or (isinstance(connection, ssl.SSLSocket) and connection.pending()):
+            return True
+        return self._is_ready(connection, seconds)
+
+    def fill(self) -> int | None:
+        """Read what there is into the buffer: how many bytes, 0 when the peer closed, None when there is nothing.
+
+        Raises
+        ------
+        OSError
+        """
+        room = self.buffer.room()
+        try:
+            count = self._connection().recv_into(room)
+            self.buffer.end += count
+            return count
+        except (BlockingIOError, ssl.SSLWantReadError):
+            self._wants = select.POLLIN
+        except ssl.SSLWantWriteError:
+            self._wants = select.POLLOUT
+        return None
 
     def recv(self, nr_bytes: int) -> bytearray:
         """The next `nr_bytes` bytes, fewer when the peer closed.
@@ -63,16 +112,12 @@ class ReceiverSocket(AssociationSocket):
         TimeoutError
             The PDU was not complete in time.
         """
-        connection = self._connection()
-        received = bytearray(nr_bytes)
-        count = 0
+        received = bytearray(self.buffer.take(nr_bytes))
+        count = len(received)
+        received.extend(bytes(nr_bytes - count))
         with memoryview(received) as view:
             while count < nr_bytes:
-                remaining = self._deadline - time.monotonic()
-                if remaining <= 0:
-                    raise TimeoutError("the PDU was not complete in time")
-                connection.settimeout(remaining)
-                more = connection.recv_into(view[count:])
+                more = self._receive(view[count:])
                 if not more:
                     break
                 count += more
@@ -81,21 +126,58 @@ class ReceiverSocket(AssociationSocket):
 
     def send(self, bytestream: bytes) -> None:
         """Send all of `bytestream`; a peer that does not take it in time is gone."""
+        deadline = time.monotonic() + self._pdu_seconds
         try:
-            connection = self._connection()
-            connection.settimeout(self._pdu_seconds)
-            connection.sendall(bytestream)
+            with memoryview(bytestream) as view:
+                sent = 0
+                while sent < len(view):
+                    sent += self._send(view[sent:], deadline)
         except OSError:
             self.event_queue.put("Evt17")  # transport connection closed
 
-    def cut(self) -> None:
+    def cut(self, how: int = socket.SHUT_RDWR) -> None:
         """End the connection from another thread; its reader sees the end of the stream."""
         connection = self.socket
         if connection is not None:
             try:
-                connection.shutdown(socket.SHUT_RDWR)
+                # Not the TLS socket's own: that forgets the encryption while its thread may be about to send.
+                socket.socket.shutdown(connection, how)
             except OSError:
                 pass
+
+    def _receive(self, view: memoryview) -> int:
+        connection = self._connection()
+        while True:
+            remaining = self._deadline - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError("the PDU was not complete in time")
+            try:
+                return connection.recv_into(view)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wants = select.POLLIN
+            except ssl.SSLWantWriteError:
+                self._wants = select.POLLOUT
+            self._is_ready(connection, remaining)
+
+    def _send(self, view: memoryview, deadline: float) -> int:
+        connection = self._connection()
+        while True:
+            try:
+                return connection.send(view)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wants = select.POLLOUT
+            except ssl.SSLWantReadError:
+                self._wants = select.POLLIN
+            if not self._is_ready(connection, deadline - time.monotonic()):
+                raise TimeoutError("the peer does not read")
+
+    def _is_ready(self, connection: socket.socket, seconds: float) -> bool:
+        """Wait until the connection takes or has what was wanted of it; then reading is wanted again."""
+        if self._wants != self._polled:
+            self._poll.register(connection, self._wants)
+            self._polled = self._wants
+        self._wants = select.POLLIN
+        return bool(self._poll.poll(max(0.0, seconds) * 1000))
 
     def _connection(self) -> socket.socket:
         if self.socket is None:
@@ -103,9 +185,13 @@ class ReceiverSocket(AssociationSocket):
         return self.socket
 
     def _shutdown_socket(self) -> None:
-        if self._is_muted and self.socket is not None:
-            _linger(self.socket)
+        connection = self.socket
+        if connection is None:
+            return
+        if self._is_muted:
+            _linger(connection)
         super()._shutdown_socket()
+        connection.close()  # the library forgets to, when the peer was first
 
 
 def _linger(connection: socket.socket) -> None:

@@ -1,5 +1,10 @@
-"""The DICOM upper layer of one association: the library's state machine behind our reader of PDUs."""
+"""The DICOM upper layer of one association: the library's state machine behind our reader of PDUs.
 
+The library runs two threads an association, both of which look for news a thousand times a second. Here it is one,
+which sleeps until the connection has something, a timer ends, or somebody else wants the association to end.
+"""
+
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -8,26 +13,34 @@ from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.timer import Timer
 from structlog.typing import FilteringBoundLogger
 
+from scp.fragments import PDU_HEADER_BYTES, FragmentWalk, PduRefusedError, check_pdu
 from scp.text import printable
 
 if TYPE_CHECKING:
     from scp.association import ReceiverAssociation
     from scp.transport import ReceiverSocket
 
-HEADER_BYTES: Final = 6  # type, reserved, length: DICOM PS3.8 9.3.1
-PDU_TYPES: Final = range(0x01, 0x08)
 MAX_ASSOCIATE_BYTES: Final = 256 << 10
 """128 contexts with all 45 transfer syntaxes of the standard are 160 kB; the length field allows 4 GiB."""
 P_DATA_SLACK_BYTES: Final = 4096
 """Some senders count the headers of a PDU into the negotiated maximum, some do not."""
 
 
-class PduRefusedError(Exception):
-    """A PDU that is not read: unknown type, too long, or too slow."""
+CLOSING_SECONDS: Final = 0.001
+"""How long a peer that was told to go is listened to, before the connection is closed from this side."""
+LONGEST_WAIT_SECONDS: Final = 3600.0
+ESTABLISHED: Final = "Sta6"  # DICOM PS3.8 9.2.1
+CLOSING: Final = "Sta13"
 
 
 class MonotonicTimer(Timer):
     """The library's timer on a clock that nobody steps."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Until it expires; infinite when it does not run."""
+        is_running = self._start_time is not None and self._end_time is None and self.timeout is not None
+        return self.remaining if is_running else math.inf
 
     @property
     def remaining(self) -> float:
@@ -49,35 +62,45 @@ class MonotonicTimer(Timer):
 class ReceiverUpperLayer(DULServiceProvider):
     """Reads PDUs of a bounded size in a bounded time and hands them to the library's state machine.
 
-    Its thread is the one that handles the association's C-STOREs too (`scp.messages`): while an instance is
-    made durable nothing more is read, so a peer that does not wait for answers is held back by TCP.
+    On the fast path the P-DATA of an established association goes from the connection to `scp.messages` in pieces;
+    all other PDUs, and without it these too, are decoded by the library.
+
+    The thread is the one that handles the association's C-STOREs: while an instance is made durable nothing more is
+    read, so a peer that does not wait for answers is held back by TCP.
     """
 
-    def __init__(self, association: "ReceiverAssociation", max_pdu_bytes: int) -> None:
+    def __init__(self, association: "ReceiverAssociation", max_pdu_bytes: int, *, is_fast: bool) -> None:
         super().__init__(association)
-        self.daemon = True  # a hung disk must not keep the process from ending
         self.socket: ReceiverSocket | None = None
         self._association = association
         self._max_pdu_bytes = max_pdu_bytes
-        self._run_loop_delay = 0  # the socket's `ready` waits
-        self._idle_timer: Timer = MonotonicTimer(60)
-        self.artim_timer: Timer = MonotonicTimer(30)
+        self._is_fast = is_fast
+        self._walk = FragmentWalk(max_pdu_bytes + P_DATA_SLACK_BYTES)
+        self._has_more = False  # the walk was left before it needed more bytes
+        self._timed_pdu = 0  # the PDU that the deadline is for, as the walk counts them
+        self._deadline = math.inf
+        self._pdu_seconds = association.pdu_seconds
+        self._idle_timer: MonotonicTimer = MonotonicTimer(60)
+        self.artim_timer: MonotonicTimer = MonotonicTimer(30)
 
     @property
     def log(self) -> FilteringBoundLogger:
         return self._association.log
 
-    def idle_timer_expired(self) -> bool:
-        """Whether the peer was silent too long; time in which it waits for our answer does not count."""
-        return not self._association.dimse.is_serving and super().idle_timer_expired()
+    @property
+    def has_been_silent(self) -> bool:
+        """Whether an established association had no traffic for too long; our own work on an answer does not count."""
+        return self._association.is_established and self._idle_timer.seconds_left < 0
 
     def restart_idle_timer(self) -> None:
-        self._idle_timer.restart()
+        self._idle_timer.start()
 
-    def run_reactor(self) -> None:
+    def serve(self) -> None:
         """Run until the connection ends; whatever happens, the peer gets an abort and not silence."""
         try:
-            super().run_reactor()
+            self._idle_timer.start()
+            while not self._kill_thread:
+                self._step()
         except Exception as error:  # noqa: BLE001 - the library's state machine raises on what it does not know
             self.log.warning("association.failed", error=printable(repr(error)))
             if self.socket is not None:
@@ -85,7 +108,92 @@ class ReceiverUpperLayer(DULServiceProvider):
                 self.socket.send(_provider_abort())
         finally:
             if self.socket is not None:
+                self.socket.buffer.rest()
                 self.socket._shutdown_socket()
+
+    def send_data(self, pdu: bytes) -> None:
+        """Send an encoded P-DATA-TF of an established association, past the state machine: it would not change."""
+        if self.socket is not None:
+            self.socket.send(pdu)
+
+    def _step(self) -> None:
+        """Do the one thing that comes next; wait only when there is nothing to do."""
+        if not self.event_queue.empty():
+            self.state_machine.do_action(self.event_queue.get())
+        elif self._process_recv_primitive() or self._association.attend():
+            return
+        elif self.artim_timer.seconds_left < 0:
+            self.event_queue.put("Evt18")
+        elif self.state_machine.current_state == CLOSING:
+            self._close()
+        elif self._is_fast and self.state_machine.current_state == ESTABLISHED:
+            self._read_fragments()
+        elif self._is_ready():
+            self._read_pdu_data()
+            self._idle_timer.start()
+
+    def _close(self) -> None:
+        """Hear what the peer still says, if it is at once; then close."""
+        if self.socket is not None and self.socket.wait(CLOSING_SECONDS):
+            self._read_pdu_data()
+        elif self.socket is not None:
+            self.socket.close()
+
+    def _is_ready(self) -> bool:
+        """Wait for the peer, or until a timer ends."""
+        if self.socket is None:
+            return False
+        idle = self._idle_timer.seconds_left if self._association.is_established else math.inf
+        deadline = self._deadline - time.monotonic()
+        return self.socket.wait(min(idle, self.artim_timer.seconds_left, deadline, LONGEST_WAIT_SECONDS))
+
+    def _read_fragments(self) -> None:
+        """The fast path: take what there is, and wait when there is nothing."""
+        connection = self.socket
+        assert connection is not None
+        try:
+            if time.monotonic() > self._deadline:
+                raise TimeoutError("the PDU was not complete in time")
+            if not self._has_more:
+                count = connection.fill()
+                if count is None:
+                    if self._association.dimse.is_between:
+                        connection.buffer.rest()
+                    self._is_ready()
+                    return
+                if count == 0:
+                    self.event_queue.put("Evt17")  # transport connection closed
+                    return
+                self._idle_timer.start()
+            self._take_fragments(connection)
+        except (PduRefusedError, TimeoutError) as error:
+            self._refuse(connection, error)
+        except OSError:
+            self.event_queue.put("Evt17")
+
+    def _take_fragments(self, connection: "ReceiverSocket") -> None:
+        messages, walk = self._association.dimse, self._walk
+        self._has_more = False
+        answered = messages.answered
+        try:
+            for piece in walk.pieces(connection.buffer):
+                messages.take(*piece)
+                if not self.to_provider_queue.empty():  # what the library has to send goes first
+                    self._has_more = True
+                    break
+        finally:
+            messages.flush()
+        if walk.is_at_another:
+            self._read_pdu_data()
+            walk.resume()
+            self._has_more = True
+        if not walk.is_inside:
+            self._deadline = math.inf
+        elif walk.begun != self._timed_pdu or messages.answered != answered:
+            self._deadline = time.monotonic() + self._pdu_seconds
+            self._timed_pdu = walk.begun
+        if walk.is_inside or not messages.is_between:
+            connection.acknowledge()
 
     def _read_pdu_data(self) -> None:
         """Read one PDU and queue its event and itself, as the library's method does."""
@@ -100,24 +208,24 @@ class ReceiverUpperLayer(DULServiceProvider):
         except ConnectionError:
             self.event_queue.put("Evt17")
         except Exception as error:  # noqa: BLE001 - the library's decoders raise anything
-            self.log.warning("pdu.refused", error=printable(repr(error)))
-            self.socket.mute()
-            self.event_queue.put("Evt19")  # invalid PDU: the state machine answers with an abort
+            self._refuse(self.socket, error)
         else:
             self.event_queue.put(event)
             self._recv_pdu.put(pdu)
 
+    def _refuse(self, connection: "ReceiverSocket", error: Exception) -> None:
+        self.log.warning("pdu.refused", error=printable(repr(error)))
+        connection.mute()
+        self.event_queue.put("Evt19")  # invalid PDU: the state machine answers with an abort
+
     def _read(self, connection: "ReceiverSocket") -> bytearray | None:
         """The next PDU, None when the connection ends before or inside it."""
         connection.start_pdu()
-        header = connection.recv(HEADER_BYTES)
-        if len(header) < HEADER_BYTES:
+        header = connection.recv(PDU_HEADER_BYTES)
+        if len(header) < PDU_HEADER_BYTES:
             return None
         pdu_type, length = header[0], int.from_bytes(header[2:6], "big")
-        if pdu_type not in PDU_TYPES:
-            raise PduRefusedError(f"unknown type {pdu_type:#04x}")
-        if length > self._cap():
-            raise PduRefusedError(f"{length} bytes in a PDU of type {pdu_type:#04x}, at most {self._cap()}")
+        check_pdu(pdu_type, length, self._cap())
         body = connection.recv(length)
         return header + body if len(body) == length else None
 

@@ -25,6 +25,7 @@ from archive.receive import AssociationIntake, Intake
 from archive.rules.policy import Policy
 from archive.workspace import Workspace
 from scp.status import status_of
+from tests.fast_path import is_fast_path
 
 PIECE_BYTES = 500  # odd pieces, as PDUs cut a dataset
 
@@ -60,7 +61,7 @@ class SteppedClock(Clock):
 
 def make_settings(**tables: Any) -> Settings:
     """Settings as from TOML tables; nothing is refused because the machine's disk is nearly full."""
-    node = {"low_water_bytes": 0, "high_water_bytes": 0, **tables.pop("node", {})}
+    node = {"low_water_bytes": 0, "high_water_bytes": 0, "fast_path": is_fast_path(), **tables.pop("node", {})}
     return Settings.model_validate({"node": node, **tables})
 
 

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -50,7 +51,7 @@ class Part:
         try:
             failpoints.hit("P1")
             self._fd = self._create()
-            self._write_all(prefix)
+            self._write_all([memoryview(prefix)])
         except OSError as error:
             self._fail(error)
 
@@ -72,18 +73,23 @@ class Part:
 
     def write(self, data: bytes | memoryview) -> None:
         """Append a piece of the dataset; never raises for the disk's sake."""
-        self.dataset_bytes += len(data)
+        self.write_many([memoryview(data)])
+
+    def write_many(self, pieces: Sequence[memoryview]) -> None:
+        """Append pieces of the dataset, 1024 (IOV_MAX) at most; never raises for the disk's sake."""
+        self.dataset_bytes += sum(map(len, pieces))
         if self.dataset_bytes > self._limit_bytes and not self.is_over_limit:
             self.is_over_limit = True
             self.drop()
         if self._fd is None:
             return
         try:
-            self._write_all(data)
+            self._write_all(pieces)
         except OSError as error:
             self._fail(error)
         else:
-            self._sha256.update(data)
+            for piece in pieces:
+                self._sha256.update(piece)
 
     @property
     def is_in_spool(self) -> bool:
@@ -201,13 +207,16 @@ class Part:
         with self._folders.use(_SPOOL) as spool_fd:
             return os.open(self._name, _NEW, files.FILE_MODE, dir_fd=spool_fd)
 
-    def _write_all(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.write(self.fd, view)
+    def _write_all(self, pieces: Sequence[memoryview]) -> None:
+        left = sum(map(len, pieces)) - os.writev(self.fd, pieces)
+        if not left:
+            return
+        rest = memoryview(b"".join(pieces))[-left:]
+        while rest:
+            written = os.write(self.fd, rest)
             if written == 0:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            view = view[written:]
+            rest = rest[written:]
 
     def _fail(self, error: OSError) -> None:
         self.failure = files.store_error(error, "writing an instance")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from tests.fast_path import is_fast_path
+
 REPOSITORY: Final = Path(os.environ.get("PREARC_CRASH_PRODUCT", Path(__file__).resolve().parents[2]))
 """The checkout whose node is run; another one when a deliberately broken copy is being tried."""
 COMMAND: Final = (sys.executable, "-m", "cli")
@@ -56,7 +58,7 @@ class Node:
 
         The water marks are off: the disks of the crash tests are small.
         """
-        node = {"low_water_bytes": 0, "high_water_bytes": 0}
+        node = {"low_water_bytes": 0, "high_water_bytes": 0, "fast_path": is_fast_path()}
         keys = {"ae_title": "PREARC", "port": 0, "bind": "127.0.0.1", "idle_seconds": 3600.0, **receiver}
         tables = (("[node]", node), ("[archiver]", {"tick_seconds": tick_seconds}), ("[[receiver]]", keys))
         self._configuration.write_text("\n".join(f"{name}\n{_toml(table)}" for name, table in tables))

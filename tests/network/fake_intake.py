@@ -1,7 +1,7 @@
 """The use case's contract in memory, for what the real one cannot be made to do on purpose."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from archive.model import Outcome, Receipt, Refusal, StoreRequest
 from archive.rules.admitting import Standing, standing
 from scp.server import Node
 from scp.status import status_of
+from tests.fast_path import is_fast_path
 
 
 class FakePart:
@@ -23,16 +24,17 @@ class FakePart:
         self.content = bytearray()
         self.size = 0
 
-    def write(self, data: bytes | memoryview) -> None:
-        self.content += data
-        self.size += len(data)
+    def write_many(self, pieces: Sequence[memoryview]) -> None:
+        for piece in pieces:
+            self.content += piece
+            self.size += len(piece)
 
 
 class CountingPart(FakePart):
     """Keeps nothing but the number of bytes."""
 
-    def write(self, data: bytes | memoryview) -> None:
-        self.size += len(data)
+    def write_many(self, pieces: Sequence[memoryview]) -> None:
+        self.size += sum(map(len, pieces))
 
 
 @dataclass
@@ -160,7 +162,7 @@ def running(*receivers: ReceiverSettings, intake: FakeIntake | None = None, **li
     """A node on free loopback ports."""
     capture = LogCapture()
     settings = Settings(
-        node=NodeSettings(drain_seconds=5.0),
+        node=NodeSettings(drain_seconds=5.0, fast_path=is_fast_path()),
         receiver=receivers or (ReceiverSettings(ae_title="PREARC", port=0),),
         limits=LimitSettings(**limits),
     )

@@ -12,6 +12,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dsutils import decode
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket
@@ -34,10 +35,10 @@ def test_the_version_is_the_one_these_were_read_in() -> None:
         (
             ReceiverUpperLayer,
             DULServiceProvider,
-            ["_read_pdu_data", "run_reactor", "idle_timer_expired"],
+            ["_read_pdu_data"],
         ),
         (ReceiverMessages, DIMSEServiceProvider, ["receive_primitive", "maximum_pdu_size"]),
-        (ReceiverSocket, AssociationSocket, ["ready", "recv", "send", "_shutdown_socket"]),
+        (ReceiverSocket, AssociationSocket, ["recv", "send", "_shutdown_socket"]),
         (Negotiator, ACSE, ["negotiate_association"]),
         (ReceiverAssociation, Association, ["run_reactor"]),
         (MonotonicTimer, Timer, ["remaining", "start", "stop"]),
@@ -53,17 +54,27 @@ def test_what_we_override_is_there(ours: type, theirs: type, names: list[str]) -
 @pytest.mark.parametrize(
     ("owner", "uses"),
     [
-        (DULServiceProvider.run_reactor, ["self._is_transport_event()", "self._run_loop_delay", "self.artim_timer"]),
-        (DULServiceProvider._is_transport_event, ["self._read_pdu_data()", "self.socket.ready"]),
+        (DULServiceProvider.run_reactor, ["self._kill_thread", 'self.event_queue.put("Evt18")', "do_action(event)"]),
+        (
+            DULServiceProvider._process_recv_primitive,
+            ["self.to_provider_queue.queue[0]", "self.event_queue.put(event)"],
+        ),
+        (DULServiceProvider._is_transport_event, ['== "Sta13"', "self._read_pdu_data()", "self.socket.close()"]),
         (DULServiceProvider._read_pdu_data, ["self._decode_pdu(", "self._recv_pdu.put(pdu)", '"Evt19"', '"Evt17"']),
-        (DULServiceProvider.idle_timer_expired, ["self._idle_timer.expired"]),
+        (DULServiceProvider.kill_dul, ["self._kill_thread = True"]),
+        (fsm.AE_6, ["dul.to_user_queue.put(primitive)"]),
+        (fsm.AR_2, ["dul.to_user_queue.put(pdu.to_primitive())"]),
+        (fsm.AR_5, ["_shutdown_socket()", "dul.kill_dul()"]),
+        (fsm.AA_3, ["dul.to_user_queue.put(pdu.to_primitive())", "sock.close()", "dul.kill_dul()"]),
+        (fsm.AA_4, ["dul.to_user_queue.put(primitive)", "dul.kill_dul()"]),
         (fsm.DT_2, ["dul.assoc.dimse.receive_primitive("]),
         (fsm.AE_5, ["dul.artim_timer.start()"]),
         (Association.__init__, ["make_target(self.run_reactor)"]),
-        (Association._run_reactor, ["self.acse.is_release_requested()", "self.dul.idle_timer_expired()"]),
+        (Association._run_reactor, ["self.acse.send_release(is_response=True)", "self.is_released = True"]),
+        (Association._abort_blocking, ["self.acse.send_abort(0x00)", "if block is False"]),
         (Association.acse_timeout.fset, ["self.dul.artim_timer.timeout = value"]),
         (Association.network_timeout.fset, ["self.dul._idle_timer.timeout = value"]),
-        (Association.kill, ["self.dul.stop_dul()"]),
+        (Association.kill, ["self.dul.is_alive() and not"]),
         (ACSE.send_accept, ["self.assoc.accepted_contexts + self.assoc.rejected_contexts"]),
         (AssociationSocket.__init__, ['self.event_queue.put("Evt5")']),
         (AssociationSocket.close, ["self._shutdown_socket()"]),
@@ -86,6 +97,32 @@ def test_the_state_machine_answers_as_we_expect() -> None:
     assert table["Evt12", "Sta6"] == "AR-2"
 
 
+def test_data_do_not_change_the_state() -> None:
+    """P-DATA of an established association, in either direction, can go past the state machine."""
+    for event in ("Evt9", "Evt10"):
+        _, _, next_state = fsm.ACTIONS[fsm.TRANSITION_TABLE[event, "Sta6"]]
+        assert next_state == "Sta6"
+
+
+def test_a_fragment_of_the_library_has_its_control_header() -> None:
+    """The values of a decoded P-DATA begin with it (DICOM PS3.8 E.2)."""
+    decoded = P_DATA_TF()
+    decoded.decode(bytes([4, 0, 0, 0, 0, 8, 0, 0, 0, 4, 1, 3]) + b"ab")
+
+    assert [(each[0], bytes(each[1])) for each in decoded.to_primitive().presentation_data_value_list] == [(1, b"\3ab")]
+
+
+def test_an_upper_layer_that_was_not_started_is_over() -> None:
+    """`Association.kill` does not wait for a thread that we never start."""
+    quiet()
+    association = Association(AE(), "acceptor")
+
+    association.kill()
+
+    assert not association.dul.is_alive()
+    assert not association.is_established
+
+
 def test_an_association_has_the_parts_we_replace() -> None:
     """Upper layer, DIMSE and ACSE are plain attributes that can be set before the thread starts."""
     quiet()
@@ -95,9 +132,9 @@ def test_an_association_has_the_parts_we_replace() -> None:
     assert type(association.dimse) is DIMSEServiceProvider
     assert type(association.acse) is ACSE
     assert isinstance(association.dul.to_user_queue, queue.Queue)
-    for name in ("_accepted_cx", "_rejected_cx", "_started_dul", "_dul_ready", "_server", "requestor", "acceptor"):
+    for name in ("_accepted_cx", "_rejected_cx", "requestor", "acceptor"):
         assert hasattr(association, name), name
-    for name in ("_recv_pdu", "event_queue", "_idle_timer", "artim_timer", "_run_loop_delay", "_kill_thread"):
+    for name in ("_recv_pdu", "event_queue", "to_provider_queue", "_idle_timer", "artim_timer", "_kill_thread"):
         assert hasattr(association.dul, name), name
 
 

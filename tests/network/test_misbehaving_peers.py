@@ -31,6 +31,8 @@ from tests.network.raw_peer import (
     us,
 )
 
+pytestmark = pytest.mark.usefixtures("both_paths")
+
 
 @pytest.fixture
 def node() -> Iterator[Running]:

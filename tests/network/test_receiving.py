@@ -51,6 +51,7 @@ def _dataset_digest(path: Path) -> str:
     return hashlib.sha256(content[144 + group_length :]).hexdigest()
 
 
+@pytest.mark.usefixtures("both_paths")
 def test_a_study_is_on_disk_and_in_the_catalogue(receiving: tuple[Node, Workspace]) -> None:
     """Every acknowledged instance has its file and its receipt; sent again it is stored once."""
     node, workspace = receiving
@@ -72,6 +73,7 @@ def test_a_study_is_on_disk_and_in_the_catalogue(receiving: tuple[Node, Workspac
         assert outcomes == {Outcome.STORED, Outcome.ALREADY_STORED}
 
 
+@pytest.mark.usefixtures("both_paths")
 def test_refusals_are_traced(receiving: tuple[Node, Workspace]) -> None:
     """What is refused for its command set or its bytes is answered and listed, and leaves no part."""
     node, workspace = receiving
@@ -90,6 +92,7 @@ def test_refusals_are_traced(receiving: tuple[Node, Workspace]) -> None:
     assert not list((workspace.root.path / "spool").rglob("*.part"))
 
 
+@pytest.mark.usefixtures("both_paths")
 def test_an_instance_cut_off_leaves_no_part(receiving: tuple[Node, Workspace]) -> None:
     """When the peer vanishes in the middle nothing of the instance stays."""
     node, workspace = receiving

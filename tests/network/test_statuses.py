@@ -25,6 +25,8 @@ from tests.network.raw_peer import (
     us,
 )
 
+pytestmark = pytest.mark.usefixtures("both_paths")
+
 DESIGN = {
     Refusal.OUT_OF_RESOURCES: 0xA700,
     Refusal.CLASS_MISMATCH: 0xA900,

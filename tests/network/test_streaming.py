@@ -13,6 +13,8 @@ from scp.synthetic import study
 from tests.network.raw_peer import DATA, RawPeer, message, pdu, pdv, store_rq
 from tests.workbench import encoded
 
+pytestmark = pytest.mark.usefixtures("both_paths")
+
 MIB = 1 << 20
 ALLOWED_BYTES = 64 * MIB
 FRAGMENT_BYTES = 128 * 1024 - 6
