@@ -7,12 +7,12 @@ itself.
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
-from archive.errors import ArchiveError, Busy, StaleState
+from archive.errors import ArchiveError, Busy, StaleState, StoreError
 from archive.journal import settle
 from archive.mitigating import applying, undoing
 from archive.mitigating.checking import Checked, check, check_resource
@@ -49,13 +49,14 @@ log = structlog.get_logger("prearc.mitigation")
 class Applied:
     """What became of one request: its status, and the report when files were touched or could not be.
 
-    `error` says why nothing was done.
+    `error` says why nothing was done, or what is left to do; `exit_code` is that of the error, 0 without one.
     """
 
     request_id: int
     status: SurveyStatus
     report: dict[str, Any] | None = None
     error: str = ""
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ def apply(
     wait_seconds: float = 30.0,
     advance: Callable[[int], None] = lambda files: None,
 ) -> list[Applied]:
-    """Carry a plan out, one request after the other; what became of each.
+    """Carry a plan out, one request after the other; what became of each, those with nothing to do too.
 
     Everything is checked before anything is done. What fails for one request does not stop the others.
 
@@ -97,20 +98,21 @@ def apply(
         settle_dead(ws, is_locked=True)
         checked = [each.plan for each in check(ws, plan)]
         wanted = [each for each in checked if any(action.kind is not ActionKind.RETAIN for action in each.actions)]
+        results = [_as_it_is(ws, each.request_id) for each in checked if each not in wanted]
         with ws.catalogue.write() as tx:
             for each in wanted:
                 surveys.apply(tx, each.request_id, SurveyEvent.QUEUE_MITIGATION, detail={"reason": reason})
         readers = stack.enter_context(
             Readers(ws.root.fd, ws.policy.template, limits=ws.policy.limits, workers=ws.settings.survey.workers or None)
         )
-        results: list[Applied] = []
+        done: list[Applied] = []
         try:
             for each in wanted:
-                results.append(_one(ws, readers, each, plan.policy, reason=reason, wait_seconds=wait_seconds))
+                done.append(_one(ws, readers, each, plan.policy, reason=reason, wait_seconds=wait_seconds))
                 advance(len(each.actions))
         finally:
-            _let_go(ws, [each.request_id for each in wanted[len(results) :]])
-        return results
+            _let_go(ws, [each.request_id for each in wanted[len(done) :]])
+        return sorted(results + done, key=lambda result: result.request_id)
 
 
 def undo(ws: Workspace, op: str, *, reason: str = "", wait_seconds: float = 30.0) -> Mitigation:
@@ -206,16 +208,23 @@ def _one(
         log.error("mitigation_failed", request=request_id, error=text)
         if report is None:
             _end(ws, request_id, error, text)
-        with ws.catalogue.read() as connection:
-            status, _ = surveys.status_now(connection, request_id)
-        return Applied(request_id=request_id, status=status, report=report, error=text)
+        code = error.exit_code if isinstance(error, ArchiveError) else StoreError.exit_code
+        return replace(_as_it_is(ws, request_id), report=report, error=text, exit_code=code)
+
+
+def _as_it_is(ws: Workspace, request_id: int) -> Applied:
+    with ws.catalogue.read() as connection:
+        status, _ = surveys.status_now(connection, request_id)
+    return Applied(request_id=request_id, status=status)
 
 
 def _end(ws: Workspace, request_id: int, error: Exception, text: str) -> None:
-    """Nothing was done: what may be tried again diverges as before, the rest is an error."""
+    """Nothing was done: what may be tried again, when there is room or nobody at it, diverges as before; the rest is an
+    error."""
+    is_final = isinstance(error, ArchiveError) and not error.transient
     with ws.catalogue.write() as tx:
         status, _ = surveys.status_now(tx.connection, request_id)
-        if status is SurveyStatus.MITIGATING and not isinstance(error, Busy):
+        if status is SurveyStatus.MITIGATING and is_final:
             surveys.apply(tx, request_id, SurveyEvent.FAIL, message=text)
         elif status in (SurveyStatus.MITIGATING, SurveyStatus.QUEUED_FOR_MITIGATION):
             surveys.apply(tx, request_id, SurveyEvent.UNQUEUE_MITIGATION, message=text)

@@ -12,6 +12,7 @@ from typing import Any
 
 from archive.errors import Busy
 from archive.journal import resume_all
+from archive.mitigating.concluding import settle_dead
 from archive.store import files, listing, manifest, manifest_reader
 from archive.store.catalogue import events, journal, recovering
 from archive.store.manifest_reader import ManifestError
@@ -108,6 +109,9 @@ def _settled(ws: Workspace) -> Iterator[Discrepancy]:
     for line in resume_all(ws):
         hint = f"{REPAIR}   (when what it says is out of the way)"
         yield Discrepancy(kind=kind, message=f"{line.text}.", hint=hint, repaired=not line.needs_a_person)
+    for request_id in settle_dead(ws):
+        text = f"The mitigation of survey request {request_id} was interrupted: its scan was surveyed."
+        yield Discrepancy(kind=kind, message=text, repaired=True)
 
 
 def _audit(ws: Workspace) -> Iterator[Discrepancy]:

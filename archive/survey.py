@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from archive.errors import NotFound, Refused, StaleState
+from archive.mitigating.concluding import settle_dead
 from archive.rules.survey_states import IN_MITIGATION, TO_SURVEY, SurveyEvent
 from archive.store.catalogue import events, mitigations, sessions, survey_results, surveys
 from archive.store.catalogue.resources import Scope
@@ -48,7 +49,7 @@ def request(
     reads_all: bool = False,
     rate: float = 0.0,
 ) -> Asked:
-    """Queue surveys of all resources in scope.
+    """Queue surveys of all resources in scope; what a dead mitigation left of them is settled first.
 
     Raises
     ------
@@ -63,6 +64,7 @@ def request(
         reads_all=reads_all,
         rate=rate,
     )
+    settle_dead(ws)
     asked = requesting.request(ws, scope, order)
     if scope.session_id is not None and not asked.to_survey and not asked.in_mitigation and scope.since is None:
         _raise_nothing_there(ws, scope.session_id, scope.scan)

@@ -222,8 +222,10 @@ def _write(path: Path, text: str) -> None:
 def _code(results: "list[Applied]") -> int:
     """The worst that became of a request."""
     statuses = {each.status for each in results}
-    if SurveyStatus.ERROR in statuses or any(each.report and each.report["totalFileErrors"] for each in results):
+    codes = {each.exit_code for each in results}
+    is_incomplete = any(each.report and each.report["totalFileErrors"] for each in results)
+    if SurveyStatus.ERROR in statuses or is_incomplete or codes - {0, STALE}:
         return FAILED
-    if any(each.error for each in results):
+    if STALE in codes:
         return STALE
     return 0 if statuses <= {SurveyStatus.CONFORMING} else FINDINGS_REMAIN

@@ -100,7 +100,9 @@ def show_applied(results: Sequence["Applied"]) -> None:
         if report.get("operation"):
             render.emit(f"  backup: {render.escape(report['cachePath'])}")
             render.emit(f"  to take it back: prearc mitigate undo {report['operation']}")
-        if each.status is not SurveyStatus.CONFORMING:
+        if each.status is SurveyStatus.MITIGATING:
+            render.emit("  next: prearc doctor --repair   (finishes it, as the node would)")
+        elif each.status is not SurveyStatus.CONFORMING:
             render.emit(f"  next: prearc survey show {each.request_id}")
 
 

@@ -94,6 +94,7 @@ def _read_back(ws: Workspace, path: str, sha256: str) -> str:
         fd = files.open_file(ws.root.fd, path)
         try:
             os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # read from the disk, not from memory
             found = files.sha256_from(fd, 0)[0]
         finally:
             os.close(fd)

@@ -4,6 +4,7 @@ A plan may have been edited. What it says is held against the stored report of e
 trust but what was taken out.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -45,10 +46,10 @@ def check(ws: Workspace, plan: Plan) -> list[Checked]:
     """
     with ws.catalogue.read() as connection:
         archive_id = mitigations.known_archive_id(connection)
-    if plan.archive_id != archive_id:
+    if not archive_id or plan.archive_id != archive_id:
         raise Refused(
             "The plan was made for another archive, or for this one before its catalogue was rebuilt.",
-            hint="prearc survey run, then prearc mitigate plan ID --output PLAN.json",
+            hint="prearc survey run",
         )
     twice = [number for number, count in Counter(each.request_id for each in plan.resources).items() if count > 1]
     if twice:
@@ -99,7 +100,7 @@ def check_resource(
         raise stale(
             f"Something changed since the plan for request {plan.request_id} was made",
             list(dict.fromkeys(changed)),
-            hint=f"prearc survey run --session {plan.session_id} --scan {plan.scan}, then a new plan",
+            hint=f"prearc survey run --session {plan.session_id} --scan {shlex.quote(plan.scan)}",
         )
     return Checked(
         plan=plan, place=seen.place, rows=seen.rows, occupied=seen.occupied, readings=readings, keepers=keepers
@@ -144,7 +145,9 @@ def _action(action: Action, reported: Reported, sets: Mapping[str, ReportedSet],
         yield f"{action.path}: its group was changed"
     row = seen.rows.get(action.path)
     if action.kind is ActionKind.RENAME:
-        if row is not None and action.new_name not in mitigation.names_for(expected, row.file.dataset_sha256):
+        if action.new_path == action.path:
+            yield f"{action.path}: it has this name already: its kind is {ActionKind.RETAIN}"
+        elif row is not None and action.new_name not in mitigation.names_for(expected, row.file.dataset_sha256):
             yield f"{action.path}: its metadata give the name {expected}, not {action.new_name}"
     elif action.new_name:
         yield f"{action.path}: {action.kind} has no new name"

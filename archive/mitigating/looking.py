@@ -90,6 +90,8 @@ def trouble(row: Instance | None, reading: Reading) -> str:
         return "it is not listed any more"
     if row.sop_instance_uid != reading.sop_instance_uid:
         return "it is another instance"
+    if row.file.size_bytes != reading.size_bytes:
+        return f"{row.file.size_bytes} bytes were archived, there are {reading.size_bytes}"
     if row.file.dataset_sha256 != reading.dataset_sha256:
         return "its dataset is not the one that was archived"
     return ""

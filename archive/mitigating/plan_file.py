@@ -48,6 +48,7 @@ _ACTION: Final[Mapping[str, type]] = {
     "inode": int,
 }
 _LEFT: Final[Mapping[str, type]] = {"paths": list, "why": str}
+_INTEGER_BITS: Final = 63
 _OPTIONAL: Final = frozenset({"about", "new_name", "left", "made_at", "made_by", "reason"})
 
 
@@ -133,7 +134,8 @@ def _check(content: Mapping[str, Any], problems: list[str]) -> None:
             if isinstance(action, dict) and action.get("kind") not in tuple(ActionKind):
                 problems.append(f"{where}, action {named!r}: kind is one of {', '.join(ActionKind)}")
         for left in resource.get("left", ()):
-            _members(left, _LEFT, f"{where}, left", problems)
+            if _members(left, _LEFT, f"{where}, left", problems) and any(map(_beyond, left["paths"])):
+                problems.append(f"{where}, left: paths hold a character that is none")
 
 
 def _members(content: object, wanted: Mapping[str, type], where: str, problems: list[str]) -> bool:
@@ -149,7 +151,18 @@ def _members(content: object, wanted: Mapping[str, type], where: str, problems: 
                 problems.append(f"{where}: {name} is missing")
         elif not isinstance(content[name], kind) or (kind is int and isinstance(content[name], bool)):
             problems.append(f"{where}: {name} is not a {kind.__name__}")
+        elif (why := _beyond(content[name])) is not None:
+            problems.append(f"{where}: {name} {why}")
     return len(problems) == before
+
+
+def _beyond(value: object) -> str | None:
+    """Why a value of the right type cannot be one that prearc wrote: no database and no file system takes it."""
+    if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
+        return "is too large a number"
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
+        return "holds a character that is none"
+    return None
 
 
 def _resource(plan: ResourcePlan) -> dict[str, Any]:

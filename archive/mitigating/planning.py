@@ -1,6 +1,7 @@
 """Making a plan from the stored reports of survey requests: nothing is surveyed again, but every file that the plan
 names is read, so that the plan can say which bytes it means."""
 
+import shlex
 from collections.abc import Sequence
 
 from archive.clock import iso
@@ -59,8 +60,9 @@ def report_to_mitigate(connection: Connection, request_id: int, policy: Policy) 
             )
         if HEADER_ONLY not in policy.include:
             raise Refused(
-                f"Survey request {request_id} is {request.status}: nothing in it is for a plan without a decision.",
-                hint=f"prearc mitigate plan {request_id} --include header-only --keep POLICY, if duplicates differ",
+                f"Survey request {request_id} is {request.status}: nothing in it is for a plan without a decision. If"
+                " duplicates differ in attributes alone, --include header-only and --keep say which of them stays.",
+                hint=f"prearc survey show {request_id}",
             )
     document = survey_results.report_of(connection, request_id)
     if document is None:
@@ -114,7 +116,7 @@ def stale(what: str, changed: Sequence[str], *, hint: str) -> StaleState:
 
 
 def _survey(request: SurveyRequest) -> str:
-    return f"prearc survey run --session {request.place.session_id} --scan {request.place.scan}"
+    return f"prearc survey run --session {request.place.session_id} --scan {shlex.quote(request.place.scan)}"
 
 
 def _why(status: SurveyStatus) -> str:

@@ -125,7 +125,11 @@ def _look(ws: Workspace, op: str) -> _Now:
         ]
         changed += _names_taken(done, seen)
     if changed:
-        raise stale(f"{op} cannot be undone: something changed since", changed, hint="prearc mitigate list")
+        raise stale(
+            f"{op} cannot be undone: something changed since, and what it removed stays in {done.backup}",
+            changed,
+            hint=f"prearc survey show {done.request_id}",
+        )
     return _Now(done=done, seen=seen, readings=readings, kept=kept)
 
 

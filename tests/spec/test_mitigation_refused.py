@@ -1,6 +1,9 @@
 """What a plan may not do: be another's, be old, say what no report says; and what fails without doing harm."""
 
+import errno
 import json
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from archive import mitigation, sessions, survey
+from archive import failpoints, mitigation, sessions, survey
 from archive.errors import Busy, Refused, StaleState
 from archive.mitigating import backing_up, plan_file
 from archive.mitigations import Keep, Plan, Policy
 from archive.model import MergeMode
 from archive.placing import place
+from archive.reconcile import reconcile
 from archive.returning import give_back
 from archive.rules.mitigation import action_id
 from archive.workspace import Workspace
@@ -50,6 +54,10 @@ def edited(plan: Plan, edit: Callable[[list[dict[str, Any]]], object]) -> Plan:
     content = plan_file.document(plan)
     edit(content["resources"][0]["actions"])
     return plan_file.loads(json.dumps(content))
+
+
+def _as_rename(action: dict[str, Any]) -> None:
+    action.update(kind="rename", new_name=action["path"])
 
 
 def by_path(actions: list[dict[str, Any]], path: str) -> dict[str, Any]:
@@ -96,6 +104,10 @@ def test_another_file_of_a_set_can_be_the_one_that_stays(ws: Workspace, plan: Pl
         (lambda acts: acts.append(dict(by_path(acts, "wrong.dcm"))), "2 actions on one file"),
         (lambda acts: [each.update(kind="remove") for each in acts if each["group"] != each["path"]], "would stay"),
         (lambda acts: acts.remove(next(each for each in acts if each["reason"].startswith("its meta"))), "is taken by"),
+        (lambda acts: [_as_rename(each) for each in acts if each["kind"] == "retain"], "it has this name already"),
+        (lambda acts: by_path(acts, "wrong.dcm").update(path="a\0b"), "holds a character that is none"),
+        (lambda acts: by_path(acts, "wrong.dcm").update(new_name="\ud800"), "holds a character that is none"),
+        (lambda acts: by_path(acts, "wrong.dcm").update(size_bytes=10**30), "too large a number"),
     ],
 )
 def test_a_plan_that_says_more_than_the_report_is_refused(
@@ -110,6 +122,43 @@ def test_a_plan_that_says_more_than_the_report_is_refused(
     assert said in refused.value.message
     assert tree(ws) == before
     assert [row["status"] for row in rows(ws, "SELECT status FROM survey_request")] == ["DIVERGENT"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("request", 10**30, "too large a number"),
+        ("session", 10**30, "too large a number"),
+        ("scan", "\ud800", "holds a character that is none"),
+        ("scan", "../2", "not in the archive any more"),
+        ("path", "archive/PI/arc001/OTHER/SCANS/1/DICOM", "its path is"),
+        ("label", "OTHER", "its label is"),
+        ("left", [{"paths": ["\ud800"], "why": ""}], "hold a character that is none"),
+    ],
+)
+def test_a_plan_that_names_another_place_is_refused(
+    ws: Workspace, plan: Plan, name: str, value: object, said: str
+) -> None:
+    """Also where what it says is nothing that a database takes."""
+    content = plan_file.document(plan)
+    content["resources"][0][name] = value
+    before = tree(ws)
+
+    with pytest.raises((Refused, StaleState)) as refused:
+        mitigation.apply(ws, plan_file.loads(json.dumps(content)))
+
+    assert said in refused.value.message
+    assert tree(ws) == before
+
+
+def test_a_plan_of_which_all_actions_were_taken_out_says_what_remains(ws: Workspace, plan: Plan) -> None:
+    """Nothing is done, and nothing is called done."""
+    before = tree(ws)
+
+    [done] = mitigation.apply(ws, edited(plan, lambda actions: actions.clear()))
+
+    assert (done.status, done.report, done.error) == ("DIVERGENT", None, "")
+    assert tree(ws) == before
 
 
 def test_an_action_that_was_added_is_refused(ws: Workspace, plan: Plan) -> None:
@@ -127,6 +176,14 @@ def test_a_plan_of_another_archive_is_refused(ws: Workspace, plan: Plan) -> None
     """Ids of requests are small numbers: every archive has a request 1."""
     with pytest.raises(Refused, match="another archive"):
         mitigation.apply(ws, replace(plan, archive_id="0" * 32))
+
+
+def test_a_plan_without_an_archive_is_refused_by_one_that_never_made_a_plan(ws: Workspace) -> None:
+    """No identity is not the same identity."""
+    plan = Plan(archive_id="", made_at="", made_by="", policy=Policy(), resources=())
+
+    with pytest.raises(Refused, match="another archive"):
+        mitigation.apply(ws, plan)
 
 
 @pytest.mark.parametrize("what", ["bytes", "preamble", "gone", "taken", "returned"])
@@ -163,6 +220,16 @@ def test_a_plan_is_not_made_of_files_that_changed(ws: Workspace, plan: Plan) -> 
 
     with pytest.raises(StaleState, match=r"copy\.dcm"):
         mitigation.make_plan(ws, [plan.resources[0].request_id], plan.policy)
+
+
+def test_a_plan_is_not_made_of_a_file_whose_size_is_not_the_archived_one(ws: Workspace) -> None:
+    """Its dataset may be whole: what stands in front of it is not what was archived."""
+    misname(ws, {names(ws)[0]: "wrong.dcm"})
+    [request] = surveyed(ws)
+    change(ws, "UPDATE instance SET size_bytes = size_bytes + 2 WHERE file_name = 'wrong.dcm'")
+
+    with pytest.raises(StaleState, match="bytes were archived"):
+        mitigation.make_plan(ws, [request.id], Policy())
 
 
 def test_only_what_diverges_can_be_planned(ws: Workspace) -> None:
@@ -281,6 +348,61 @@ def test_it_is_undone_once(ws: Workspace, plan: Plan) -> None:
     [listed] = mitigation.list_all(ws)
     assert "undone" in listed.why_not
     assert mitigation.report_of(ws, plan.resources[0].request_id)["undoneBy"] == "tester"  # type: ignore[index]
+
+
+STEPS = ("PLANNED", "PLACE_ITEM", "BACKED_UP", "PLACED", "COMMITTED", "DERIVED", "SWAP_ITEM", "CLEAN_ITEM", "CLEANED")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO], ids=["full", "failing"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_disk_that_fails_for_a_moment_costs_nothing(
+    ws: Workspace, plan: Plan, monkeypatch: pytest.MonkeyPatch, step: str, number: int
+) -> None:
+    """Before the commit the request diverges as before, and the same plan can be applied again; after it, what is left
+    to do is done by the next one who comes."""
+    failing = iter([OSError(number, os.strerror(number))])
+
+    def fail(name: str) -> None:
+        if name == step:
+            for error in failing:
+                raise error
+
+    monkeypatch.setattr(failpoints, "hit", fail)
+    [done] = mitigation.apply(ws, plan)
+    is_done = step not in ("PLANNED", "BACKED_UP", "PLACED")
+    assert bool(done.error) == (done.status != "CONFORMING")
+    assert bool(done.exit_code) == bool(done.error)
+    assert done.status == ("DIVERGENT" if not is_done else "MITIGATING" if done.error else "CONFORMING")
+
+    mended = reconcile(ws, repair=True).discrepancies
+
+    assert all(each.repaired for each in mended)
+    [request] = rows(ws, "SELECT status FROM survey_request")
+    assert request["status"] == ("CONFORMING" if is_done else "DIVERGENT")
+    if not is_done:
+        assert [each.status for each in mitigation.apply(ws, plan)] == ["CONFORMING"]
+    assert_sound(ws)
+
+
+def test_three_who_apply_one_plan_at_once_do_it_once(ws: Workspace, plan: Plan) -> None:
+    """The others come too late, and are told."""
+    came: list[object] = []
+
+    def work() -> None:
+        try:
+            came.append(mitigation.apply(ws, plan))
+        except Refused as error:
+            came.append(error.message)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert sorted(type(each).__name__ for each in came) == ["list", "str", "str"]
+    assert rows(ws, "SELECT phase FROM intent WHERE kind = 'MITIGATE'") == [{"phase": "DONE"}]
+    assert_sound(ws)
 
 
 def test_a_busy_session_is_left_alone(ws: Workspace, plan: Plan) -> None:
