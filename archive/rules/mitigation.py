@@ -197,19 +197,19 @@ def _targets(
     expected_names = {path: name for found in reported.sets for path, name in found.files.items()}
     while True:
         staying = set(occupied) - draft.wishes.keys() - draft.removals.keys()
-        held = {_name(path) for path in staying if _holds_rightly(path, reported, expected_names)}
+        held = {path for path in staying if _holds_rightly(path, reported, expected_names)}
         taken = set(staying)
         targets: dict[str, str] = {}
         blocked: list[str] = []
         for path, expected in sorted(draft.wishes.items()):
             names = names_for(expected, candidates[path].dataset_sha256)
             free = [name for name in names if _beside(path, name) not in taken]
-            if not free or (free[0] != expected and expected not in held):
+            if not free or (free[0] != expected and _beside(path, expected) not in held):
                 blocked.append(path)
                 continue
             targets[path] = free[0]
             taken.add(_beside(path, free[0]))
-            held |= {free[0]} & {expected}
+            held |= {_beside(path, name) for name in {free[0]} & {expected}}
         settled = [path for path, name in targets.items() if _name(path) == name]
         if blocked:
             waiting: dict[str, list[str]] = {}

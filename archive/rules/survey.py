@@ -124,17 +124,17 @@ def _sorted_out(files: Iterable[FileFacts]) -> tuple[list[SurveyedFile], dict[Ke
 
 
 def _held(by_instance: Mapping[Key, Sequence[FileFacts]]) -> set[str]:
-    """The names that an instance has rightly."""
-    return {file.name for group in by_instance.values() for file in group if file.name == file.expected_name}
+    """The paths that an instance has rightly."""
+    return {file.path for group in by_instance.values() for file in group if file.name == file.expected_name}
 
 
 def _alone(file: FileFacts, held: set[str]) -> SurveyedFile:
-    """A file that is the only one of its instance; one whose name another instance holds may bear a mark."""
+    """A file that is the only one of its instance; one whose name another instance holds beside it may bear a mark."""
     if file.name == file.expected_name:
         return _surveyed(file, FileClass.CONFORMING)
     digest = file.dataset_sha256 or (file.listed.dataset_sha256 if file.listed else "")
     marked = {collision_name(file.expected_name, digest, length) for length in (8, 16, 64)} if digest else set()
-    if file.expected_name in held and file.name in marked:
+    if file.name in marked and file.path.removesuffix(file.name) + file.expected_name in held:
         return _surveyed(file, FileClass.CONFORMING)
     return _surveyed(file, FileClass.MISMATCHED)
 
