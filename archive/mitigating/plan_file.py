@@ -126,16 +126,19 @@ def _check(content: Mapping[str, Any], problems: list[str]) -> None:
             problems.append(f"policy: include may name {HEADER_ONLY} alone")
     for number, resource in enumerate(content["resources"], 1):
         where = f"resource {number}"
-        if not _members(resource, _RESOURCE, where, problems):
-            continue
-        for action in resource["actions"]:
-            named = action.get("id") if isinstance(action, dict) else None
-            _members(action, _ACTION, f"{where}, action {named!r}", problems)
-            if isinstance(action, dict) and action.get("kind") not in tuple(ActionKind):
-                problems.append(f"{where}, action {named!r}: kind is one of {', '.join(ActionKind)}")
-        for left in resource.get("left", ()):
-            if _members(left, _LEFT, f"{where}, left", problems) and any(map(_beyond, left["paths"])):
-                problems.append(f"{where}, left: paths hold a character that is none")
+        if _members(resource, _RESOURCE, where, problems):
+            _check_resource(resource, where, problems)
+
+
+def _check_resource(resource: Mapping[str, Any], where: str, problems: list[str]) -> None:
+    for action in resource["actions"]:
+        named = action.get("id") if isinstance(action, dict) else None
+        _members(action, _ACTION, f"{where}, action {named!r}", problems)
+        if isinstance(action, dict) and action.get("kind") not in tuple(ActionKind):
+            problems.append(f"{where}, action {named!r}: kind is one of {', '.join(ActionKind)}")
+    for left in resource.get("left", ()):
+        if _members(left, _LEFT, f"{where}, left", problems) and any(map(_beyond, left["paths"])):
+            problems.append(f"{where}, left: paths hold a character that is none")
 
 
 def _members(content: object, wanted: Mapping[str, type], where: str, problems: list[str]) -> bool:

@@ -1,5 +1,5 @@
-"""Generated scans with every kind of defect: all of them are found and nothing else, applying leaves exactly what no plan
-resolves, and undoing brings back every byte, name and row."""
+"""Generated scans with every kind of defect: all of them are found and nothing else, applying leaves exactly what no
+plan resolves, and undoing brings back every byte, name and row."""
 
 import os
 import shutil
