@@ -236,8 +236,8 @@ def mitigate(ws: Workspace, request_id: int, scan: Scan) -> None:
     assert done.report["totalFileErrors"] == 0
     if not left:
         assert done.status == "CONFORMING"
-    if not scan.grown:  # what is damaged would be set aside
-        assert verify(ws, Scope()).counts["OK"] == len(listed - missing)
+    if not scan.grown | scan.gone:  # what is damaged would be set aside, what is missing marked
+        assert verify(ws, Scope()).counts["OK"] == len(listed)
 
     mitigation.undo(ws, done.report["operation"])
 
