@@ -17,6 +17,7 @@ from archive import failpoints, survey
 from archive.clock import Clock
 from archive.daemon import Daemon
 from archive.errors import NotFound, Refused, StaleState
+from archive.mitigating.concluding import worker_lock
 from archive.model import MergeMode
 from archive.returning import give_back
 from archive.rules.survey_states import SurveyEvent
@@ -135,12 +136,16 @@ def test_what_is_being_mitigated_is_left_alone(tmp_path: Path) -> None:
     with ws.catalogue.write() as tx:
         surveys.apply(tx, request.id, SurveyEvent.QUEUE_MITIGATION)
         surveys.apply(tx, request.id, SurveyEvent.CLAIM_MITIGATION)
+    assert (worker := worker_lock(ws)).acquire()
 
     asked = ask(ws)
 
     assert (asked.to_survey, asked.in_mitigation) == ([], [request.id])
     with pytest.raises(Refused, match="MITIGATING"):
         survey.cancel(ws, [request.id])
+
+    worker.release()  # it died
+    assert ask(ws).again == [request.id]
 
 
 def test_only_the_last_request_is_opened_again(tmp_path: Path) -> None:
@@ -154,6 +159,7 @@ def test_only_the_last_request_is_opened_again(tmp_path: Path) -> None:
         surveys.apply(tx, first.id, SurveyEvent.QUEUE_MITIGATION)
     with ws.catalogue.write() as tx:
         surveys.apply(tx, second.id, SurveyEvent.QUEUE_MITIGATION)
+    assert worker_lock(ws).acquire()
 
     assert found(ws, second.id).is_open
     assert ask(ws).in_mitigation == [second.id]
