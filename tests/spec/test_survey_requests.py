@@ -136,7 +136,8 @@ def test_what_is_being_mitigated_is_left_alone(tmp_path: Path) -> None:
     with ws.catalogue.write() as tx:
         surveys.apply(tx, request.id, SurveyEvent.QUEUE_MITIGATION)
         surveys.apply(tx, request.id, SurveyEvent.CLAIM_MITIGATION)
-    assert (worker := worker_lock(ws)).acquire()
+    worker = worker_lock(ws)
+    assert worker.acquire()
 
     asked = ask(ws)
 
