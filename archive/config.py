@@ -16,6 +16,7 @@ from archive.config_fields import (
     Expressions,
     FilterModeChoice,
     OptionalBytes,
+    OptionalCount,
     Section,
     Text,
     count_field,
@@ -48,6 +49,17 @@ class NodeSettings(Section):
     high_water_bytes: OptionalBytes = Field(
         default=None,
         description="Free disk space in bytes from which they are accepted again; left out: twice the low water.",
+    )
+    low_water_inodes: OptionalCount = Field(
+        default=None,
+        description="Free inodes below which stores are refused; left out: 10 000 or 1 % of the disk's.",
+    )
+    ballast_bytes: OptionalBytes = Field(
+        default=None,
+        description="Space in bytes set aside for the database on a full disk; left out: a 32nd of the low water.",
+    )
+    hung_seconds: float = seconds_field(
+        30.0, "Time in seconds after which a disk that neither works nor fails is called hung.", ge=0.1, le=3600.0
     )
     drain_seconds: float = seconds_field(7.0, "Time in seconds that associations get to end at SIGTERM.", le=600.0)
     fast_path: bool = Field(

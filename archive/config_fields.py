@@ -54,6 +54,7 @@ AutoarchiveChoice = Annotated[
     BeforeValidator(_as_autoarchive, json_schema_input_type=bool | Literal["manual", "auto", "auto-overwrite"] | None),
 ]
 FilterModeChoice = Literal["whitelist", "blacklist"]
+OptionalCount = Annotated[int, Field(strict=True, ge=0, le=PIB)] | None
 OptionalBytes = Annotated[int, Field(strict=True, ge=0, le=PIB)] | None
 
 

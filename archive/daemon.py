@@ -1,6 +1,9 @@
 """The archiver daemon: `tick` looks for idle sessions, builds them, archives what may be archived, and finishes what
 others left behind. It keeps nothing in memory that another process would need.
 
+It pauses while the archive's disk is low or fails, until there is room or a probe succeeds: every session waits where
+it is, and nothing is deleted to make room.
+
 Surveys take hours and wait for nobody: they have a thread of their own, so that a session is never behind one."""
 
 import threading
@@ -13,6 +16,9 @@ from archive.archiving import archive
 from archive.errors import ArchiveError, Busy
 from archive.examination.building import build
 from archive.examination.review import ArchiveOrder
+from archive.intake.admission import Admission, as_store_error
+from archive.intake.space import Space
+from archive.intake.telling import Teller
 from archive.journal import resume_all
 from archive.mitigating.concluding import settle_dead
 from archive.model import Session
@@ -23,6 +29,7 @@ from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.archiver")
 _PAUSE_SECONDS: Final = 60.0
+_WRITTEN_TO: Final = ("prearchive", "archive", "backup")
 
 
 class Daemon:
@@ -31,17 +38,23 @@ class Daemon:
     def __init__(self, ws: Workspace, *, stop: threading.Event) -> None:
         self._ws, self._stop = ws, stop
         self._retry_at: dict[int, float] = {}
+        # Where the archive has a disk of its own, archiving makes room on the root's: only the archive's counts.
+        place = "archive" if "archive" in ws.root.apart() else ""
+        spaces = (Space(ws.root, ws.settings.node, place),)
+        self._gate = Admission(ws.root, ws.settings.node, ws.clock, places=_WRITTEN_TO, spaces=spaces)
 
     def run(self) -> None:
         """Tick until stopped, and survey beside it."""
         surveys = threading.Thread(target=self._survey_until_stopped, name="surveys", daemon=True)
         surveys.start()
+        teller = Teller(self._ws.root, "archiver", self._gate, self._ws.clock)
         try:
             while not self._stop.is_set():
                 self.tick()
                 self._stop.wait(self._ws.settings.archiver.tick_seconds)
         finally:
             self._stop.set()
+            teller.close()
             surveys.join()
 
     def survey(self) -> None:
@@ -53,6 +66,8 @@ class Daemon:
     def tick(self) -> None:
         """One look at everything that may be due. Nothing that goes wrong with one session stops the others."""
         self._guarded("dead associations", lambda: close_dead_associations(self._ws))
+        if self._gate.reason() is not None:
+            return
         self._guarded("interrupted operations", lambda: resume_all(self._ws))
         self._guarded("abandoned sessions", lambda: release_abandoned(self._ws))
         self._guarded("idle sessions", self._build_due)
@@ -68,7 +83,7 @@ class Daemon:
         with self._ws.catalogue.read() as connection:
             due = intake.due_sessions(connection, monotonic=clock.monotonic(), boot_id=clock.boot_id)
         for session in due:
-            if self._stop.is_set():
+            if self._stop.is_set() or self._gate.degraded() is not None:
                 return
             self._one(session, self._build)
 
@@ -76,7 +91,7 @@ class Daemon:
         with self._ws.catalogue.read() as connection:
             due = sessions.to_autoarchive(connection)
         for session in due:
-            if self._stop.is_set():
+            if self._stop.is_set() or self._gate.degraded() is not None:
                 return
             self._one(session, self._archive)
 
@@ -104,6 +119,7 @@ class Daemon:
         except (ArchiveError, OSError) as error:
             self._retry_at[session.id] = now + _PAUSE_SECONDS
             log.error("session_failed", session=session.id, error=str(error))
+            self._gate.judge(as_store_error(error))
         except Exception:  # nothing that goes wrong with one session stops the others
             self._retry_at[session.id] = now + _PAUSE_SECONDS
             log.exception("session_failed", session=session.id)

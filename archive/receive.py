@@ -12,7 +12,7 @@ import structlog
 from archive import failpoints
 from archive.clock import Clock
 from archive.config import ReceiverSettings, Settings
-from archive.errors import Busy, HeaderError, InDoubt, LimitExceeded, StoreError
+from archive.errors import Busy, HeaderError, InDoubt, LimitExceeded, OutOfSpace, StoreError
 from archive.intake.admission import Admission
 from archive.intake.committer import Committer, Pending
 from archive.intake.deciding import Deciding, Decision
@@ -21,6 +21,7 @@ from archive.intake.door import Door
 from archive.intake.endings import Endings
 from archive.intake.filing import Filer, Filing, Places
 from archive.intake.quarantine import Quarantine
+from archive.intake.telling import Teller
 from archive.model import InstanceHeader, Outcome, Receipt, Refusal, Source, StoreRequest
 from archive.rules import header as headers
 from archive.rules.header_walk import EmptyDataset, TruncatedHeader
@@ -63,9 +64,10 @@ class Intake:
         self._alive = root.locks.named(f"process-{self.owner}")
         if not self._alive.acquire(wait_seconds=2.0, holder=f"receiver {self.owner}"):
             raise Busy("Another process has this one's name.")
-        self._admission = Admission(root, settings.node, clock)
+        self.gate = Admission(root, settings.node, clock)
+        self._teller = Teller(root, "receiver", self.gate, clock)
         self.folders = OpenFolders(root.fd)
-        self.committer = Committer(self.folders, catalogue, self._admission, batch=settings.limits.commit_batch)
+        self.committer = Committer(self.folders, catalogue, self.gate, batch=settings.limits.commit_batch)
         self.filer = Filer(root, catalogue, self.committer, template=policy.template, clock=clock)
         self.door = Door(catalogue, clock)
         self.endings = Endings(catalogue)
@@ -73,16 +75,10 @@ class Intake:
 
     def admission(self) -> str | None:
         """Why no association can be taken now (low water, a failing store); None when all is well."""
-        self.endings.settle()
-        return self._admission.reason()
-
-    def degrade(self, error: StoreError) -> None:
-        """The store does not hold what it gets: admit and acknowledge nothing until a probe succeeds."""
-        self._admission.degrade(error)
-
-    def judge(self, error: StoreError) -> None:
-        """Something failed: degrade if it was the disk's or the database's fault."""
-        self._admission.judge(error)
+        reason = self.gate.reason()
+        if reason is None:  # a write: not on a disk that is full, fails or hangs
+            self.endings.settle()
+        return reason
 
     def open(
         self,
@@ -106,6 +102,7 @@ class Intake:
     def close(self) -> None:
         """Nothing is queued once every association is closed; let the process's lock go."""
         self.door.close()
+        self._teller.close()
         self.endings.close()
         self.folders.close()
         self._alive.release()
@@ -140,13 +137,15 @@ class AssociationIntake:
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
         )
-        part = Part(
-            self._intake.folders,
-            owner=self._facts.owner,
-            prefix=prefix,
-            limit_bytes=self._intake.settings.limits.instance_bytes,
-            failure=StoreError(reason) if reason is not None else None,
-        )
+        with self._intake.gate.waiting("a new part"):
+            part = Part(
+                self._intake.folders,
+                owner=self._facts.owner,
+                prefix=prefix,
+                limit_bytes=self._intake.settings.limits.instance_bytes,
+                failure=StoreError(reason) if reason is not None else None,
+                cover=self._intake.gate.space.cover,
+            )
         self._parts.add(part)
         return part
 
@@ -154,13 +153,14 @@ class AssociationIntake:
         """P2 to P8: blocks until the instance is durable, or says why it is not."""
         try:
             if part.failure is not None:
-                self._intake.judge(part.failure)
+                self._intake.gate.judge(part.failure)
                 return self.refuse(request, Refusal.OUT_OF_RESOURCES, part.failure.message, part)
-            understood = self._understand(request, part)
-            if isinstance(understood, InstanceHeader):
-                return self._store(request, part, understood)
-            refusal, message = understood
-            return self.refuse(request, refusal, message, part)
+            with self._intake.gate.waiting("an instance", size_bytes=part.size_bytes):
+                understood = self._understand(request, part)
+                if isinstance(understood, InstanceHeader):
+                    return self._store(request, part, understood)
+                refusal, message = understood
+                return self.refuse(request, refusal, message, part)
         finally:
             self._forget(part)
 
@@ -220,7 +220,7 @@ class AssociationIntake:
             self._intake.committer.submit(Pending(record, acknowledges=False))
         except StoreError as error:
             self._is_known |= isinstance(error, InDoubt)
-            self._intake.judge(error)
+            self._intake.gate.judge(error)
             log.error("refusal_not_traced", association=self._facts.id, why=refused.message, error=error.message)
             return False
         self._is_known = True
@@ -265,7 +265,7 @@ class AssociationIntake:
         except OSError as error:
             failure = StoreError("the part could not be read back")
             failure.__cause__ = error
-            self._intake.judge(failure)
+            self._intake.gate.judge(failure)
             return Refusal.OUT_OF_RESOURCES, failure.message
         return identity_problem(request, header) or header
 
@@ -285,14 +285,15 @@ class AssociationIntake:
         try:
             part.sync()
         except StoreError as error:
-            part.leave_as_evidence()
-            self._intake.degrade(error)
+            if not isinstance(error, OutOfSpace):  # a full disk proves nothing, and the space is needed
+                part.leave_as_evidence()
+            self._intake.gate.degrade(error)
             return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
         try:
             receipt = self._intake.filer.file(part, filing, self._places)
         except StoreError as error:
             self._is_known |= isinstance(error, InDoubt)
-            self._intake.judge(error)
+            self._intake.gate.judge(error)
             return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
         failpoints.hit("P8")
         return receipt
@@ -312,7 +313,7 @@ class AssociationIntake:
             receipt = decline(self._intake.committer, declined)
         except StoreError as error:
             self._is_known |= isinstance(error, InDoubt)
-            self._intake.judge(error)
+            self._intake.gate.judge(error)
             return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
         self._is_known = True
         return receipt
@@ -320,3 +321,4 @@ class AssociationIntake:
     def _forget(self, part: Part) -> None:
         part.drop()
         self._parts.discard(part)
+        self._intake.gate.space.forget(part)

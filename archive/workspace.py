@@ -7,6 +7,7 @@ from typing import Self
 from archive.clock import Clock
 from archive.config import Settings
 from archive.rules.policy import Policy
+from archive.store import ballast
 from archive.store.catalogue.connection import Catalogue
 from archive.store.root import Root, open_existing, prepare
 
@@ -48,7 +49,13 @@ class Workspace:
         root = prepare(path) if create else open_existing(path)
         try:
             lock_path = root.path / "locks" / "catalogue"
-            catalogue = Catalogue(root.catalogue_path, lock_path=lock_path, actor=actor, clock=clock)
+            catalogue = Catalogue(
+                root.catalogue_path,
+                lock_path=lock_path,
+                actor=actor,
+                clock=clock,
+                relieve=lambda: ballast.release(root.fd),
+            )
             try:
                 catalogue.migrate()
             except BaseException:

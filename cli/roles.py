@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from archive.errors import Busy
 
@@ -81,6 +81,12 @@ def pid_of(holder_text: str | None) -> int | None:
     """The pid a holder wrote about itself."""
     found = _PID.match(holder_text or "")
     return int(found[1]) if found else None
+
+
+def state(root: Path, name: str) -> dict[str, Any]:
+    """Whether this part of the node runs, and its pid: who holds the lock."""
+    text = holder(root, name)
+    return {"is_running": text is not None, "pid": pid_of(text)}
 
 
 def listening_addresses(root: Path) -> list[Address]:

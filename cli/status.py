@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from archive.model import UNASSIGNED, Outcome, SessionStatus
-from cli import receiver, render, roles, status_senders, status_survey, status_verify
-from cli.opening import Options, opened
+from cli import receiver, render, roles, status_senders, status_standing, status_survey, status_verify
+from cli.opening import Options, opened, root_path
 
 if TYPE_CHECKING:
     from archive.model import Session
@@ -25,17 +25,34 @@ def status(context: typer.Context) -> int:
     Exit code 3 when something does.
     """
     options: Options = context.obj
-    with opened(options) as ws:
-        document = _document(ws, options)
+    document = _looked_at(options)
     if options.is_json:
         render.emit_json(document)
+    elif "catalogue_problem" in document:
+        _print_what_is_known(document)
     else:
         _print(document)
     return NEEDS_A_PERSON if document["needs"] else 0
 
 
-def _document(ws: "Workspace", options: Options) -> dict[str, Any]:
-    from archive.intake.admission import water_marks
+def _looked_at(options: Options) -> dict[str, Any]:
+    """The document; where the disk fails or hangs under a running node, what the node tells of itself."""
+    from archive.errors import RootError, StoreError
+
+    root = root_path(options)
+    told = status_standing.processes(root)
+    if any(each["standing"] == status_standing.HUNG for each in told):  # whoever looks at that disk hangs too
+        return status_standing.without_catalogue(root, "the disk does not answer", told)
+    try:
+        with opened(options) as ws:
+            return _document(ws, options, told)
+    except (RootError, StoreError, OSError) as error:
+        if not told:
+            raise
+        return status_standing.without_catalogue(root, str(error), told)
+
+
+def _document(ws: "Workspace", options: Options, told: list[dict[str, Any]]) -> dict[str, Any]:
     from archive.recovery import last_report
     from archive.store.catalogue import receipts, sessions
 
@@ -48,22 +65,15 @@ def _document(ws: "Workspace", options: Options) -> dict[str, Any]:
         ]
         midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         today = receipts.counts_since(connection, render.iso(midnight))
-    low, high = water_marks(ws.root, ws.settings.node)
-    free = ws.root.free_bytes()
     document: dict[str, Any] = {
         "root": str(ws.root.path),
-        "node": _process(ws.root.path, roles.NODE_LOCK),
-        "archiver": _process(ws.root.path, roles.ARCHIVER_LOCK),
+        "node": roles.state(ws.root.path, roles.NODE_LOCK),
+        "archiver": roles.state(ws.root.path, roles.ARCHIVER_LOCK),
         "receivers": receiver.receivers(options),
         "sessions": {str(each): counts.get(each, 0) for each in SessionStatus},
         "today": {str(each): today.get(each, 0) for each in Outcome},
-        "disk": {
-            "free_bytes": free,
-            "total_bytes": ws.root.total_bytes(),
-            "low_water_bytes": low,
-            "high_water_bytes": high,
-            "is_below_low_water": free < low,
-        },
+        "processes": told,
+        "disk": status_standing.disk(ws),
         "recovery": last_report(ws),
         "survey": status_survey.document(ws),
         "verify": status_verify.document(ws),
@@ -75,12 +85,6 @@ def _document(ws: "Workspace", options: Options) -> dict[str, Any]:
     return document
 
 
-def _process(root: Path, name: str) -> dict[str, Any]:
-    """Whether this part of the node runs, and its pid: who holds the lock."""
-    text = roles.holder(root, name)
-    return {"is_running": text is not None, "pid": roles.pid_of(text)}
-
-
 def _needs(document: dict[str, Any], sessions: list["Session"]) -> list[dict[str, Any]]:
     needs: list[dict[str, Any]] = []
     if not document["node"]["is_running"]:
@@ -90,7 +94,8 @@ def _needs(document: dict[str, Any], sessions: list["Session"]) -> list[dict[str
     if document["today"].get("REFUSED"):
         what = f"{render.count(document['today']['REFUSED'], 'instance')} refused today"
         needs.append({"what": what, "session": None, "command": "prearc trace --refused"})
-    if document["disk"]["is_below_low_water"]:
+    needs += status_standing.needs(Path(document["root"]), document["processes"])
+    if document["disk"]["is_below_low_water"] and all(each["standing"] == "OPEN" for each in document["processes"]):
         what = "the disk is below low water: instances are refused"
         needs.append({"what": what, "session": None, "command": "prearc session list --status DELETED"})
     if document["recovery"] is not None and not document["recovery"].get("is_clean", True):
@@ -124,6 +129,7 @@ def _print(document: dict[str, Any]) -> None:
         pairs.append(("receiver", f"{each['ae_title']}@{each['bind']}:{each['port']}  {state}"))
     pairs += [
         ("callers", status_senders.line(document["callers"])),
+        *status_standing.pairs(document["processes"]),
         ("sessions", ", ".join(held) or "none"),
         ("today", ", ".join(today) or "no instances"),
         (
@@ -140,7 +146,22 @@ def _print(document: dict[str, Any]) -> None:
     if document["waiting"]:
         waiting = render.count(document["waiting"], "session")
         render.emit(f"\n{waiting} ready to be archived: prearc session archive --status READY")
-    needs = document["needs"]
+    _print_needs(document["needs"])
+
+
+def _print_what_is_known(document: dict[str, Any]) -> None:
+    node, archiver = document["node"], document["archiver"]
+    pairs = [
+        ("root", document["root"]),
+        ("node", _running(node, "prearc serve")),
+        ("archiver", _running(archiver, "prearc serve --only archiver")),
+        *status_standing.pairs(document["processes"]),
+    ]
+    render.emit(render.fields(pairs))
+    _print_needs(document["needs"])
+
+
+def _print_needs(needs: list[dict[str, Any]]) -> None:
     render.emit("\nneeds a person" if needs else "\nnothing needs a person")
     rows = [(each["what"], each["command"]) for each in needs[:SHOWN]]
     if rows:

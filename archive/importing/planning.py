@@ -10,8 +10,8 @@ from archive.importing.candidates import Candidate, Declined, Unusable
 from archive.importing.finding import Found
 from archive.importing.inspecting import inspect
 from archive.importing.opening import Opener
-from archive.intake.admission import water_marks
 from archive.intake.filing import study_of
+from archive.intake.space import water_marks
 from archive.model import UNASSIGNED, InstanceHeader, Session
 from archive.rules.identity import identity_problem
 from archive.rules.policy import Policy

@@ -1,7 +1,17 @@
-"""Whether the node may take instances now: free space with hysteresis, and a store that holds what it gets."""
+"""Whether a process may take work now: free space with hysteresis, a store that holds what it gets, and answers.
+
+What went wrong with the disk or the database is believed until a probe has written, synced and read back a file in
+every place that is written to. Probes run in a thread of their own, since a hung disk hangs them too; whoever asks
+waits for one a moment at most.
+"""
 
 import errno
 import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
 import structlog
@@ -9,12 +19,22 @@ import structlog
 from archive.clock import Clock
 from archive.config import NodeSettings
 from archive.errors import OutOfSpace, StoreError
+from archive.intake.space import Space
+from archive.intake.waits import Waits
+from archive.store import files
 from archive.store.root import Root
 
-_LOOK_SECONDS: Final = 1.0
-_PROBE_SECONDS: Final = 5.0
-_FILED_INTO: Final = ("spool", "prearchive", "quarantine")
+FIRST_PAUSE_SECONDS: Final = 5.0
+LONGEST_PAUSE_SECONDS: Final = 60.0
+"""Between two probes: twice the last pause each time, up to this."""
+
+PATIENCE_SECONDS: Final = 2.0
+"""How long the one who caused a probe waits for what it finds."""
+
+RECEIVING: Final = ("spool", "prearchive", "quarantine")
 """Where receiving writes. The archive may be on another disk: its trouble is not that of a sender."""
+
+_LOOK_SECONDS: Final = 1.0
 _DISK_ERRNOS: Final = frozenset(
     {errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EUCLEAN, errno.EREMOTEIO, errno.ETIMEDOUT}
 )
@@ -23,32 +43,92 @@ _DATABASE_CODES: Final = frozenset({8, 10, 11, 14, 26})
 log = structlog.get_logger("prearc.receive")
 
 
-class Admission:
-    """P0. Shared by the threads of one process; every process looks for itself."""
+class Standing(StrEnum):
+    """Whether a process takes work."""
 
-    def __init__(self, root: Root, settings: NodeSettings, clock: Clock) -> None:
-        self._root, self._settings, self._clock = root, settings, clock
+    OPEN = "OPEN"  # it does
+    LOW_SPACE = "LOW_SPACE"  # bytes or inodes fell below low water and are not above high water again
+    DEGRADED = "DEGRADED"  # disk or database failed, and no probe has succeeded since
+    HUNG = "HUNG"  # the disk neither worked nor failed for longer than a disk may, and no probe has succeeded since
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """How a process stands, why (None: all is well), and since when (wall time)."""
+
+    standing: Standing
+    reason: str | None = None
+    since: datetime | None = None
+
+
+_WELL: Final = Condition(standing=Standing.OPEN)
+
+
+class Admission:
+    """P0. Shared by the threads of one process; every process looks for itself.
+
+    Parameters
+    ----------
+    places
+        The folders a probe writes to.
+    spaces
+        The file systems whose free space counts.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        settings: NodeSettings,
+        clock: Clock,
+        *,
+        places: Sequence[str] = RECEIVING,
+        spaces: Sequence[Space] | None = None,
+    ) -> None:
+        self._root, self._clock, self._places = root, clock, places
+        self._spaces = spaces if spaces is not None else (Space(root, settings),)
+        self.waits = Waits(clock, hung_seconds=settings.hung_seconds)
         self._guard = threading.Lock()
-        self._reason: str | None = None
+        self._space = _WELL
+        self._fault: Condition | None = None
         self._looked_at = float("-inf")
-        self._degraded: str | None = None
-        self._probed_at = 0.0
+        self._faults = 0
+        self._is_probing = False
+        self._pause = FIRST_PAUSE_SECONDS
+        self._probe_at = 0.0
+
+    @property
+    def space(self) -> Space:
+        """The file system that is received into."""
+        return self._spaces[0]
 
     def reason(self) -> str | None:
         """Why nothing can be taken now; None when all is well. Looks at the disk once a second at most."""
+        return self.condition().reason
+
+    def condition(self) -> Condition:
+        """How this process stands; causes a probe where one is due, and waits for it a moment."""
         with self._guard:
-            now = self._clock.monotonic()
-            if self._degraded is not None:
-                return self._recover(now)
-            if now - self._looked_at >= _LOOK_SECONDS:
-                self._looked_at = now
-                self._reason = self._short_of_space()
-            return self._reason
+            self._notice_a_hang()
+            probed = self._begin_probe() if self._fault is not None else None
+        if probed is not None:
+            probed.wait(PATIENCE_SECONDS)
+        with self._guard:
+            if self._fault is not None:
+                return self._fault
+            if self._clock.monotonic() - self._looked_at >= _LOOK_SECONDS:
+                self._looked_at = self._clock.monotonic()
+                self._look_for_space()
+                self._look_for_writing()
+            return self._fault or self._space
 
     def degraded(self) -> str | None:
         """Why nothing may be acknowledged now; None when the store holds what it gets. Never probes."""
         with self._guard:
-            return self._degraded
+            return self._fault.reason if self._fault is not None else None
+
+    def waiting(self, what: str, *, size_bytes: int = 0) -> AbstractContextManager[None]:
+        """Around a step that waits for the disk, so that a hung one is noticed."""
+        return self.waits.waiting(what, size_bytes=size_bytes)
 
     def degrade(self, error: StoreError) -> None:
         """The store failed in a way that waiting for space does not mend: take nothing until a probe succeeds."""
@@ -56,33 +136,84 @@ class Admission:
             return
         log.error("store_failed", error=error.message)
         with self._guard:
-            self._degraded = error.message
-            self._probed_at = self._clock.monotonic()
+            self._set_fault(Standing.DEGRADED, error.message)
+            self._pause = FIRST_PAUSE_SECONDS
+            self._probe_at = self._clock.monotonic() + self._pause
 
     def judge(self, error: StoreError) -> None:
         """Degrade if the disk is to blame; another cause is this one instance's trouble."""
         if is_disk_failure(error):
             self.degrade(error)
 
-    def _short_of_space(self) -> str | None:
-        low, high = water_marks(self._root, self._settings)
-        mark = high if self._reason is not None else low
-        try:
-            free = self._root.free_bytes()
-        except OSError as error:
-            return f"the disk does not answer: {error.strerror}"
-        return f"free space {free} bytes is below {mark} bytes" if free < mark else None
+    def _set_fault(self, standing: Standing, reason: str) -> None:
+        self._faults += 1
+        before = self._fault
+        since = before.since if before is not None and before.standing is standing else self._clock.now()
+        self._fault = Condition(standing=standing, reason=reason, since=since)
 
-    def _recover(self, now: float) -> str | None:
-        if now - self._probed_at >= _PROBE_SECONDS:
-            self._probed_at = now
-            try:
-                for place in _FILED_INTO:
+    def _notice_a_hang(self) -> None:
+        late = self.waits.overdue()
+        if late is None:
+            return
+        if self._fault is None or self._fault.standing is not Standing.HUNG:
+            self._set_fault(Standing.HUNG, f"the disk does not answer: {late.what} has waited too long")
+            log.error("disk_hung", waiting_for=late.what, seconds=round(self.waits.longest_seconds(), 1))
+        self._pause, self._probe_at = FIRST_PAUSE_SECONDS, self._clock.monotonic()
+
+    def _begin_probe(self) -> threading.Event | None:
+        """Start a probe unless one runs, it is too early, or something hangs yet; an event that it is over."""
+        is_due = self._clock.monotonic() >= self._probe_at
+        if self._is_probing or not is_due or self.waits.overdue() is not None:
+            return None
+        self._is_probing = True
+        over = threading.Event()
+        threading.Thread(target=self._probe, args=(over, self._faults), name="probe", daemon=True).start()
+        return over
+
+    def _probe(self, over: threading.Event, faults: int) -> None:
+        """What failed since the probe began, `faults` having been known then, it says nothing about."""
+        reason: str | None = None
+        try:
+            with self.waiting("a probe"):
+                for place in self._places:
                     self._root.probe(place)
-            except OSError:
-                return self._degraded
-            self._degraded = None
-        return self._degraded
+        except OSError as error:
+            reason = error.strerror or str(error)
+        with self._guard:
+            self._is_probing = False
+            if reason is None and self._faults == faults and self.waits.overdue() is None:
+                log.warning("store_recovered", was=self._fault.reason if self._fault is not None else None)
+                self._fault = None
+                self._pause = FIRST_PAUSE_SECONDS
+            else:
+                self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+                self._probe_at = self._clock.monotonic() + self._pause
+        over.set()
+
+    def _look_for_writing(self) -> None:
+        """A disk with errors is made read-only by the kernel: no need to wait for the first store to fail."""
+        try:
+            is_read_only = any(self._root.is_read_only(place) for place in self._places)
+        except OSError:
+            return  # whoever writes next tells what is wrong
+        if is_read_only:
+            reason = "the file system is read-only"
+            log.error("store_failed", error=reason)
+            self._set_fault(Standing.DEGRADED, reason)
+            self._probe_at = self._clock.monotonic() + self._pause
+
+    def _look_for_space(self) -> None:
+        reason = next((each for each in (space.shortage() for space in self._spaces) if each is not None), None)
+        was_short = self._space is not _WELL
+        if reason is None:
+            if was_short:
+                log.warning("space_is_back")
+            self._space = _WELL
+            return
+        if not was_short:
+            log.warning("space_is_low", why=reason)
+        since = self._space.since if was_short else self._clock.now()
+        self._space = Condition(standing=Standing.LOW_SPACE, reason=reason, since=since)
 
 
 def is_disk_failure(error: StoreError) -> bool:
@@ -95,7 +226,10 @@ def is_disk_failure(error: StoreError) -> bool:
     return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _DATABASE_CODES
 
 
-def water_marks(root: Root, settings: NodeSettings) -> tuple[int, int]:
-    """(low, high) water in bytes: as configured, or 1 GiB but at most 1 % of the disk, and twice that."""
-    low, high = root.low_water_bytes(settings.low_water_bytes), settings.high_water_bytes
-    return low, max(low, 2 * low if high is None else high)
+def as_store_error(error: Exception) -> StoreError:
+    """`error` itself, or one of the tree that it is the cause of, for `Admission.judge`."""
+    if isinstance(error, StoreError):
+        return error
+    failure = files.store_error(error, "working") if isinstance(error, OSError) else StoreError(str(error))
+    failure.__cause__ = error
+    return failure

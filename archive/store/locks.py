@@ -18,6 +18,16 @@ from archive.errors import Busy
 _POLL_SECONDS: Final = 0.05
 
 
+def open_lock_file(path: Path) -> int:
+    """A descriptor to lock; on a file system that became read-only, one to read from: `flock` needs no more."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+
+
 class FileLock:
     """One exclusive lock on one file, held until `release`; each instance is its own holder."""
 
@@ -42,7 +52,7 @@ class FileLock:
         return True
 
     def _acquire(self, mode: int, *, wait_seconds: float) -> bool:
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fd = open_lock_file(self._path)
         deadline = time.monotonic() + wait_seconds
         while True:
             try:

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -31,8 +31,16 @@ class Part:
     """
 
     def __init__(
-        self, folders: OpenFolders, *, owner: str, prefix: bytes, limit_bytes: int, failure: StoreError | None = None
+        self,
+        folders: OpenFolders,
+        *,
+        owner: str,
+        prefix: bytes,
+        limit_bytes: int,
+        failure: StoreError | None = None,
+        cover: "Callable[[Part], int] | None" = None,
     ) -> None:
+        """`cover` says up to which size in bytes there is room for this part, or raises `OutOfSpace`."""
         self._folders, self._root_fd = folders, folders.root_fd
         self.id = uuid.uuid4().hex
         self._name = f"{owner}.{self.id}{PART_SUFFIX}"
@@ -44,6 +52,7 @@ class Part:
         self.is_admitted = failure is None
         self.is_over_limit = False
         self._limit_bytes = limit_bytes
+        self._cover, self._covered_bytes = cover, 0
         self._sha256 = hashlib.sha256()
         self._fd: int | None = None
         if failure is not None:
@@ -84,7 +93,11 @@ class Part:
         if self._fd is None:
             return
         try:
+            if self._cover is not None and self.size_bytes > self._covered_bytes:
+                self._covered_bytes = self._cover(self)
             self._write_all(pieces)
+        except StoreError as error:
+            self._give_up(error)
         except OSError as error:
             self._fail(error)
         else:
@@ -219,6 +232,10 @@ class Part:
             rest = rest[written:]
 
     def _fail(self, error: OSError) -> None:
-        self.failure = files.store_error(error, "writing an instance")
-        self.failure.__cause__ = error
+        failure = files.store_error(error, "writing an instance")
+        failure.__cause__ = error
+        self._give_up(failure)
+
+    def _give_up(self, failure: StoreError) -> None:
+        self.failure = failure
         self.drop()

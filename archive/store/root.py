@@ -67,6 +67,15 @@ class Root:
         facts = self._facts(place)
         return facts.f_blocks * facts.f_frsize
 
+    def is_read_only(self, place: str = "") -> bool:
+        """Whether that file system takes no writes at all, as after an error of the disk."""
+        return bool(self._facts(place).f_flag & os.ST_RDONLY)
+
+    def inodes(self, place: str = "") -> tuple[int, int]:
+        """(free, all) inodes of that file system; (0, 0) where it makes them as they are needed."""
+        facts = self._facts(place)
+        return facts.f_favail, facts.f_files
+
     def low_water_bytes(self, configured: int | None, place: str = "") -> int:
         """What is kept free: as configured, or 1 GiB but at most 1 % of the file system."""
         return min(_DEFAULT_LOW_BYTES, self.total_bytes(place) // 100) if configured is None else configured

@@ -177,7 +177,7 @@ def test_the_archiver_dies_with_its_node(node: Running, root: Path) -> None:
 
 def test_a_dead_archiver_is_replaced(node: Running, root: Path) -> None:
     """The node goes on, and starts another archiver."""
-    wait_until(lambda: holder(root, "archiver") is not None, "the archiver")
+    wait_until(lambda: pid_of(holder(root, "archiver")) is not None, "the archiver")
     first = pid_of(holder(root, "archiver"))
     assert first is not None
 

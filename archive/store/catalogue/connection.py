@@ -6,11 +6,12 @@ when two connections do both at once, and because a transaction that never meets
 fails with SQLITE_BUSY.
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from sqlite_utils import Database
 from archive.clock import Clock, iso
 from archive.errors import Busy, InDoubt, OutOfSpace, RootError, StoreError
 from archive.store import files
-from archive.store.locks import FileLock
+from archive.store.locks import FileLock, open_lock_file
 from archive.store.schema import migrations
 
 _PRAGMAS: Final = (
@@ -62,7 +63,7 @@ class _Handle:
     """A connection with its own descriptor of the write lock, used by one thread at a time."""
 
     def __init__(self, path: Path, lock_path: Path) -> None:
-        self.lock_fd = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+        self.lock_fd = open_lock_file(lock_path)
         connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(str(path), check_same_thread=False, timeout=10.0)
@@ -94,8 +95,11 @@ class _Handle:
 class Catalogue:
     """The catalogue of one root; threads share it, processes each open their own."""
 
-    def __init__(self, path: Path, *, lock_path: Path, actor: str, clock: Clock) -> None:
-        self._path, self._lock_path = path, lock_path
+    def __init__(
+        self, path: Path, *, lock_path: Path, actor: str, clock: Clock, relieve: Callable[[], object] = lambda: None
+    ) -> None:
+        """`relieve` makes some room when the disk has none left for a transaction; the next one may find it."""
+        self._path, self._lock_path, self._relieve = path, lock_path, relieve
         self.actor = actor
         self.clock = clock
         self._idle: list[_Handle] = []
@@ -128,7 +132,15 @@ class Catalogue:
                 f"The catalogue was made by a newer prearc (migration {unknown}).",
                 hint="install that version",
             )
-        files.sync_path(self._path.parent)  # the file's own entry
+        self._sync_entry()
+
+    def _sync_entry(self) -> None:
+        """The file's own entry in its folder; where nothing can be written any more, nothing waits to be."""
+        try:
+            files.sync_path(self._path.parent)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -170,6 +182,8 @@ class Catalogue:
                 yield Transaction(handle.database.conn, actor=actor or self.actor, clock=self.clock)
                 body_done = True
         except (sqlite3.Error, OSError) as error:
+            if _is_full(error):
+                self._relieve()
             if body_done:
                 self._drop(handle)
                 handle = None
@@ -214,9 +228,12 @@ class Catalogue:
             os.close(handle.lock_fd)
 
 
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
 def _mapped(error: sqlite3.Error) -> StoreError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    cls = OutOfSpace if code == sqlite3.SQLITE_FULL else StoreError
+    cls = OutOfSpace if _is_full(error) else StoreError
     return cls(f"The catalogue failed: {error}.", hint="prearc doctor")
 
 
