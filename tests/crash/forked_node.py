@@ -4,6 +4,7 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +24,22 @@ class ForkedNode:
         ``scp`` or ``archiver``.
     folder:
         For its log, which all its lives are appended to; beside the root.
+    environment:
+        Further variables of its process.
     """
 
-    def __init__(self, root: Path, configuration: Path, folder: Path, *, part: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        configuration: Path,
+        folder: Path,
+        *,
+        part: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = 0
         self._part = part
-        self._shell = Shell(root, configuration, folder, name=part, is_appending=True)
+        self._shell = Shell(root, configuration, folder, name=part, is_appending=True, environment=environment)
         self._log = self._shell.errors
         self._begins_at = 0
         self._code: int | None = None

@@ -57,10 +57,19 @@ class Shell:
     ----------
     folder:
         For what the commands write, beside the root; each begins it anew unless `is_appending`.
+    environment:
+        Further variables of the terminal, and so of every command.
     """
 
     def __init__(
-        self, root: Path, configuration: Path, folder: Path, *, name: str = "shell", is_appending: bool = False
+        self,
+        root: Path,
+        configuration: Path,
+        folder: Path,
+        *,
+        name: str = "shell",
+        is_appending: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.output, self.errors = folder / f"{name}-output", folder / f"{name}-errors"
         self._base = ["--root", str(root), "--config", str(configuration), "--json"]
@@ -69,7 +78,7 @@ class Shell:
         self._is_busy = False
         self._terminal = subprocess.Popen(
             [sys.executable, "-P", TERMINAL],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
