@@ -1,7 +1,7 @@
 """One association from its connection to its end: negotiation, admission, life cycle."""
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,6 +24,7 @@ from scp.limits import Admission, Connections
 from scp.messages import ReceiverMessages
 from scp.ports import Port
 from scp.text import printable
+from scp.tls import HandshakeError, PortTls
 from scp.transport import ReceiverSocket
 from scp.upper_layer import ReceiverUpperLayer
 
@@ -50,8 +51,8 @@ class Gate:
     log: FilteringBoundLogger
     is_fast: bool = True
     """Whether P-DATA are read past the library's decoder (`scp.upper_layer`)."""
-    secure: Callable[[socket.socket], socket.socket] | None = None
-    """A TLS handshake on a new connection, in the association's own thread; raises `OSError`, also for slowness."""
+    secure: PortTls | None = None
+    """TLS: a handshake on a new connection, in the association's own thread."""
 
 
 class Negotiator(ACSE):
@@ -221,14 +222,20 @@ class ReceiverAssociation(Association):
 
     def _secure(self) -> bool:
         """Whether the connection can be used: a TLS one once its handshake is done."""
-        if self._gate.secure is None or self.dul.socket is None:
+        tls, connection = self._gate.secure, self.dul.socket
+        if tls is None or connection is None:
             return True
+        tls.look(self._gate.log)
         try:
-            self.dul.socket.secure(self._gate.secure)
+            self.certificate = connection.secure(tls)
         except OSError as error:
-            self.log.warning("association.not_secured", error=printable(repr(error)))
-            self.dul.socket._shutdown_socket()
+            why = str(error) if isinstance(error, HandshakeError) else repr(error)
+            self.log.warning("association.not_secured", why=printable(why))
+            connection._shutdown_socket()
             return False
+        if self.certificate is not None:
+            name = next(iter(self.certificate.names), self.certificate.sha256)
+            self.log = self.log.bind(certificate=printable(name))
         return True
 
     def _negotiate(self, request: A_ASSOCIATE) -> None:

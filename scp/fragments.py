@@ -14,6 +14,7 @@ PDU_HEADER_BYTES: Final = 6  # type, reserved, length: DICOM PS3.8 9.3.1
 PDV_HEADER_BYTES: Final = 6  # length, context id, message control header: PS3.8 9.3.5.1, E.2
 PDU_TYPES: Final = range(0x01, 0x08)
 P_DATA_TF: Final = 0x04
+TLS_HANDSHAKE: Final = 0x16  # first byte of a TLS connection, RFC 8446 5.1
 CONTROL_BYTES: Final = 2  # context id and message control header are counted in a PDV's length
 
 _PDU_HEADER: Final = Struct(">BxL")
@@ -128,7 +129,8 @@ class FragmentWalk:
 def check_type(pdu_type: int) -> None:
     """Raise `PduRefusedError` for a type the standard does not know (DICOM PS3.8 9.3.1)."""
     if pdu_type not in PDU_TYPES:
-        raise PduRefusedError(f"unknown type {pdu_type:#04x}")
+        hint = " (a TLS caller, and this port has no TLS)" if pdu_type == TLS_HANDSHAKE else ""
+        raise PduRefusedError(f"unknown type {pdu_type:#04x}{hint}")
 
 
 def check_pdu(pdu_type: int, length: int, max_bytes: int) -> None:

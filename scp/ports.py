@@ -14,6 +14,7 @@ from typing import Final
 from archive.config import Settings
 from archive.config_receiver import ReceiverSettings
 from archive.errors import ConfigurationError
+from scp.tls import PortTls
 
 BACKLOG: Final = 256
 OUT_OF_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -35,8 +36,9 @@ class OutOfFiles(OSError):
 class Port:
     """One listening socket and the receivers that are called on it; accepting never waits."""
 
-    def __init__(self, receivers: tuple[ReceiverSettings, ...]) -> None:
+    def __init__(self, receivers: tuple[ReceiverSettings, ...], tls: PortTls | None = None) -> None:
         self.receivers = receivers
+        self.tls = tls
         first = receivers[0]
         self._socket = socket.socket(socket.AF_INET6 if ":" in first.bind else socket.AF_INET, socket.SOCK_STREAM)
         try:
@@ -90,18 +92,22 @@ def open_ports(settings: Settings) -> tuple[Port, ...]:
     Raises
     ------
     ConfigurationError
-        A port is taken or an address cannot be bound; nothing is open then. All are named.
+        A port is taken, an address cannot be bound, or a file of TLS cannot be used; nothing is open then. All are
+        named.
     """
-    places: dict[tuple[str, int], list[int]] = defaultdict(list)
+    places: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for index, receiver in enumerate(settings.receiver):
-        places[receiver.bind, receiver.port].append(index)
+        places[receiver.bind, receiver.port, receiver.tls].append(index)
     ports: list[Port] = []
     problems: list[str] = []
-    for (bind, port), indexes in places.items():
+    for indexes in places.values():
+        receivers = tuple(settings.receiver[index] for index in indexes)
         try:
-            ports.append(Port(tuple(settings.receiver[index] for index in indexes)))
+            ports.append(Port(receivers, PortTls(receivers[0]) if receivers[0].has_tls else None))
+        except ConfigurationError as error:
+            problems += [f"receiver[{indexes[0] + 1}].{each}" for each in error.problems]
         except OSError as error:
-            problems.append(_problem(indexes[0] + 1, bind, port, error))
+            problems.append(_problem(indexes[0] + 1, receivers[0].bind, receivers[0].port, error))
     if problems:
         for each in ports:
             each.close()

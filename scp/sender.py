@@ -1,5 +1,6 @@
 """The sending side: C-ECHO and C-STORE to a node, for `prearc receiver echo`, the demo and the tests."""
 
+import ssl
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -41,12 +42,20 @@ class EchoResult:
         return self.status == 0x0000
 
 
-def echo(host: str, port: int, called: str, calling: str = "PREARC-ECHO", *, timeout_seconds: float = 10) -> EchoResult:
+def echo(
+    host: str,
+    port: int,
+    called: str,
+    calling: str = "PREARC-ECHO",
+    *,
+    timeout_seconds: float = 10,
+    tls: ssl.SSLContext | None = None,
+) -> EchoResult:
     """Ask the node `called` at `host`:`port` whether it is there (C-ECHO, DICOM PS3.7 9.1.5)."""
     started = time.monotonic()
     status, problem = None, ""
     try:
-        with _association(host, port, called, calling, {(str(Verification), "")}, timeout_seconds) as peer:
+        with _association(host, port, called, calling, {(str(Verification), "")}, timeout_seconds, tls) as peer:
             status = _status(peer.send_c_echo())
             problem = "" if status is not None else "no answer to the C-ECHO"
     except AssociationError as error:
@@ -70,6 +79,7 @@ def send(
     datasets: Iterable[Dataset],
     *,
     timeout_seconds: float = 60,
+    tls: ssl.SSLContext | None = None,
 ) -> list[int]:
     """Store `datasets` one after the other over one association and return their DIMSE statuses, in order.
 
@@ -87,7 +97,7 @@ def send(
     waiting = list(datasets)
     pairs = {(str(each.SOPClassUID), str(each.file_meta.TransferSyntaxUID)) for each in waiting}
     statuses: list[int] = []
-    with _association(host, port, called, calling, pairs, timeout_seconds) as peer:
+    with _association(host, port, called, calling, pairs, timeout_seconds, tls) as peer:
         for dataset in waiting:
             status = _status(peer.send_c_store(dataset)) if peer.is_established else None
             if status is None:
@@ -98,7 +108,13 @@ def send(
 
 @contextmanager
 def _association(
-    host: str, port: int, called: str, calling: str, pairs: set[tuple[str, str]], timeout_seconds: float
+    host: str,
+    port: int,
+    called: str,
+    calling: str,
+    pairs: set[tuple[str, str]],
+    timeout_seconds: float,
+    tls: ssl.SSLContext | None,
 ) -> Iterator[Association]:
     """An established association with one context for each SOP class and transfer syntax."""
     if len(pairs) > MAX_CONTEXTS:
@@ -109,7 +125,7 @@ def _association(
     entity.connection_timeout = timeout_seconds
     for sop_class_uid, transfer_syntax_uid in sorted(pairs):
         entity.add_requested_context(sop_class_uid, transfer_syntax_uid or ImplicitVRLittleEndian)
-    peer = entity.associate(host, port, ae_title=called)
+    peer = entity.associate(host, port, ae_title=called, tls_args=None if tls is None else (tls, host))
     if not peer.is_established:
         raise AssociationError(_why(peer, f"{called} at {host}:{port}"))
     _keep_answers(peer)

@@ -61,9 +61,14 @@ class Associations:
                 connections=self._members,
                 log=log,
                 is_fast=settings.node.fast_path,
+                secure=port.tls,
             )
             for port in self._ports
         )
+        for port in self._ports:
+            if port.tls is not None:
+                port.tls.refresh(log)
+                port.tls.look(log)
 
     def take(self, arrival: Arrival, connection: socket.socket) -> bool:
         """Start the association of a connection; it is closed where there is no thread left for it."""
@@ -101,7 +106,10 @@ class Associations:
         self._members.wait_empty(time.monotonic() + CUT_SECONDS)
 
     def reload(self) -> None:
-        """SIGHUP: take what may change while the node runs. Nothing does yet."""
+        """SIGHUP: take what may change while the node runs: the files of TLS. Associations go on as they began."""
+        for port in self._ports:
+            if port.tls is not None:
+                port.tls.reload(self._log)
         self._log.info("node.reloaded")
 
     def _gone(self, association: ReceiverAssociation) -> None:
@@ -147,6 +155,11 @@ class Node:
         self._thread.start()
         for address in self.addresses:
             self._log.info("node.listening", host=address.host, port=address.port, aets=address.ae_titles)
+
+    def reload(self) -> None:
+        """As `Associations.reload`."""
+        if self._associations is not None:
+            self._associations.reload()
 
     def drain(self, seconds: float | None = None) -> None:
         """Accept nothing more, and end the associations as `Associations.drain` says; idempotent."""

@@ -9,13 +9,15 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
 from typing import Final
 
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
+from archive.callers import Certificate
+from scp import certificates
 from scp.receive_buffer import ReceiveBuffer
+from scp.tls import PortTls, say_the_end
 
 LINGER_SECONDS: Final = 0.5
 LINGER_BYTES: Final = 4 << 20
@@ -43,18 +45,19 @@ class ReceiverSocket(AssociationSocket):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setblocking(False)
 
-    def secure(self, handshake: Callable[[socket.socket], socket.socket]) -> None:
-        """Replace the connection by what `handshake` makes of it, in the association's own thread.
+    def secure(self, tls: PortTls) -> Certificate | None:
+        """Make the connection a TLS one, in the association's own thread; the peer's certificate.
 
         Raises
         ------
         OSError
-            What `handshake` raises.
+            It is not secure: `HandshakeError` says why.
         """
-        connection = self._connection()
-        connection.setblocking(True)
-        self.socket = handshake(connection)
-        self.socket.setblocking(False)
+        secured = tls.wrap(self._connection())
+        self.socket = secured  # at once, so that `cut` reaches it; the descriptor is the same
+        tls.handshake(secured, self._pdu_seconds)
+        secured.setblocking(False)
+        return certificates.of_peer(secured)
 
     def start_pdu(self) -> None:
         """Start the clock of the next PDU."""
@@ -188,6 +191,8 @@ class ReceiverSocket(AssociationSocket):
         connection = self.socket
         if connection is None:
             return
+        if isinstance(connection, ssl.SSLSocket):
+            say_the_end(connection)
         if self._is_muted:
             _linger(connection)
         super()._shutdown_socket()
@@ -199,10 +204,10 @@ def _linger(connection: socket.socket) -> None:
     until = time.monotonic() + LINGER_SECONDS
     discarded = 0
     try:
-        connection.shutdown(socket.SHUT_WR)
+        socket.socket.shutdown(connection, socket.SHUT_WR)
         while discarded < LINGER_BYTES and (remaining := until - time.monotonic()) > 0:
             connection.settimeout(remaining)
-            if not (more := connection.recv(1 << 16)):
+            if not (more := socket.socket.recv(connection, 1 << 16)):  # of a TLS one unread and encrypted
                 break
             discarded += len(more)
     except OSError:

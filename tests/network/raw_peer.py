@@ -1,6 +1,7 @@
 """A peer made of bytes: says what a test tells it to, right or wrong. Knows no DICOM library."""
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterable
 from types import TracebackType
@@ -114,8 +115,17 @@ def message(command_set: bytes, dataset: bytes | None = None, context_id: int = 
 class RawPeer:
     """A connection; `receive` returns the next PDU as (type, content), (CLOSED, b"") at the end."""
 
-    def __init__(self, port: int, *, timeout_seconds: float = 5) -> None:
+    def __init__(self, port: int, *, timeout_seconds: float = 5, tls: ssl.SSLContext | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_seconds)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket)
+
+    @classmethod
+    def over(cls, connection: socket.socket) -> "RawPeer":
+        """A peer on a connection that was made already."""
+        peer = cls.__new__(cls)
+        peer.socket = connection
+        return peer
 
     def __enter__(self) -> "RawPeer":
         return self
