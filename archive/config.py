@@ -25,10 +25,11 @@ from archive.config_fields import (
 from archive.config_receiver import ReceiverSettings as ReceiverSettings
 from archive.config_receiver import check_receivers
 from archive.cron import check_cron
+from archive.defaults import ROOT
+from archive.defaults import TEMPLATE as DEFAULT_TEMPLATE
 from archive.model import UNASSIGNED, MergeMode
 
 PROJECT_ID_PATTERN: Final = r"^[A-Za-z0-9_-]+$"
-DEFAULT_TEMPLATE: Final = "${StudyInstanceUID}-${SeriesNumber}-${InstanceNumber}-${HashSOPClassUIDWithSOPInstanceUID}"
 _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
@@ -38,7 +39,7 @@ class NodeSettings(Section):
     """``[node]``: the root and its disk."""
 
     root: Path = Field(
-        default=Path("var"),
+        default=ROOT,
         description="Folder of everything that is stored, relative to the working directory; --root wins.",
     )
     umask: str = Field(default="077", description="Permission bits no new file or folder gets, in octal digits.")

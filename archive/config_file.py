@@ -15,10 +15,10 @@ from pydantic_core import ErrorDetails
 
 from archive.config import Settings
 from archive.config_fields import CrossCheckError
+from archive.defaults import CONFIG_NAME
 from archive.errors import ConfigurationError
 
 BUILT_IN: Final = "built-in defaults"
-CONFIG_NAME: Final = "prearc.toml"
 RULES_NAME: Final = "routes.rules"
 _NAMES: Final = frozenset({"ae_title", "port", "bind", "id", "aliases"})  # what entries are told apart by
 _ROUNDS: Final = 8  # how often the rest is checked again; what is wrong at that depth is found by the next check

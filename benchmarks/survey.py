@@ -27,7 +27,7 @@ from xml.sax.saxutils import quoteattr
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from archive.config import DEFAULT_TEMPLATE
+from archive.defaults import TEMPLATE as DEFAULT_TEMPLATE
 from archive.rules.header import file_reader, read_file_header
 from archive.rules.naming import NameTemplate
 from scp.synthetic import SeriesSpec, study

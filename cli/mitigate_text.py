@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archive.mitigations import ActionKind, Plan, ResourcePlan
-from archive.rules.mitigation import in_cycles
 from archive.surveys import SurveyStatus
 from cli import render
 
@@ -27,6 +26,8 @@ def show_totals(plan: Plan) -> None:
 
 def show_plan(plan: Plan) -> None:
     """Every action with its reason, and what is left alone with the why."""
+    from archive.rules.mitigation import in_cycles
+
     include = f", includes {', '.join(sorted(plan.policy.include))}" if plan.policy.include else ""
     render.emit(f"plan of {render.escape(plan.made_at)} by {render.escape(plan.made_by)}")
     render.emit(f"of several files of one instance stays: {plan.policy.keep}{include}")

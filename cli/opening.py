@@ -53,6 +53,13 @@ def load(options: Options) -> "Loaded":
         raise ConfigurationError(problems, hint=error.hint) from None
 
 
+def is_configured(options: Options) -> bool:
+    """Whether there is a configuration to load, which costs a tenth of a second; without it the defaults hold."""
+    from archive import defaults
+
+    return options.config is not None or os.path.lexists((options.root or defaults.ROOT) / defaults.CONFIG_NAME)
+
+
 def compile_policy(loaded: "Loaded", settings: "Settings | None" = None) -> "Policy":
     """The rules that go with the loaded settings, or with `settings` that were laid over them.
 

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from archive.rules.admitting import Standing
 from cli import render
 
 if TYPE_CHECKING:
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
 def document(ws: "Workspace") -> dict[str, Any]:
     """How many callers on no list were let in, rejected, or are denied and called all the same."""
     from archive import senders
+    from archive.rules.admitting import Standing
 
     with ws.catalogue.read() as connection:
         called = [each for each in senders.listing(ws.settings, connection) if each.source is senders.Source.NETWORK]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archive.errors import NotFound
 from cli import render
-from cli.opening import Options, load
+from cli.opening import Options, is_configured, load
 from cli.progress import progress
 
 if TYPE_CHECKING:
@@ -88,9 +88,12 @@ def scan(options: Options, path: str, template: str | None) -> int:
 
 
 def _template(options: Options, text: str | None) -> "NameTemplate":
+    from archive import defaults
     from archive.rules.naming import NameTemplate
 
-    return NameTemplate.compile(text or load(options).settings.naming.template)
+    if text is None:
+        text = load(options).settings.naming.template if is_configured(options) else defaults.TEMPLATE
+    return NameTemplate.compile(text)
 
 
 def _surveyed(tree: "Tree", template: "NameTemplate") -> Iterator["Surveyed"]:

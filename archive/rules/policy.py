@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self, TypeVar
 
-from archive.config import DEFAULT_TEMPLATE, LimitSettings, ProjectSettings, ReceiverSettings, Settings
+from archive.config import LimitSettings, ProjectSettings, ReceiverSettings, Settings
+from archive.defaults import TEMPLATE as DEFAULT_TEMPLATE
 from archive.errors import ConfigurationError
 from archive.model import Autoarchive, MergeMode
 from archive.rules.expressions import RuleSet, parse_rules, rules_from_lists

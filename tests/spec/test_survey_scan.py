@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from archive.config import DEFAULT_TEMPLATE
+from archive.defaults import TEMPLATE as DEFAULT_TEMPLATE
 from archive.errors import StoreError
 from archive.rules.naming import NameTemplate
 from archive.rules.survey import classify, status_of

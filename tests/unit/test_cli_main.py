@@ -137,6 +137,20 @@ def test_a_list_loads_neither_pydicom_nor_pynetdicom_nor_rich(tmp_path: Path) ->
     assert done.stdout == "[] []\n"
 
 
+def test_a_survey_of_a_tree_loads_no_configuration_that_is_not_there(tmp_path: Path) -> None:
+    """Half of its start would be that."""
+    (tmp_path / "S1/SCANS/1/DICOM").mkdir(parents=True)
+    program = (
+        "import sys; from cli.main import run\n"
+        f"code = run(['--root', {str(tmp_path)!r}, 'survey', 'scan', {str(tmp_path)!r}], {{}})\n"
+        "print(code, sorted({'archive.config', 'pydicom', 'rich', 'sqlite3'} & set(sys.modules)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
 def test_a_foreign_package_of_our_name_is_named(tmp_path: Path) -> None:
     """When `scp` is somebody else's, nothing runs and the message says whose it is."""
     (tmp_path / "scp").mkdir()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archive.config import DEFAULT_TEMPLATE
+from archive.defaults import TEMPLATE as DEFAULT_TEMPLATE
 from archive.errors import ConfigurationError
 from archive.model import InstanceHeader
 from archive.rules.naming import (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archive.config import DEFAULT_TEMPLATE
+from archive.defaults import TEMPLATE as DEFAULT_TEMPLATE
 from archive.model import InstanceHeader
 from archive.rules.naming import NameTemplate
 from archive.rules.schemes import discloses, scheme_of, sop_hash, template_2013_hash
