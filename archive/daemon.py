@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from archive.archiving import archive
+from archive.dead_processes import settle_dead_processes
 from archive.errors import ArchiveError, Busy
 from archive.examination.building import build
 from archive.examination.review import ArchiveOrder
@@ -22,7 +23,7 @@ from archive.intake.telling import Teller
 from archive.journal import resume_all
 from archive.mitigating.concluding import settle_dead
 from archive.model import Session
-from archive.recovery import close_dead_associations, release_abandoned
+from archive.recovery import release_abandoned
 from archive.store.catalogue import intake, sessions
 from archive.survey import run_due, work
 from archive.workspace import Workspace
@@ -65,7 +66,7 @@ class Daemon:
 
     def tick(self) -> None:
         """One look at everything that may be due. Nothing that goes wrong with one session stops the others."""
-        self._guarded("dead associations", lambda: close_dead_associations(self._ws))
+        self._guarded("dead processes", lambda: settle_dead_processes(self._ws))
         if self._gate.reason() is not None:
             return
         self._guarded("interrupted operations", lambda: resume_all(self._ws))

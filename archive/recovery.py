@@ -25,7 +25,10 @@ from archive.upkeep.printing import printable
 from archive.upkeep.settling import Notes, settle_receiving, settle_touched
 from archive.workspace import Workspace
 
-__all__ = ["RecoveryReport", "close_dead_associations", "last_report", "recover", "release_abandoned"]
+__all__ = ["RecoveryReport", "amend_report", "close_dead_associations", "last_report", "recover", "release_abandoned"]
+
+_KEPT: Final = 1000
+"""Lines of each kind in a report that grows while the node runs: the latest."""
 
 log = structlog.get_logger("prearc.recovery")
 
@@ -91,6 +94,18 @@ def last_report(ws: Workspace) -> dict[str, Any] | None:
     """The latest recovery report as JSON, with its time under ``at``; None before the first start."""
     with ws.catalogue.read() as connection:
         return recovering.last_report(connection)
+
+
+def amend_report(ws: Workspace, notes: Notes) -> RecoveryReport:
+    """Add to the latest report what was put right while the node runs; what was said of this run before stays."""
+    added = _report(notes)
+    with ws.catalogue.write() as tx:
+        before = recovering.last_report(tx.connection) or {}
+        names = RecoveryReport.__dataclass_fields__
+        merged = {name: [*before.get(name, ()), *getattr(added, name)] for name in names}
+        whole = RecoveryReport(**{name: tuple(dict.fromkeys(each))[-_KEPT:] for name, each in merged.items()})
+        recovering.amend_report(tx, whole.to_json())
+    return added
 
 
 def _note_rebuild(notes: Notes, rebuilt: RebuildReport | None) -> None:

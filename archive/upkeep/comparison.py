@@ -2,12 +2,13 @@
 
 import os
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from archive.examination.inspection import is_own_file
 from archive.model import Session
 from archive.store import files, listing
-from archive.store.catalogue import intake, recovering
+from archive.store.catalogue import holds, recovering
 from archive.store.catalogue.recovering import FileRow
 from archive.upkeep.adoption import hash_file
 from archive.workspace import Workspace
@@ -30,15 +31,17 @@ class Comparison:
     temporaries: tuple[str, ...]
 
 
-def compare(ws: Workspace, session: Session) -> Comparison | None:
+def compare(ws: Workspace, session: Session, *, dead: Collection[int] = ()) -> Comparison | None:
     """Compare; None when an association is filing into the session, so that nothing could be said of it.
+
+    The associations in `dead` are believed open and file nothing any more: their process is gone.
 
     The disk is looked at first: what is filed meanwhile has its row already when the rows are read, or its
     association still open. What differs is looked at once more, one by one.
     """
     on_disk = dict(files.walk(ws.root.fd, session.path))
     with ws.catalogue.snapshot() as connection:
-        if intake.has_open_association(connection, session.id):
+        if holds.is_held_besides(connection, session.id, dead):
             return None
         rows = recovering.file_rows(connection, session.id)
     missing, found, resized = list[FileRow](), list[FileRow](), list[tuple[FileRow, int]]()

@@ -36,16 +36,26 @@ def close_dead_associations(ws: Workspace) -> list[str]:
     """Close the associations whose process is gone, so that their sessions' clocks run again."""
     with ws.catalogue.read() as connection:
         believed = intake.open_associations(connection)
-    dead = {owner for owner in {owner for _, owner in believed} if not ws.root.locks.is_held(_PROCESS + owner)}
+    dead = dead_owners(ws, {owner for _, owner in believed})
     lines: list[str] = []
     for owner in sorted(dead):
         ids = [number for number, its in believed if its == owner]
         with ws.catalogue.write() as tx:
             for number in ids:
                 intake.close_association(tx, number)
-        files.unlink(ws.root.fd, f"locks/{_PROCESS}{owner}")
+        remove_lock(ws, owner)
         lines.append(f"{len(ids)} associations of the dead process {owner} were closed")
     return lines
+
+
+def dead_owners(ws: Workspace, owners: Iterable[str]) -> set[str]:
+    """Those of these processes that are gone: they were there once, and their lock is free."""
+    return {owner for owner in owners if not ws.root.locks.is_held(_PROCESS + owner)}
+
+
+def remove_lock(ws: Workspace, owner: str) -> None:
+    """Remove the lock file of a process that had it and is dead; its name is unique."""
+    files.unlink(ws.root.fd, f"locks/{_PROCESS}{owner}")
 
 
 def remove_dead_locks(ws: Workspace) -> None:
@@ -86,9 +96,14 @@ def clear_parts(ws: Workspace, parts: Parts) -> None:
     """A part with another name is unlinked; one without is bytes nobody was promised: to ``lost+found``."""
     for path in parts.filed:
         files.unlink(ws.root.fd, path)
-    moves = [(path, f"{LOST_AND_FOUND}/{files.split(path)[1]}") for path in parts.lost]
-    for path, kept_as in moves:
-        files.rename_folder(ws.root.fd, path, kept_as)
+    moves = []
+    for path in parts.lost:
+        kept_as = f"{LOST_AND_FOUND}/{files.split(path)[1]}"
+        try:
+            files.rename_folder(ws.root.fd, path, kept_as)
+        except FileNotFoundError:  # somebody else was faster: the doctor, the archiver, a receiver process
+            continue
+        moves.append((path, kept_as))
     if parts.filed or parts.lost:
         files.sync_folder(ws.root.fd, "spool")
     if moves:

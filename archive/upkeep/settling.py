@@ -5,7 +5,7 @@ holds a session's lock is left alone, and whatever changed since it was looked a
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -51,8 +51,12 @@ class Notes:
         log.error("recovery_alarm", what=printable(text))
 
 
-def settle_receiving(ws: Workspace, session_id: int, notes: Notes) -> None:
-    """A session that is being received into: adopt, mark, and clear what never got an instance."""
+def settle_receiving(ws: Workspace, session_id: int, notes: Notes, *, dead: Collection[int] = ()) -> bool:
+    """A session that is being received into: adopt, mark, and clear what never got an instance.
+
+    Whatever holds it open besides the associations in `dead` may be filing into it: then it is left alone.
+    False when it was.
+    """
 
     def settle(session: Session, comparison: Comparison) -> None:
         _settle_rows(ws, session, comparison, notes)
@@ -60,7 +64,7 @@ def settle_receiving(ws: Workspace, session_id: int, notes: Notes) -> None:
             _adopt(ws, session, comparison.unlisted, notes)
         _clear_bare(ws, session, comparison, notes)
 
-    _locked(ws, session_id, notes, settle, only=SessionStatus.RECEIVING)
+    return _locked(ws, session_id, notes, settle, only=SessionStatus.RECEIVING, dead=dead)
 
 
 def settle_touched(ws: Workspace, session_id: int, notes: Notes) -> None:
@@ -82,21 +86,27 @@ def _locked(
     settle: Callable[[Session, Comparison], None],
     *,
     only: SessionStatus | None = None,
-) -> None:
-    """Compare and settle a session under its lock, if nobody works on it and it is (still) in that status."""
+    dead: Collection[int] = (),
+) -> bool:
+    """Compare and settle a session under its lock, if nobody works on it and it is (still) in that status.
+
+    False when it was left alone.
+    """
     try:
         with ws.root.locks.sessions(session_id, holder=f"{_WHO}, pid {os.getpid()}"):
             with ws.catalogue.read() as connection:
                 session = sessions.get(connection, session_id)
             if only not in (None, session.status):
-                return
-            comparison = compare(ws, session)
+                return True
+            comparison = compare(ws, session, dead=dead)
             if comparison is None:
                 notes.lines.append(f"session {session_id} is being received into: left alone")
-                return
+                return False
             settle(session, comparison)
+            return True
     except Busy:
         notes.lines.append(f"session {session_id} is being worked on: left alone")
+        return False
 
 
 def _settle_rows(ws: Workspace, session: Session, comparison: Comparison, notes: Notes) -> None:
@@ -122,9 +132,18 @@ def _adopt(ws: Workspace, session: Session, paths: tuple[str, ...], notes: Notes
     result = adopt(ws, session, paths, source=_WHO)
     notes.adopted += result.adopted
     notes.lines += [f"session {session.id}: {path} had no row: adopted" for path in result.adopted]
-    for path, why in result.declined:
+    for path, why in _without_row(ws, session, result.declined):
         notes.unlisted.append(path)
         notes.lines.append(f"session {session.id}: {path} has no row and stays where it is: {why}")
+
+
+def _without_row(ws: Workspace, session: Session, declined: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Those that have none now either: what was sent again meanwhile has got its row by that."""
+    if not declined:
+        return ()
+    with ws.catalogue.read() as connection:
+        rows = recovering.file_rows(connection, session.id)
+    return tuple((path, why) for path, why in declined if path not in rows)
 
 
 def _clear_bare(ws: Workspace, session: Session, comparison: Comparison, notes: Notes) -> None:

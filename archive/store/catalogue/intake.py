@@ -64,14 +64,21 @@ def close_association(tx: Transaction, association_id: int) -> None:
     """The association ended: the clocks of its sessions run again unless another still holds them."""
     sql = "SELECT session_id FROM association_session WHERE association_id = ?"
     held = [row[0] for row in tx.execute(sql, (association_id,))]
-    tx.execute("DELETE FROM association_session WHERE association_id = ?", (association_id,))
     tx.execute("UPDATE association SET is_open = 0 WHERE id = ?", (association_id,))
     for session_id in held:
-        tx.execute(
-            "UPDATE session SET clock_since = ?, boot_id = ? WHERE id = ? AND NOT EXISTS"
-            " (SELECT 1 FROM association_session WHERE session_id = session.id)",
-            (tx.clock.monotonic(), tx.clock.boot_id, session_id),
-        )
+        let_go(tx, association_id, session_id)
+
+
+def let_go(tx: Transaction, association_id: int, session_id: int) -> None:
+    """The association holds this session no more: its clock runs again unless another holds it."""
+    tx.execute(
+        "DELETE FROM association_session WHERE association_id = ? AND session_id = ?", (association_id, session_id)
+    )
+    tx.execute(
+        "UPDATE session SET clock_since = ?, boot_id = ? WHERE id = ? AND NOT EXISTS"
+        " (SELECT 1 FROM association_session WHERE session_id = session.id)",
+        (tx.clock.monotonic(), tx.clock.boot_id, session_id),
+    )
 
 
 def open_associations(connection: sqlite3.Connection) -> list[tuple[int, str]]:

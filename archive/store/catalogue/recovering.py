@@ -321,6 +321,12 @@ def store_report(tx: Transaction, detail: Mapping[str, Any]) -> None:
     tx.execute("INSERT INTO recovery_report(at, detail) VALUES (?, ?)", (tx.now_text, text))
 
 
+def amend_report(tx: Transaction, detail: Mapping[str, Any]) -> None:
+    """Put `detail` in the place of the latest recovery report."""
+    tx.execute("DELETE FROM recovery_report WHERE id = (SELECT max(id) FROM recovery_report)")
+    store_report(tx, detail)
+
+
 def last_report(connection: sqlite3.Connection) -> dict[str, Any] | None:
     """The latest recovery report, with its time under ``at``."""
     row = connection.execute("SELECT at, detail FROM recovery_report ORDER BY id DESC LIMIT 1").fetchone()
