@@ -66,6 +66,7 @@ class NodeSettings(Section):
     fast_path: bool = Field(
         default=True, strict=True, description="Whether data go past the network library's decoder; false is slow."
     )
+    processes: int = count_field(0, "Number of receiver processes; 0: one for each core this node may use.", le=256)
 
     @field_validator("umask")
     @classmethod

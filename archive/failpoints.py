@@ -37,9 +37,9 @@ _counting = threading.Lock()
 def arm(spec: str) -> None:
     """Replace all armed failpoints by those of `spec`; an empty one disarms.
 
-    `spec` is a comma-separated list of ``NAME=ACTION[@N]``: ``kill`` is SIGKILL to this process,
-    ``errno:ENOSPC`` raises `OSError` with that number, ``sleep:0.2`` waits that many seconds; ``@N``
-    limits it to the Nth hit.
+    `spec` is a comma-separated list of ``NAME=ACTION[@N]``: ``kill`` is SIGKILL to this process, ``crash``
+    to its whole process group, as a node with all its processes is; ``errno:ENOSPC`` raises `OSError` with
+    that number, ``sleep:0.2`` waits that many seconds; ``@N`` limits it to the Nth hit in each process.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def arm(spec: str) -> None:
         except ValueError as error:
             problems.append(f"failpoint {part!r}: {error}")
     if problems:
-        raise ConfigurationError(problems, hint="NAME=kill|errno:NAME|sleep:SECONDS, each with @N if wanted")
+        raise ConfigurationError(problems, hint="NAME=kill|crash|errno:NAME|sleep:SECONDS, each with @N if wanted")
     with _counting:
         _hits.clear()
         _armed.clear()
@@ -99,6 +99,8 @@ def _action(name: str, verb: str) -> Callable[[], None]:
     match kind:
         case "kill" if not value:
             return _kill
+        case "crash" if not value:
+            return _crash
         case "errno":
             return _failure(name, value)
         case "sleep":
@@ -108,6 +110,10 @@ def _action(name: str, verb: str) -> Callable[[], None]:
 
 def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _crash() -> None:
+    os.killpg(0, signal.SIGKILL)
 
 
 def _failure(name: str, errno_name: str) -> Callable[[], None]:

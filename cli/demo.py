@@ -164,7 +164,7 @@ def _send(story: Story, address: tuple[str, str, int], study: dict[str, Any], nu
 @contextlib.contextmanager
 def _node(root: Path) -> Iterator[tuple[str, str, int]]:
     """A running node as a child process: (AE title, host, port)."""
-    command = process.command("--root", str(root), "serve")
+    command = process.command("--root", str(root), "serve", "--processes", "1")
     environment = process.environment(os.environ, without=("PREARC_ROOT", "PREARC_CONFIG", "PREARC_FAILPOINTS"))
     child = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True, errors="replace"

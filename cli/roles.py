@@ -21,6 +21,9 @@ LISTENING_LOCK: Final = "listening"
 PREDECESSOR_SECONDS: Final = 3.0
 """How long a lock may still be held by processes of a node that was killed a moment ago."""
 
+_RECEIVER: Final = "receiver-"
+"""And a number: the lock of one receiver process, held while it lives."""
+
 _ADDRESS: Final = re.compile(r"([^,@]+)@(\[[^\]]+\]|[^,\[\]@:]+):(\d+)")
 _PID: Final = re.compile(r"pid (\d+)")
 
@@ -64,6 +67,41 @@ def held_if_free(root: "Root", name: str, what: str) -> Iterator[bool]:
         yield lock.acquire(holder=f"pid {os.getpid()} {what}")
     finally:
         lock.release()
+
+
+def receiver_lock(number: int) -> str:
+    """The name of the lock of a receiver process."""
+    return f"{_RECEIVER}{number}"
+
+
+def receiver_pids(root: Path) -> list[int]:
+    """The pids of the receiver processes that live right now, in the order of their numbers."""
+    pids = (pid_of(holder(root, name)) for name in _receiver_locks(root / "locks"))
+    return [pid for pid in pids if pid is not None]
+
+
+def await_dead_receivers(root: "Root") -> None:
+    """Wait for the receiver processes of a node that was killed a moment ago: they are still ending.
+
+    Raises
+    ------
+    Busy
+        One of them does not end, as on a disk that does not answer.
+    """
+    for name in _receiver_locks(root.path / "locks"):
+        lock = root.locks.named(name)
+        if not lock.acquire(wait_seconds=PREDECESSOR_SECONDS):
+            raise Busy(
+                f"A receiver process of an earlier node of {root.path} has not ended ({lock.holder}).",
+                hint=f"prearc --root {root.path} status   (again, when it has)",
+            )
+        lock.release()
+
+
+def _receiver_locks(folder: Path) -> list[str]:
+    """The names of the receiver processes' locks, ever taken, by number."""
+    numbers = [path.name.removeprefix(_RECEIVER) for path in folder.glob(f"{_RECEIVER}*")]
+    return [receiver_lock(number) for number in sorted(int(each) for each in numbers if each.isdecimal())]
 
 
 def holder(root: Path, name: str) -> str | None:

@@ -4,8 +4,8 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from archive.errors import ConfigurationError, UsageError
-from cli import process, render
+from cli import render
 from cli.opening import Options, compile_policy, load, process_actor
-from cli.roles import ARCHIVER_LOCK, LISTENING_LOCK, NODE_LOCK, held, held_if_free
+from cli.roles import (
+    ARCHIVER_LOCK,
+    LISTENING_LOCK,
+    NODE_LOCK,
+    await_dead_receivers,
+    held,
+    held_if_free,
+    receiver_lock,
+)
 
 if TYPE_CHECKING:
     from archive.config import Settings
@@ -24,18 +32,11 @@ if TYPE_CHECKING:
     from archive.rules.policy import Policy
     from archive.store.root import Root
     from archive.workspace import Workspace
-    from cli.supervisor import ArchiverProcess
-    from scp.ports import ListeningAddress
+    from scp.ports import ListeningAddress, Port
     from scp.sender import EchoResult
-
-SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
-END_SECONDS: Final = 9.0
-"""After the signal: an archiver that has not ended by then is killed. What it does is journaled."""
 
 ARCHIVER_SECONDS: Final = 8.0
 """What the archiver gives a running operation after the signal."""
-
-LEAST_SECONDS: Final = 1.0
 
 
 def serve(
@@ -43,17 +44,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="TCP port of every receiver; 0: any free one.")] = None,
     aet: Annotated[str | None, typer.Option(metavar="NAME", help="AE title of the receiver.")] = None,
     bind: Annotated[str | None, typer.Option(metavar="ADDR", help="Address every receiver listens on.")] = None,
-    processes: Annotated[int, typer.Option(help="Receiver processes; only 1 is available.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", min=0, max=256, help="Receiver processes; 0: one for each core.")
+    ] = None,
     only: Annotated[
         str | None, typer.Option(metavar="scp|archiver", help="Only the receivers, or only the archiver.")
     ] = None,
-    parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process ends.")] = None,
 ) -> int:
     """Run the node until SIGTERM: receivers and archiver. One line `ready ...` on stderr says that it listens."""
-    if parent is not None:
-        process.die_with(parent)
-    if processes != 1:
-        raise UsageError(f"--processes {processes} is not available yet: one receiver process.", hint="prearc serve")
     if only not in (None, "scp", "archiver"):
         raise UsageError(f"--only {only}: there is no such part.", hint="--only scp or --only archiver")
     options: Options = context.obj
@@ -66,8 +64,10 @@ def serve(
     root = prepare(Path(settings.node.root))
     try:
         if only == "archiver":
-            return _run_archiver(root, settings, policy, is_child=parent is not None)
-        return _run_node(root, settings, policy, options, with_archiver=only is None)
+            return _run_archiver(root, settings, policy, is_child=False)
+        wanted = settings.node.processes if processes is None else processes
+        receivers = wanted or len(os.sched_getaffinity(0))
+        return _run_node(root, settings, policy, receivers=receivers, with_archiver=only is None)
     finally:
         root.close()
 
@@ -149,46 +149,64 @@ def _prepare_process(settings: "Settings", options: Options) -> None:
 
     os.umask(settings.node.umask_bits)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Blocked in every thread from here on: the main thread takes them with sigwait.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    logs.configure("DEBUG" if options.is_verbose else "INFO", is_json=options.is_json)
+    # Blocked in every thread from here on: who waits for them says so.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+    logs.configure("DEBUG" if options.is_verbose else "INFO", is_json=options.is_json, names_process=True)
 
 
-def _run_node(root: "Root", settings: "Settings", policy: "Policy", options: Options, *, with_archiver: bool) -> int:
-    from archive.receive import Intake
-    from scp.server import Node
-    from scp.status import status_of
+def _run_node(root: "Root", settings: "Settings", policy: "Policy", *, receivers: int, with_archiver: bool) -> int:
+    """The supervisor: recovery, then the ports, then the processes that serve them."""
+    from scp.supervisor import Supervisor
 
-    with held(root, NODE_LOCK, "node"), _recovered(root, settings, policy, with_archiver=with_archiver) as ws:
-        intake = Intake(ws.root, ws.catalogue, settings, policy, status_of=status_of, clock=ws.clock)
-        node = Node(settings, intake)
-        archiver = _archiver(options, root) if with_archiver else None
-        deadline = 0.0
-        try:
-            _start(node)
-            addresses = ",".join(map(_address, node.addresses))
-            with held(root, LISTENING_LOCK, addresses):
-                if archiver is not None:
-                    archiver.start()
-                render.say(f"ready {addresses} root={render.escape(root.path)} pid={os.getpid()}")
-                signal.sigwait(SIGNALS)
-                deadline = time.monotonic() + END_SECONDS
-                if archiver is not None:
-                    archiver.request_stop()
-                node.drain()
-        finally:
-            if archiver is not None:
-                archiver.stop(seconds=max(LEAST_SECONDS, deadline - time.monotonic()))
-            intake.close()
-    return 0
+    with contextlib.ExitStack() as mine:
+        mine.enter_context(held(root, NODE_LOCK, f"node processes={receivers}"))
+        await_dead_receivers(root)
+        _recover(root, settings, policy, with_archiver=with_archiver)
+        ports = _ports(settings)
+        addresses = ",".join(_address(port.address) for port in ports)
+        supervisor = Supervisor(
+            ports,
+            settings,
+            receivers=receivers,
+            receive=lambda number, channel: _receive(root, number, channel, ports, settings, policy),
+            archive=(lambda: _run_archiver(root, settings, policy, is_child=True)) if with_archiver else None,
+            let_go=mine.close,
+        )
+
+        def ready() -> None:
+            mine.enter_context(held(root, LISTENING_LOCK, addresses))
+            render.say(f"ready {addresses} root={render.escape(root.path)} pid={os.getpid()}")
+
+        return supervisor.run(ready)
 
 
-def _start(node: Any) -> None:
+def _ports(settings: "Settings") -> tuple["Port", ...]:
+    from scp.ports import open_ports
+
     try:
-        node.start()
+        return open_ports(settings)
     except ConfigurationError as error:
         hint = "prearc status (is a node running here?), or prearc serve --port N"
         raise ConfigurationError(list(error.problems), hint=hint) from None
+
+
+def _receive(
+    root: "Root", number: int, channel: socket.socket, ports: tuple["Port", ...], settings: "Settings", policy: "Policy"
+) -> int:
+    """A receiver process, from its first to its last breath."""
+    import structlog
+
+    from archive.receive import Intake
+    from scp.receiver_process import receive
+    from scp.status import status_of
+
+    with _workspace(root, settings, policy, "receiver") as ws, held(ws.root, receiver_lock(number), "receiver"):
+        intake = Intake(ws.root, ws.catalogue, settings, policy, status_of=status_of, clock=ws.clock)
+        try:
+            receive(channel, ports, settings, intake, structlog.get_logger("scp"))
+        finally:
+            intake.close()
+    return 0
 
 
 def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_child: bool) -> int:
@@ -199,7 +217,8 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
 
     stop = threading.Event()
     failure: list[BaseException] = []
-    with held(root, ARCHIVER_LOCK, "archiver"), _workspace(root, settings, policy, "archiver") as ws:
+    opened = _workspace(root, settings, policy, "archiver", create=not is_child)
+    with held(root, ARCHIVER_LOCK, "archiver"), opened as ws:
         daemon = Daemon(ws, stop=stop)
 
         def work() -> None:
@@ -213,7 +232,7 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
         thread.start()
         if not is_child:  # the node says `ready` once, for all of it
             render.say(f"ready archiver root={render.escape(root.path)} pid={os.getpid()}")
-        signal.sigwait(SIGNALS)
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
         stop.set()
         thread.join(timeout=ARCHIVER_SECONDS)
         if thread.is_alive():
@@ -224,9 +243,8 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
     return 0
 
 
-@contextmanager
-def _recovered(root: "Root", settings: "Settings", policy: "Policy", *, with_archiver: bool) -> Iterator["Workspace"]:
-    """The workspace, after everything that a crash left was put right; nothing listens yet.
+def _recover(root: "Root", settings: "Settings", policy: "Policy", *, with_archiver: bool) -> None:
+    """Put everything right that a crash left; nothing listens yet, and no process of the node is there yet.
 
     Nobody archives meanwhile, unless ``--only archiver`` runs already beside ``--only scp``: then the locks of
     the sessions keep both apart.
@@ -239,41 +257,29 @@ def _recovered(root: "Root", settings: "Settings", policy: "Policy", *, with_arc
 
     log = structlog.get_logger("prearc.node")
     hold = held if with_archiver else held_if_free
-    with contextlib.ExitStack() as stack:
-        with hold(root, ARCHIVER_LOCK, "recovery") as is_alone:
-            rebuilt = None
-            if is_alone:
-                rebuilt = ensure_catalogue(
-                    root.path, settings=settings, policy=policy, actor=process_actor("receiver"), clock=Clock()
-                )
-            ws = stack.enter_context(_workspace(root, settings, policy, "receiver"))
+    with hold(root, ARCHIVER_LOCK, "recovery") as is_alone:
+        rebuilt = None
+        if is_alone:
+            rebuilt = ensure_catalogue(
+                root.path, settings=settings, policy=policy, actor=process_actor("receiver"), clock=Clock()
+            )
+        with _workspace(root, settings, policy, "receiver", create=True) as ws:
             for line in recover(ws, rebuilt=rebuilt).lines:
                 log.warning("recovery", what=line)
-        yield ws
 
 
 @contextmanager
-def _workspace(root: "Root", settings: "Settings", policy: "Policy", role: str) -> Iterator["Workspace"]:
+def _workspace(
+    root: "Root", settings: "Settings", policy: "Policy", role: str, *, create: bool = False
+) -> Iterator["Workspace"]:
     from archive.workspace import Workspace
 
     actor = process_actor(role)
-    ws = Workspace.open(root.path, settings=settings, policy=policy, actor=actor, create=True)
+    ws = Workspace.open(root.path, settings=settings, policy=policy, actor=actor, create=create)
     try:
         yield ws
     finally:
         ws.close()
-
-
-def _archiver(options: Options, root: "Root") -> "ArchiverProcess":
-    """The archiver as a child, with the very options of this process."""
-    from cli.supervisor import ArchiverProcess
-
-    arguments = ["--root", str(root.path)]
-    if options.config is not None:
-        arguments += ["--config", str(options.config.resolve())]
-    arguments += [flag for flag, is_set in (("--json", options.is_json), ("--verbose", options.is_verbose)) if is_set]
-    command = process.command(*arguments, "serve", "--only", "archiver")
-    return ArchiverProcess(command, process.environment(os.environ))
 
 
 def _address(address: "ListeningAddress") -> str:

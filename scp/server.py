@@ -71,12 +71,22 @@ class Associations:
                 port.tls.look(log)
 
     def take(self, arrival: Arrival, connection: socket.socket) -> bool:
-        """Start the association of a connection; it is closed where there is no thread left for it."""
+        """Start the association of a connection. Whatever keeps it from that ends this connection, and no other."""
+        try:
+            self._start(arrival, connection)
+        except Exception as error:  # noqa: BLE001 - a door: no more threads, or the peer is gone again
+            self._log.error("connection.failed", peer=printable(arrival.host), error=printable(repr(error)))
+            connection.close()
+            self._left(arrival.number)
+        return True
+
+    def _start(self, arrival: Arrival, connection: socket.socket) -> None:
+        port = self._ports[arrival.port_index]
         association = ReceiverAssociation(
             self._entity,
             self._gates[arrival.port_index],
             arrival.admission,
-            self._ports[arrival.port_index],
+            port,
             connection,
             (arrival.host, arrival.port),
         )
@@ -84,11 +94,9 @@ class Associations:
         self._members.enter(association, arrival.host)
         try:
             association.start()
-        except RuntimeError as error:  # no more threads
-            self._log.error("connection.failed", peer=printable(arrival.host), error=printable(repr(error)))
-            connection.close()
+        except RuntimeError:
             self._members.leave(association)
-        return True
+            raise
 
     def drain(self, seconds: float | None = None) -> None:
         """Let open C-STOREs end for `seconds`, then end all associations; idempotent. Nothing is to be taken any more.

@@ -29,11 +29,11 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
 )
 def test_a_kill_at_this_step_loses_nothing(trial: Trial, step: str) -> None:
     """Dying at any step of a store leaves every acknowledged instance exactly once."""
-    trial.die_at(f"{step}=kill@3")
+    trial.die_at(f"{step}=crash@3")
 
     # Armed for the next test already: a start is the slowest part of a crash.
     following = EVERY_TIME[(EVERY_TIME.index(step) + 1) % len(EVERY_TIME)] if step in EVERY_TIME else step
-    trial.recover_and_judge(failpoints=f"{following}=kill@3")
+    trial.recover_and_judge(failpoints=f"{following}=crash@3")
 
 
 def test_a_full_disk_refuses_and_the_next_store_works(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_failing_disk_refuses_until_it_holds_again(tmp_path: Path, step: str) 
 @pytest.mark.parametrize("step", RECOVERY_STEPS)
 def test_a_kill_in_recovery_loses_nothing(trial: Trial, step: str) -> None:
     """Recovery that dies at any of its steps is taken up by the next, and then nothing is left to do."""
-    trial.die_at("P6=kill@3")
+    trial.die_at("P6=crash@3")
 
     trial.die_while_recovering(f"{step}=kill")
 

@@ -261,7 +261,8 @@ def test_an_echo_tells_whether_a_receiver_answers(
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        (("--processes", "2"), 2),
+        (("--processes", "-1"), 2),
+        (("--processes", "257"), 2),
         (("--only", "sending"), 2),
         (("--bind", "0.0.0.0"), 5),
         (("--aet", "A" * 17), 5),

@@ -95,11 +95,26 @@ def test_kill_ends_the_process_as_kill_9_does() -> None:
     assert process.stdout == "one\n"
 
 
+def test_a_crash_ends_the_whole_process_group() -> None:
+    """As a node dies with all its processes: a child that never hit anything is gone too."""
+    program = (
+        "import os, signal; from archive import failpoints as f; f.arm('P3=crash')\n"
+        "if os.fork() == 0: signal.pause()\n"
+        "f.hit('P3')"
+    )
+
+    process = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=30, start_new_session=True, check=False
+    )
+
+    assert process.returncode == -signal.SIGKILL  # and its output is closed, so nobody holds it any more
+
+
 @pytest.mark.parametrize(
     "spec",
     [
-        "P3", "P3=", "P3=explode", "P3=kill:now", "P3=errno:ENOSUCH", "P3=errno:errorcode", "P3=sleep:long",
-        "P3=sleep:-1", "P3=sleep:nan", "P3=kill@0", "P3=kill@", "P3=kill@x", "=kill", "P 3=kill",
+        "P3", "P3=", "P3=explode", "P3=kill:now", "P3=crash:now", "P3=errno:ENOSUCH", "P3=errno:errorcode",
+        "P3=sleep:long", "P3=sleep:-1", "P3=sleep:nan", "P3=kill@0", "P3=kill@", "P3=kill@x", "=kill", "P 3=kill",
     ],
 )  # fmt: skip
 def test_an_unknown_action_stops_the_start(spec: str) -> None:

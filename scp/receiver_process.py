@@ -1,0 +1,79 @@
+"""A receiver process: how the supervisor sees it, and what it does itself."""
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from archive.config import Settings
+from archive.receive import Intake
+from scp import passing
+from scp.children import SIGNALS, Child
+from scp.door import Arrival
+from scp.passing import Channel, Seat
+from scp.ports import Port
+from scp.server import Associations
+
+
+class ReceiverProcess:
+    """One receiver process of the supervisor: a child, the channel to it, and the connections it has."""
+
+    def __init__(self, number: int) -> None:
+        self.child = Child("receiver", number)
+        self.channel: Channel | None = None
+        self.is_ready = False
+        self.connections: set[int] = set()
+        self.latest = 0
+        """The number of the connection it was given last."""
+
+    def start(self, main: Callable[[socket.socket], int]) -> None:
+        """Fork it; `main` gets its end of the channel."""
+        ours, its = passing.pair()
+        self.channel = Channel(ours)
+        self.child.start(lambda: main(its))
+        its.close()
+        if self.child.pid is None:
+            self.bury()
+
+    def pass_on(self, arrival: Arrival, connection: socket.socket) -> bool:
+        """Give it a connection; False, and the connection is still ours, when it does not take it."""
+        if self.channel is None or not self.channel.pass_on(arrival, connection):
+            return False
+        self.connections.add(arrival.number)
+        self.latest = arrival.number
+        return True
+
+    def look(self) -> list[int]:
+        """The connections that are over since, by its own word; and notice that it is ready."""
+        if self.channel is None:
+            return []
+        news = self.channel.news()
+        self.is_ready |= passing.READY in news
+        self.connections.difference_update(news)
+        return [number for number in news if number != passing.READY]
+
+    def bury(self) -> set[int]:
+        """It is dead: let go of its channel; the connections that died with it."""
+        if self.channel is not None:
+            self.channel.close()
+        lost, self.connections = self.connections, set()
+        self.channel, self.is_ready = None, False
+        return lost
+
+
+def receive(
+    channel: socket.socket, ports: Sequence[Port], settings: Settings, intake: Intake, log: FilteringBoundLogger
+) -> None:
+    """Serve what the supervisor passes until SIGTERM, then drain; in the main thread, with `SIGNALS` blocked."""
+    seat = Seat(channel, log)
+    associations = Associations(ports, settings, intake, log, left=seat.say)
+    taking = threading.Thread(target=seat.serve, args=(associations.take,), name="seat", daemon=True)
+    taking.start()
+    seat.say(passing.READY)
+    while signal.sigwait(SIGNALS) == signal.SIGHUP:
+        associations.reload()
+    seat.close()
+    taking.join()
+    associations.drain()
