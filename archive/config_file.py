@@ -261,7 +261,7 @@ def _dotted(loc: tuple[int | str, ...]) -> str:
     for part in loc:
         if isinstance(part, int):
             text += f"[{part + 1}]"
-        else:
+        elif part != "[key]":  # pydantic's word for the key itself of a table
             text += f".{part}" if re.fullmatch(r"[\w-]+", part) else f".{json.dumps(part)}"
     return text.removeprefix(".")
 

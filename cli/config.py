@@ -13,7 +13,7 @@ app = typer.Typer(help="The configuration.", rich_markup_mode=None)
 
 @app.command("check")
 def check(context: typer.Context) -> int:
-    """Check the configuration, the rules and the template; every problem is named at once."""
+    """Check the configuration, the rules, the template and the files of TLS; every problem is named at once."""
     try:
         loaded = load(context.obj)
     except ConfigurationError as error:
@@ -22,6 +22,11 @@ def check(context: typer.Context) -> int:
         compile_policy(loaded)
     except ConfigurationError as error:
         raise ConfigurationError(list(error.problems), hint="prearc route list") from None
+    if any(receiver.has_tls for receiver in loaded.settings.receiver):
+        from cli import serve
+
+        if problems := serve.tls_problems(loaded.settings):
+            raise ConfigurationError(problems, hint="prearc receiver list")
     rules = str(loaded.rules_path) if loaded.rules_path else None
     if context.obj.is_json:
         render.emit_json({"is_valid": True, "source": loaded.source, "rules": rules})

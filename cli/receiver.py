@@ -1,12 +1,16 @@
 """``prearc receiver``: where the node is called, and whether it answers."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archive.errors import UsageError
+from archive.callers import CallerMode
+from archive.errors import ConfigurationError, UsageError
 from cli import render
 from cli.opening import Options, load
 from cli.roles import Address, listening_addresses
@@ -24,17 +28,19 @@ def list_(context: typer.Context) -> int:
     if context.obj.is_json:
         render.emit_json(documents)
         return 0
-    headers = ("AE TITLE", "BIND", "PORT", "LISTENING", "PROJECT", "AUTOARCHIVE", "IDLE S", "CALLERS")
+    headers = ("AE TITLE", "BIND", "PORT", "LISTENING", "TLS", "PROJECT", "AUTOARCHIVE", "IDLE S", "OTHERS", "CALLERS")
     rows = [
         (
             each["ae_title"],
             each["bind"],
             each["port"],
             "yes" if each["is_listening"] else "no",
+            _tls(each),
             " | ".join(each["project"]) or "by rules",
             each["autoarchive"] or "by rules",
             f"{each['idle_seconds']:g}",
-            " ".join(each["allow"]) or "any, from this machine",
+            _others(each),
+            " ".join(each["allow"]) or ("by command" if each["callers"] else "any, from this machine"),
         )
         for each in documents
     ]
@@ -50,31 +56,20 @@ def echo(
     port: Annotated[int | None, typer.Option(help="Another port than the receiver's.")] = None,
     calling: Annotated[str, typer.Option(metavar="AET", help="Call under this AE title.")] = "PREARC-ECHO",
     timeout_seconds: Annotated[float, typer.Option("--timeout", help="Seconds to wait for an answer.")] = 10.0,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Over TLS: show this certificate; left out: the receiver's own.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Over TLS: the certificate's private key.")] = None,
 ) -> int:
-    """Send a C-ECHO to each receiver; exit code 1 when one does not answer."""
-    from cli import serve
-
-    targets = [
-        Address(ae_title=each["ae_title"], host=host or _reachable(each["bind"]), port=port or each["port"])
-        for each in _named(receivers(context.obj), titles or [])
-    ]
-    results = [
-        serve.echo(each.host, each.port, each.ae_title, calling, timeout_seconds=timeout_seconds) for each in targets
-    ]
+    """Send a C-ECHO to each receiver, over TLS where it has TLS; exit code 1 when one does not answer."""
+    if (certificate is None) != (key is None):
+        raise UsageError("--certificate and --key go together.", hint="prearc receiver echo --help")
+    results = []
+    for each in _named(receivers(context.obj), titles or []):
+        target = Address(ae_title=each["ae_title"], host=host or _reachable(each["bind"]), port=port or each["port"])
+        results.append(_echoed(target, calling, timeout_seconds, each["tls"], certificate, key))
     if context.obj.is_json:
-        documents = [
-            {
-                "ae_title": each.called_ae_title,
-                "host": each.host,
-                "port": each.port,
-                "status": each.status,
-                "is_success": each.is_success,
-                "seconds": round(each.seconds, 4),
-                "problem": each.problem or None,
-            }
-            for each in results
-        ]
-        render.emit_json(documents)
+        render.emit_json([_echo_document(each) for each in results])
     else:
         for each in results:
             answer = f"answered in {each.seconds * 1000:.0f} ms" if each.is_success else f"failed: {each.problem}"
@@ -83,8 +78,49 @@ def echo(
             render.emit(render.escape(f"{each.called_ae_title}@{each.host}:{each.port}  {answer}"))
     if all(each.is_success for each in results):
         return 0
-    render.say("hint: prearc status   (does a node run?), prearc receiver list   (who may call?)")
+    render.say("hint: prearc status   (does a node run?), prearc sender list   (who may call?)")
     return 1
+
+
+def _echoed(
+    target: Address,
+    calling: str,
+    timeout_seconds: float,
+    tls: dict[str, Any] | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> Any:
+    """One C-ECHO. A TLS receiver is known by its own certificate, and shown that one too where nothing else is said."""
+    from cli import serve
+
+    ask = partial(serve.echo, target.host, target.port, target.ae_title, calling, timeout_seconds=timeout_seconds)
+    if tls is None:
+        return ask()
+    shown, its_key = certificate, key
+    if shown is None and tls["client"] != "none" and os.access(tls["key"], os.R_OK):
+        shown, its_key = tls["certificate"], tls["key"]
+    try:
+        result = ask(tls=serve.EchoTls(trusted=tls["certificate"], certificate=shown, key=its_key))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError([f"the certificate cannot be used: {error}"], hint="prearc config check") from error
+    if result.problem and result.status is None and certificate is None and tls["client"] == "required":
+        what = (
+            "; over TLS it takes certificates that its tls_client_ca vouches for alone: --certificate FILE --key FILE"
+        )
+        return replace(result, problem=result.problem + what)
+    return result
+
+
+def _echo_document(result: Any) -> dict[str, Any]:
+    return {
+        "ae_title": result.called_ae_title,
+        "host": result.host,
+        "port": result.port,
+        "status": result.status,
+        "is_success": result.is_success,
+        "seconds": round(result.seconds, 4),
+        "problem": result.problem or None,
+    }
 
 
 def receivers(options: Options) -> list[dict[str, Any]]:
@@ -106,12 +142,42 @@ def receivers(options: Options) -> list[dict[str, Any]]:
                 "autoarchive": receiver.autoarchive,
                 "idle_seconds": receiver.idle_seconds,
                 "cap_seconds": receiver.cap_seconds,
+                "callers": receiver.callers,
                 "allow": receiver.allow,
+                "tls": _tls_document(receiver),
             }
         )
         if found is not None:
             del listening[found.ae_title, found.port]
     return documents + [_unconfigured(each) for each in listening.values()]
+
+
+def _tls_document(receiver: "ReceiverSettings") -> dict[str, Any] | None:
+    if not receiver.has_tls:
+        return None
+    return {
+        "certificate": receiver.tls_certificate,
+        "key": receiver.tls_key,
+        "client": receiver.tls_client,
+        "client_ca": receiver.tls_client_ca,
+        "callers": receiver.tls_callers,
+    }
+
+
+def _tls(document: dict[str, Any]) -> str:
+    """The TLS of a receiver in a few words."""
+    tls = document["tls"]
+    if tls is None:
+        return "no"
+    tied = ", tied to AE titles" if tls["callers"] else ""
+    return {"required": "mutual", "optional": "certificate optional", "none": "no certificate asked"}[
+        tls["client"]
+    ] + tied
+
+
+def _others(document: dict[str, Any]) -> str:
+    """What becomes of callers on no list."""
+    return "observed" if document["callers"] == CallerMode.OBSERVE else "rejected"
 
 
 def _listening(receiver: "ReceiverSettings", addresses: Sequence[Address]) -> Address | None:
@@ -133,7 +199,9 @@ def _unconfigured(address: Address) -> dict[str, Any]:
         "autoarchive": None,
         "idle_seconds": 0.0,
         "cap_seconds": 0.0,
+        "callers": None,
         "allow": (),
+        "tls": None,
     }
 
 

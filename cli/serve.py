@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -37,6 +38,15 @@ if TYPE_CHECKING:
 
 ARCHIVER_SECONDS: Final = 8.0
 """What the archiver gives a running operation after the signal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EchoTls:
+    """How to call a TLS receiver: the file of certificates it is known by, and what to show it."""
+
+    trusted: Path
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 def serve(
@@ -72,11 +82,46 @@ def serve(
         root.close()
 
 
-def echo(host: str, port: int, called: str, calling: str, *, timeout_seconds: float) -> "EchoResult":
-    """One C-ECHO."""
+def echo(
+    host: str, port: int, called: str, calling: str, *, timeout_seconds: float, tls: "EchoTls | None" = None
+) -> "EchoResult":
+    """One C-ECHO, over TLS where `tls` says how."""
     from scp import sender
 
-    return sender.echo(host, port, called, calling, timeout_seconds=timeout_seconds)
+    context = None
+    if tls is not None:
+        from scp.tls import client_context
+
+        context = client_context(tls.trusted, certificate=tls.certificate, key=tls.key)
+    return sender.echo(host, port, called, calling, timeout_seconds=timeout_seconds, tls=context)
+
+
+def tls_problems(settings: "Settings") -> list[str]:
+    """All that keeps the files of TLS from being used, each with key and file."""
+    from scp import certificates
+
+    return [
+        f"receiver[{number}].{problem}"
+        for number, receiver in enumerate(settings.receiver, start=1)
+        for problem in certificates.problems(receiver)
+    ]
+
+
+def tls_files(settings: "Settings") -> list[dict[str, Any]]:
+    """How long the certificates of each receiver hold, or what is wrong with its files."""
+    from scp import certificates
+
+    found: list[dict[str, Any]] = []
+    for receiver in settings.receiver:
+        blank = {"receiver": receiver.ae_title, "port": receiver.port, "problem": None}
+        try:
+            for each in certificates.validities(receiver):
+                facts = {"key": each.key, "path": str(each.path), "not_after": each.not_after, "says": each.sentence}
+                found.append({**blank, **facts, "days_left": each.days_left, "ends_soon": each.ends_soon})
+        except OSError as error:
+            trouble = {"key": "tls_certificate", "path": str(receiver.tls_certificate), "problem": str(error)}
+            found.append({**blank, **trouble})
+    return found
 
 
 def send(host: str, port: int, called: str, calling: str, **study: Any) -> list[int]:
@@ -186,7 +231,8 @@ def _ports(settings: "Settings") -> tuple["Port", ...]:
     try:
         return open_ports(settings)
     except ConfigurationError as error:
-        hint = "prearc status (is a node running here?), or prearc serve --port N"
+        is_tls = any(".tls_" in problem for problem in error.problems)
+        hint = "prearc config check" if is_tls else "prearc status (is a node running here?), or prearc serve --port N"
         raise ConfigurationError(list(error.problems), hint=hint) from None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from archive.model import UNASSIGNED, Outcome, SessionStatus
-from cli import receiver, render, roles, status_senders, status_standing, status_survey, status_verify
+from cli import receiver, render, roles, status_senders, status_standing, status_survey, status_tls, status_verify
 from cli.opening import Options, opened, root_path
 
 if TYPE_CHECKING:
@@ -78,9 +78,11 @@ def _document(ws: "Workspace", options: Options, told: list[dict[str, Any]]) -> 
         "survey": status_survey.document(ws),
         "verify": status_verify.document(ws),
         "callers": status_senders.document(ws),
+        "certificates": status_tls.document(ws.settings),
     }
     document["needs"] = _needs(document, troubled) + status_survey.needs(document["survey"])
     document["needs"] += status_verify.needs(document["verify"]) + status_senders.needs(document["callers"])
+    document["needs"] += status_tls.needs(document["certificates"])
     document["waiting"] = sum(each.status is SessionStatus.READY and each.project is not None for each in troubled)
     return document
 
@@ -128,6 +130,7 @@ def _print(document: dict[str, Any]) -> None:
         state = "listening" if each["is_listening"] else "not listening"
         pairs.append(("receiver", f"{each['ae_title']}@{each['bind']}:{each['port']}  {state}"))
     pairs += [
+        *status_tls.pairs(document["certificates"]),
         ("callers", status_senders.line(document["callers"])),
         *status_standing.pairs(document["processes"]),
         ("sessions", ", ".join(held) or "none"),

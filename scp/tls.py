@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 import time
+from pathlib import Path
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -123,7 +124,7 @@ def say_the_end(connection: ssl.SSLSocket) -> None:
         pass  # it has not answered yet, or is gone
 
 
-def client_context(trusted: str, *, certificate: str | None = None, key: str | None = None) -> ssl.SSLContext:
+def client_context(trusted: Path, *, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
     """For calling a receiver whose certificate is, or is vouched for by, one of the file `trusted`.
 
     Host names are not compared: receivers are called by address.

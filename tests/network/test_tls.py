@@ -86,7 +86,7 @@ def _why(node: Running, count: int = 1) -> list[str]:
 
 def test_a_study_is_received_over_tls(receiver: Receiver, authority: Authority, scanner: Issued) -> None:
     """With a certificate of a known authority, by the library's own sender; the log names the certificate."""
-    tls = client_context(str(authority.certificate), certificate=str(scanner.certificate), key=str(scanner.key))
+    tls = client_context(authority.certificate, certificate=scanner.certificate, key=scanner.key)
     with running(receiver()) as node:
         datasets = list(study(patient_id="P", patient_name="N"))
         assert send("127.0.0.1", node.port, "PREARC", "SCANNER1", datasets, tls=tls) == [0, 0]
