@@ -1,10 +1,12 @@
 """By what the files of a duplicate set differ."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from archive.differences import Difference, DifferenceKind
 from archive.examination.difference import ComparisonLimits, compare_files
+from archive.rules import survey
 from archive.rules.survey import Key
 from archive.surveying.readers import Readers
 from archive.surveying.reading import Reading, open_file_unseen
@@ -78,6 +80,28 @@ def differences_of(
         tags = {tag.name: None for each in differences for tag in each.tags}
         found[key] = kind, tuple(tags)
     return found
+
+
+def digested(readers: Readers, folder: str, files: Sequence[FileFacts]) -> list[FileFacts] | None:
+    """The same files, those of duplicate sets with their digests; None when nothing had to be read for that."""
+    sets = [group for group in survey.groups(files).values() if len(group) > 1]
+    missing = [file for group in sets for file in group if not file.file_sha256]
+    if not missing:
+        return None
+    read = _digests(readers, folder, missing)
+    found = {file.path: _with_digests(file, read[file.path]) for file in missing}
+    return [found.get(file.path, file) for file in files]
+
+
+def _with_digests(file: FileFacts, reading: Reading) -> FileFacts:
+    """What was read of the file as it was before; another one is left for the comparison to find."""
+    if _version(file) != _version(reading):
+        return file
+    return replace(file, dataset_sha256=reading.dataset_sha256, file_sha256=reading.file_sha256)
+
+
+def _version(each: FileFacts | Reading) -> tuple[int | None, int, int]:
+    return each.size_bytes, each.mtime_ns, each.inode
 
 
 def _digests(readers: Readers, folder: str, members: Iterable[FileFacts]) -> dict[str, Reading]:

@@ -12,7 +12,7 @@ from archive.errors import Busy
 from archive.rules import survey
 from archive.store.catalogue import instances, journal, resources, survey_results
 from archive.store.catalogue.resources import Place
-from archive.surveying.comparing import differences_of
+from archive.surveying.comparing import differences_of, digested
 from archive.surveying.pace import Gate
 from archive.surveying.readers import Batch, Readers
 from archive.surveying.reading import Reading
@@ -56,6 +56,9 @@ def survey_place(ws: Workspace, readers: Readers, place: Place, how: How, gate: 
         return seen if not seen.is_gone else _look_again(ws, readers, now, {}, how, gate)
     folder, listing, resource = seen
     facts = _facts(ws, now, folder, listing, _started(readers, resource, folder, how), before)
+    if read := digested(readers, resource.path, facts):
+        facts = read
+        _remember(ws, now, facts)
     if any(survey.troubled(file) for file in facts):
         return _look_again(ws, readers, now, _by_path(facts), how, gate)
     return Found(report=_report(readers, resource, facts, listing))

@@ -28,9 +28,12 @@ from archive.surveying.worker import Worker
 from archive.surveys import SurveyStatus as S
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
+from tests.mitigations import duplicate
 from tests.story import STUDY_2, archive_session, ready, visit
 from tests.surveys import archive_visit, archived_workspace, dicom_files, folder, rename_one, statuses, survey_all
 from tests.workbench import SteppedClock, event_kinds, make_settings, rows, tree
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def found(ws: Workspace, request_id: int) -> SurveyRequest:
@@ -343,6 +346,35 @@ def test_a_second_survey_reads_only_what_changed(tmp_path: Path) -> None:
     os.utime(dicom_files(ws)[0])
     assert passes() == 1
     assert passes(is_fresh=True) == 5
+
+
+_COUNTED = """
+import sys
+counts = {"opened": 0, "started": 0}
+def count(event, arguments):
+    if event == "subprocess.Popen":
+        counts["started"] += 1
+    elif event == "open" and str(arguments[0]).endswith(".dcm"):
+        counts["opened"] += 1
+sys.addaudithook(count)
+from cli.main import run
+for arguments in [], [], ["--fresh"]:
+    counts.update(opened=0, started=0)
+    code = run(["--root", sys.argv[1], "survey", "run", *arguments], {})
+    print(code, counts["opened"], counts["started"] > 0, file=sys.stderr)
+"""
+
+
+def test_a_second_survey_opens_no_file(tmp_path: Path) -> None:
+    """Nothing changed: no file is opened and no process that reads is started, duplicates and wrong names included."""
+    ws, _ = archived_workspace(tmp_path, scans=2, instances=4)
+    rename_one(ws, "1")
+    duplicate(ws, dicom_files(ws, "2")[0].name, "twin.dcm", scan="2")
+
+    command = [sys.executable, "-c", _COUNTED, str(ws.root.path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+
+    assert done.stderr.splitlines()[-3:] == ["3 0 True", "3 0 False", "3 0 True"]
 
 
 def test_reading_all_finds_changed_bytes(tmp_path: Path) -> None:
