@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+_RSA_KEY = ("-newkey", "rsa:2048", "-nodes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +28,21 @@ class Authority:
     certificate: Path
     key: Path
 
-    def issue(self, name: str, *, days: int = 400, san: str = "", usage: str = "serverAuth,clientAuth") -> Issued:
+    def issue(
+        self,
+        name: str,
+        *,
+        days: int = 400,
+        san: str = "",
+        usage: str = "serverAuth,clientAuth",
+        is_rsa: bool = False,
+    ) -> Issued:
         """A certificate for `name`; with negative `days` it has ended already."""
         issued = Issued(certificate=self.folder / f"{name}.pem", key=self.folder / f"{name}.key")
         extensions = [f"extendedKeyUsage={usage}", *([f"subjectAltName={san}"] if san else [])]
         request = self.folder / f"{name}.csr"
         _openssl(
-            "req", *_KEY, "-keyout", issued.key, "-out", request, "-subj", f"/CN={name}",
+            "req", *(_RSA_KEY if is_rsa else _KEY), "-keyout", issued.key, "-out", request, "-subj", f"/CN={name}",
             *(each for extension in extensions for each in ("-addext", extension)),
         )  # fmt: skip
         _openssl(
@@ -54,6 +63,16 @@ class Authority:
             context.set_ciphers("ALL:@SECLEVEL=0")
             context.minimum_version = context.maximum_version = version
         return context
+
+
+def self_signed(folder: Path, name: str) -> Issued:
+    """A device's own certificate, as many devices make it: nobody vouches for it."""
+    issued = Issued(certificate=folder / f"{name}.pem", key=folder / f"{name}.key")
+    _openssl(
+        "req", "-x509", *_RSA_KEY, "-keyout", issued.key, "-out", issued.certificate, "-days", "400",
+        "-subj", f"/CN={name}",
+    )  # fmt: skip
+    return issued
 
 
 def make_authority(folder: Path, name: str = "Test Authority") -> Authority:

@@ -40,11 +40,15 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peered:
-    """A listening node and a witness in front of it: peers are sent to `port`."""
+    """A listening node and a witness in front of it: peers are sent to `port`.
+
+    No witness stands before the `further_ports`, in the order of the receivers.
+    """
 
     workspace: Workspace
     node_port: int
     tap: Tap
+    further_ports: tuple[int, ...] = ()
 
     @property
     def port(self) -> int:
@@ -81,10 +85,11 @@ def listening(path: Path, *, receivers: Sequence[dict[str, Any]] = RECEIVERS, **
     )
     node = Node(workspace.settings, intake)
     node.start()
-    (address,) = node.addresses
+    address, *others = node.addresses
     try:
         with Tap(address.port) as tap:
-            yield Peered(workspace=workspace, node_port=address.port, tap=tap)
+            further = tuple(each.port for each in others)
+            yield Peered(workspace=workspace, node_port=address.port, tap=tap, further_ports=further)
     finally:
         node.drain(5.0)
         intake.close()

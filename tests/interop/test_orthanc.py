@@ -30,7 +30,7 @@ def peered(tmp_path: Path) -> Iterator[Peered]:
 def test_studies_sent_by_orthanc_are_kept(peered: Peered, tmp_path: Path) -> None:
     """An echo, then a study of several series and compressed instances: all kept as Orthanc put them on the wire."""
     files = [*_study(), *(different(regular(syntax))[0] for syntax in COMPRESSED)]
-    with _orthanc(tmp_path, peered.port) as orthanc:
+    with running_orthanc(tmp_path, peered.port) as orthanc:
         orthanc.post("/modalities/prearc/echo", {})
         studies = {orthanc.post("/instances", each.path.read_bytes())["ParentStudy"] for each in files}
 
@@ -80,7 +80,7 @@ class Orthanc:
 
 
 @contextmanager
-def _orthanc(folder: Path, peer_port: int) -> Iterator[Orthanc]:
+def running_orthanc(folder: Path, peer_port: int, **settings: Any) -> Iterator[Orthanc]:
     """Orthanc on loopback with its own storage, without a DICOM server and plugins, knowing the node as ``prearc``."""
     (http_port,) = free_ports(1)
     storage = str(folder / "orthanc")
@@ -99,6 +99,7 @@ def _orthanc(folder: Path, peer_port: int) -> Iterator[Orthanc]:
                 "DicomServerEnabled": False,
                 "DicomAet": "ORTHANC",
                 "DicomModalities": {"prearc": ["PREARC", "127.0.0.1", peer_port]},
+                **settings,
             }
         )
     )
