@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from tests.crash.misnaming import KnownSurveys, known_surveys
 from tests.crash.shell import ANSWER_SECONDS, Shell, problem_of
 from tests.crash.visit import LABELS
 
@@ -36,9 +37,28 @@ VERBS: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = MappingProxyType(
         "show": (1, ()),
         "explain": (1, AT_REST),
         "doctor": (1, ()),
+        "verify": (1, ()),
+        "survey": (3, ("ARCHIVED",)),
+        "plan": (3, ()),
+        "apply": (4, ()),
+        "undo": (1, ()),
     }
 )
 """How often a verb is typed, and for sessions of which statuses."""
+NOUNS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "explain": ("conflict", "explain"),
+        "doctor": ("doctor",),
+        "verify": ("verify",),
+        "survey": ("survey", "run"),
+        "plan": ("mitigate", "plan"),
+        "apply": ("mitigate", "apply"),
+        "undo": ("mitigate", "undo"),
+    }
+)
+"""How a verb is typed that is none of a session."""
+PLANS_KEPT: Final = 4
+NOTHING_SURVEYED: Final = KnownSurveys()
 STEPS: Final = ("PLANNED", "PLACED", "COMMITTED", "DERIVED", "CLEANED")
 STEPS_OF_ITEMS: Final = ("PLACE_ITEM", "SWAP_ITEM", "CLEAN_ITEM", "TAKE_BACK_ITEM")
 SLOW: Final = ",".join([*(f"{step}=sleep:0.15" for step in STEPS), *(f"{step}=sleep:0.02" for step in STEPS_OF_ITEMS)])
@@ -81,27 +101,33 @@ def known_sessions(root: Path) -> list[Known]:
 class Choice:
     """Draws the next command, of the verbs that this product has: `offer` is what the terminal said of it."""
 
-    def __init__(self, seed: str, offer: Mapping[str, Any], *, verbs: Sequence[str] = tuple(VERBS)) -> None:
+    def __init__(
+        self, seed: str, offer: Mapping[str, Any], *, verbs: Sequence[str] = tuple(VERBS), plans: Path | None = None
+    ) -> None:
         self._chance = random.Random(seed)
+        self._plans = plans
+        self._planned = 0
         self._overridable: list[str] = offer["overridable"]
         offered: Mapping[str, Sequence[str]] = offer["commands"]
-        elsewhere = {"explain": ("conflict", "explain"), "doctor": ("doctor",)}
-        self._noun = {verb: elsewhere.get(verb, ("session", verb)) for verb in VERBS}
+        self._noun = {verb: NOUNS.get(verb, ("session", verb)) for verb in VERBS}
         self._options = {verb: offered.get(" ".join(self._noun[verb]), ()) for verb in VERBS}
         self._verbs = [verb for verb in verbs if " ".join(self._noun[verb]) in offered]
 
-    def command(self, sessions: Sequence[Known]) -> list[str]:
+    def command(self, sessions: Sequence[Known], surveys: KnownSurveys = NOTHING_SURVEYED) -> list[str]:
         """The words after `prearc`."""
         chance = self._chance
         fitting = {verb: [each for each in sessions if each.status in VERBS[verb][1]] for verb in self._verbs}
         is_fit = chance.random() < FIT_SHARE
         verbs = [verb for verb in self._verbs if fitting[verb] or not VERBS[verb][1] or not is_fit]
         verb = chance.choices(verbs, [VERBS[each][0] for each in verbs])[0] if verbs else "list"
+        if verb in ("verify", "plan", "apply", "undo"):
+            return self._on_all(verb, surveys) or [*self._noun["list"]]
         if verb in ("list", "doctor") or not sessions:
             return [*self._noun["doctor" if verb == "doctor" else "list"]]
         pool = fitting[verb] if is_fit and fitting[verb] else sessions
         session = chance.choice(pool)
-        words = [*self._noun[verb], str(session.id), *self._arguments(verb, session, pool)]
+        named = ["--session", str(session.id)] if verb == "survey" else [str(session.id)]
+        words = [*self._noun[verb], *named, *self._arguments(verb, session, pool)]
         words += ["--wait", str(WAIT_SECONDS)] if "--wait" in self._options[verb] else []
         return words + (["--yes"] if "--yes" in self._options[verb] else [])
 
@@ -112,6 +138,27 @@ class Choice:
         if chance.random() < 0.5:
             step = f"{chance.choice(STEPS_OF_ITEMS)}={{}}@{chance.randint(1, 9)}"
         return chance.choices(["", SLOW, step.format("kill"), step.format("errno:ENOSPC")], [3, 5, 2, 1])[0]
+
+    def _on_all(self, verb: str, surveys: KnownSurveys) -> list[str]:
+        """A verb that is not for one session; nothing when there is nothing to use it on."""
+        chance, words = self._chance, [*self._noun[verb]]
+        waiting = ["--wait", str(WAIT_SECONDS)]
+        match verb:
+            case "verify":
+                return [*words, "--read", "--max-seconds", "3"]
+            case "plan" if (surveys.divergent or surveys.to_review) and self._plans is not None:
+                self._planned += 1
+                path = self._plans / f"{self._planned}.json"
+                (self._plans / f"{self._planned - PLANS_KEPT}.json").unlink(missing_ok=True)
+                if surveys.to_review and (not surveys.divergent or chance.random() < 0.3):
+                    decided = ["--include", "header-only", "--keep", chance.choice(("newest", "oldest"))]
+                    return [*words, str(chance.choice(surveys.to_review)), "--output", str(path), *decided]
+                return [*words, *map(str, surveys.divergent), "--output", str(path)]
+            case "apply" if self._plans is not None and (plans := sorted(self._plans.glob("*.json"))):
+                return [*words, str(chance.choice(plans)), "--yes", *waiting]
+            case "undo" if surveys.undoable:
+                return [*words, chance.choice(surveys.undoable), "--yes", *waiting]
+        return []
 
     def _arguments(self, verb: str, session: Known, pool: Sequence[Known]) -> list[str]:
         chance = self._chance
@@ -160,6 +207,8 @@ class CommandLine:
         self.longest_seconds = 0.0
         self.kill = (shell := Shell(root, configuration, folder, name=f"line-{seed}")).kill
         self._root = root
+        self._plans = folder / f"plans-{seed}"
+        self._plans.mkdir()
         self._shell = shell
         self._choice: Choice | None = None
         self._is_paused = threading.Event()
@@ -187,9 +236,10 @@ class CommandLine:
     def _work(self) -> None:
         try:
             if self._choice is None:
-                self._choice = Choice(self.seed, self._shell.offer())
+                self._choice = Choice(self.seed, self._shell.offer(), plans=self._plans)
             while not self._is_paused.is_set():
-                self._invoke(self._choice.command(known_sessions(self._root)), self._choice.failpoints())
+                words = self._choice.command(known_sessions(self._root), known_surveys(self._root))
+                self._invoke(words, self._choice.failpoints())
         except Exception as error:  # a driver that died in silence would be a test that tests nothing
             self.problems.append(f"the driver failed: {error!r}")
 
@@ -202,7 +252,8 @@ class CommandLine:
         watchdog.cancel()
         took_seconds = time.monotonic() - began
         self.longest_seconds = max(self.longest_seconds, took_seconds)
-        verb = "doctor" if words[0] == "doctor" else words[1]
+        verb = words[0] if words[0] in ("doctor", "verify") else words[1]
+        verb = "survey" if words[0] == "survey" else verb
         self.codes[f"{verb} {outcome.code} {outcome.error_kind}".rstrip()] += 1
         self.last.append(f"{said} -> {outcome.code} {outcome.error_kind} in {took_seconds:.1f} s")
         if outcome.code == 1:

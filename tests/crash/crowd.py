@@ -12,6 +12,7 @@ from pynetdicom.sop_class import Verification
 
 from tests.crash.command_line import CommandLine
 from tests.crash.forked_node import ForkedNode
+from tests.crash.misnaming import misname, mitigated, unsettled_surveys
 from tests.crash.node import START_SECONDS, Node, NodeError, wait_until
 from tests.crash.oracle import assert_kept, assert_unchanged, reported, snapshot, statuses
 from tests.crash.sending import LedgerSender, read_ledger
@@ -19,6 +20,8 @@ from tests.crash.settled import WORKING, assert_settled
 from tests.crash.shell import doctor
 
 QUIET_EVERY_SECONDS: Final = 10.0
+MISNAMED: Final = 3
+"""How often files get other names in each quiet moment, so that there is something to mitigate."""
 KILL_EVERY_SECONDS: Final = (0.7, 1.3)
 ECHO_SECONDS: Final = 30.0
 CONFIGURATION: Final = MappingProxyType({"autoarchive": "auto", "idle_seconds": 0.5, "tick_seconds": 0.1})
@@ -47,6 +50,7 @@ class Crowd:
         self.seed = seed
         self.kills: Counter[str] = Counter()
         self.quiet_moments = 0
+        self.misnamed = 0
         self.archiver_restarts = 0
         self._chance = random.Random(f"crowd {seed}")
         self._launched_at = 0.0
@@ -93,6 +97,11 @@ class Crowd:
         return sum((each.codes for each in self.command_lines), Counter[str]())
 
     @property
+    def mitigations(self) -> int:
+        """How often a plan was carried out."""
+        return mitigated(self.root)
+
+    @property
     def refusals(self) -> list[str]:
         """Every command that failed by a rule or by the disk, with what it said."""
         return [line for each in self.command_lines for line in each.refusals]
@@ -108,7 +117,8 @@ class Crowd:
         longest = max(each.longest_seconds for each in self.command_lines)
         return (
             f"{self.kills.total()} kills {dict(self.kills)}, {self.codes.total()} invocations, the longest"
-            f" {longest:.1f} s, {len(ledger.acknowledged)} datasets acknowledged, {self.quiet_moments} quiet moments"
+            f" {longest:.1f} s, {len(ledger.acknowledged)} datasets acknowledged, {self.quiet_moments} quiet moments,"
+            f" {self.misnamed} files misnamed, {self.mitigations} mitigations, {dict(self.codes)}"
         )
 
     def _work_and_kill(self, until: float) -> None:
@@ -185,6 +195,7 @@ class Crowd:
         self._start_receiver()
         assert_unchanged(before, snapshot(self.root))
         self.quiet_moments += 1
+        self.misnamed += sum(misname(self.root, self._chance) for _ in range(MISNAMED))
 
     def _judge(self) -> None:
         assert_kept(self.root, read_ledger(self.sender.ledger), may_repeat=True)
@@ -200,6 +211,10 @@ class Crowd:
         wait_until(
             lambda: set(statuses(self.root)) <= STATUSES_AT_REST,
             lambda: f"{statuses(self.root)}\n{self.archiver.last_lines}",
+        )
+        wait_until(
+            lambda: not unsettled_surveys(self.root),
+            lambda: f"surveys: {unsettled_surveys(self.root)}\n{self.archiver.last_lines}",
         )
         self._watch()
         self._judge_in_quiet()

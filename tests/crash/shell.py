@@ -44,7 +44,10 @@ class Outcome:
             document = json.loads(self.output)
         except ValueError:
             return {}
-        return document.get("error", {}) if isinstance(document, dict) else {}
+        if not isinstance(document, dict):
+            return {}
+        said = [each["error"] for each in document.get("results", ()) if each.get("error")]
+        return document.get("error") or ({"kind": "Result", "message": "; ".join(said)} if said else {})
 
     def __str__(self) -> str:
         return f"{self.code}\n{self.output[-1500:]}\n{self.errors[-3000:]}"
