@@ -5,6 +5,7 @@ itself.
 """
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,11 +13,12 @@ from typing import Any
 
 import structlog
 
-from archive.errors import ArchiveError, Busy, StaleState, StoreError
+from archive.errors import ArchiveError, Busy, NotFound, Refused, StaleState, StoreError
 from archive.journal import settle
 from archive.mitigating import applying, undoing
 from archive.mitigating.checking import Checked, check, check_resource
 from archive.mitigating.concluding import conclude, settle_dead, worker_lock
+from archive.mitigating.keeping import Forgotten, Kept, forgotten, kept_of
 from archive.mitigating.planning import make_plan
 from archive.mitigations import ActionKind, Plan, Policy, ResourcePlan
 from archive.rules.survey_states import SurveyEvent
@@ -31,9 +33,12 @@ from archive.workspace import Workspace
 
 __all__ = [
     "Applied",
+    "Forgotten",
+    "Kept",
     "Listed",
     "apply",
     "finish_interrupted",
+    "forgotten",
     "list_all",
     "make_plan",
     "preview",
@@ -61,10 +66,11 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A mitigation, and why it cannot be undone; "" when it can."""
+    """A mitigation, why it cannot be undone ("" when it can), and what is there of its backup."""
 
     mitigation: Mitigation
     why_not: str
+    kept: Kept
 
 
 def preview(ws: Workspace, plan: Plan) -> list[Checked]:
@@ -123,14 +129,13 @@ def undo(ws: Workspace, op: str, *, reason: str = "", wait_seconds: float = 30.0
     NotFound
         There is no such operation.
     Refused
-        It was undone before.
+        It was undone before, or is from before the catalogue was rebuilt.
     StaleState
         Something changed since.
     Busy
         A plan is being applied, or somebody works on the session.
     """
-    with ws.catalogue.read() as connection:
-        session_id = mitigations.get(connection, op).session_id
+    session_id = _session_of(ws, op)
     with ExitStack() as stack:
         _take_turn(ws, stack, wait_seconds)
         settle_dead(ws, is_locked=True)
@@ -145,13 +150,13 @@ def undo(ws: Workspace, op: str, *, reason: str = "", wait_seconds: float = 30.0
 
 def preview_undo(ws: Workspace, op: str) -> Mitigation:
     """The same checks as `undo`, changing nothing."""
+    _session_of(ws, op)
     return undoing.check(ws, op)
 
 
 def finish_interrupted(ws: Workspace, op: str, *, wait_seconds: float = 30.0) -> None:
     """Finish or undo what was interrupted on the session of a mitigation; raises what `undo` raises."""
-    with ws.catalogue.read() as connection:
-        session_id = mitigations.get(connection, op).session_id
+    session_id = _session_of(ws, op)
     with _session(ws, session_id, wait_seconds):
         settle(ws, session_id)
 
@@ -160,7 +165,7 @@ def list_all(ws: Workspace, *, request_id: int | None = None) -> list[Listed]:
     """Every mitigation, oldest first."""
     with ws.catalogue.snapshot() as connection:
         found = mitigations.all_of(connection, request_id=request_id)
-    return [Listed(mitigation=each, why_not=undoing.why_not(ws, each)) for each in found]
+    return [Listed(mitigation=each, why_not=undoing.why_not(ws, each), kept=kept_of(ws, each)) for each in found]
 
 
 def report_of(ws: Workspace, request_id: int) -> dict[str, Any] | None:
@@ -173,6 +178,22 @@ def report_of(ws: Workspace, request_id: int) -> dict[str, Any] | None:
     about = {"mitigatedAt": last.applied_at, "mitigationRequester": last.actor}
     undone = {"undoneAt": last.undone_at, "undoneBy": last.undone_by} if last.undone_at else {}
     return {**last.report, **about, **undone}
+
+
+def _session_of(ws: Workspace, op: str) -> int:
+    try:
+        with ws.catalogue.read() as connection:
+            return mitigations.get(connection, op).session_id
+    except NotFound:
+        for each in forgotten(ws):
+            if each.op == op:
+                manifest = ws.root.path / each.manifest
+                raise Refused(
+                    f"{op} was carried out before the catalogue was rebuilt and cannot be undone by command. Its"
+                    f" {each.kept.files} files are in {each.backup}/; the manifest there says what came from where.",
+                    hint=f"less {shlex.quote(str(manifest))}",
+                ) from None
+        raise
 
 
 def _take_turn(ws: Workspace, stack: ExitStack, wait_seconds: float) -> None:

@@ -16,7 +16,7 @@ from archive.mitigating.concluding import settle_dead
 from archive.store import files, listing, manifest, manifest_reader
 from archive.store.catalogue import events, journal, recovering
 from archive.store.manifest_reader import ManifestError
-from archive.upkeep import leftovers
+from archive.upkeep import backups, leftovers
 from archive.upkeep.adoption import Examined, examine
 from archive.upkeep.discrepancies import INTERRUPTED, REPAIR, Discrepancy, DiscrepancyKind, SessionState, look
 from archive.upkeep.printing import printable
@@ -164,6 +164,7 @@ def _elsewhere(ws: Workspace, skipped: list[str]) -> Iterator[Discrepancy]:
     yield from _folders(ws, skipped)
     yield from _spool(ws)
     yield from _quarantine(ws)
+    yield from backups.missing(ws, skipped)
 
 
 def _folders(ws: Workspace, skipped: list[str]) -> Iterator[Discrepancy]:

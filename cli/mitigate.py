@@ -136,15 +136,16 @@ def apply(
 
 @app.command("list")
 def list_(context: typer.Context) -> int:
-    """Every mitigation: what it did, where its backup is, and whether it can be undone."""
+    """Every mitigation: what it did, how large its backup is, and whether it can be undone."""
     from archive import mitigation
 
     with opened(context.obj) as ws:
-        found = mitigation.list_all(ws)
+        found, forgotten = mitigation.list_all(ws), mitigation.forgotten(ws)
     if context.obj.is_json:
-        render.emit_json([mitigate_text.item(each) for each in found])
+        items = [mitigate_text.item_of_forgotten(each) for each in forgotten]
+        render.emit_json([*items, *(mitigate_text.item(each) for each in found)])
     else:
-        mitigate_text.show_list(found)
+        mitigate_text.show_list(found, forgotten)
     return 0
 
 

@@ -9,9 +9,10 @@ from archive.surveys import SurveyStatus
 from cli import render
 
 if TYPE_CHECKING:
-    from archive.mitigation import Applied, Listed
+    from archive.mitigation import Applied, Forgotten, Kept, Listed
 
 _SHOWN = 10
+_FORGOTTEN = "it is from before the catalogue was rebuilt; its manifest says what came from where"
 
 
 def show_totals(plan: Plan) -> None:
@@ -141,6 +142,7 @@ def item(listed: "Listed") -> dict[str, Any]:
         "errors": report["totalFileErrors"],
         "backup": found.backup,
         "backup_bytes": found.backup_bytes,
+        **_kept(listed.kept),
         "undone_at": found.undone_at,
         "undone_by": found.undone_by or None,
         "undoable": not listed.why_not,
@@ -148,27 +150,66 @@ def item(listed: "Listed") -> dict[str, Any]:
     }
 
 
-def show_list(found: Sequence["Listed"]) -> None:
-    """One line a mitigation."""
-    if not found:
+def item_of_forgotten(found: "Forgotten") -> dict[str, Any]:
+    """An item of ``mitigate list`` for a mitigation that only its backup tells of."""
+    return {
+        "operation": found.op,
+        "request": found.request_id,
+        "session": found.session_id,
+        "project": found.project,
+        "label": found.label,
+        "scan": found.scan,
+        "applied_at": found.applied_at,
+        "actor": found.actor,
+        "reason": found.reason,
+        "renamed": found.renamed,
+        "removed": found.removed,
+        "errors": 0,
+        "backup": found.backup,
+        "backup_bytes": found.kept.size_bytes,
+        **_kept(found.kept),
+        "undone_at": None,
+        "undone_by": None,
+        "undoable": False,
+        "why_not": _FORGOTTEN,
+    }
+
+
+def show_list(found: Sequence["Listed"], forgotten: Sequence["Forgotten"]) -> None:
+    """Some lines a mitigation: what and where, when and by whom, how large the backup is, what can be typed."""
+    if not found and not forgotten:
         render.emit("no mitigations")
         return
-    rows = [
-        (
-            each.mitigation.op,
-            each.mitigation.applied_at[:19].replace("T", " "),
-            each.mitigation.actor,
-            f"{each.mitigation.project}/{each.mitigation.label}",
-            each.mitigation.inverse["scan"],
-            each.mitigation.report["totalMovedFiles"],
-            each.mitigation.report["totalRemovedFiles"],
-            render.size(each.mitigation.backup_bytes),
-            each.why_not or "yes",
-        )
-        for each in found
-    ]
-    headers = ("OPERATION", "WHEN", "WHO", "SESSION", "SCAN", "RENAMED", "REMOVED", "BACKUP", "UNDOABLE")
-    render.emit(render.table(headers, rows))
+    for lost in forgotten:
+        _show_one(item_of_forgotten(lost), f"cannot be undone by command: {_FORGOTTEN}")
+    for each in found:
+        is_undone = each.mitigation.undone_at is not None
+        undoing = each.why_not if is_undone else f"cannot be undone: {each.why_not}"
+        _show_one(item(each), undoing if each.why_not else f"undo: prearc mitigate undo {each.mitigation.op}")
+    backups = [each.kept for each in forgotten] + [each.kept for each in found]
+    own = render.size(sum(each.own_bytes for each in backups))
+    total = render.size(sum(each.size_bytes for each in backups))
+    render.emit(f"{render.count(len(backups), 'mitigation')}, backups {total}; removing them would free {own}")
+
+
+def _show_one(item: Mapping[str, Any], undoing: str) -> None:
+    where = render.escape(f"{item['project']}/{item['label']}")
+    when = str(item["applied_at"])[:19].replace("T", " ")
+    render.emit(f"{render.escape(item['operation'])}  {where} scan {render.escape(item['scan'])}")
+    errors = f", {item['errors']} not done" if item["errors"] else ""
+    render.emit(
+        f"  {item['renamed']} renamed, {item['removed']} removed{errors}; {when} by {render.escape(item['actor'])}"
+    )
+    if item["reason"]:
+        render.emit(f"  reason: {render.escape(item['reason'])}")
+    if item["kept_files"]:
+        size = f"{render.count(item['kept_files'], 'file')}, {render.size(item['kept_bytes'])}"
+        render.emit(f"  backup: {render.escape(item['backup'])}/  ({size})")
+    render.emit(f"  {render.escape(undoing)}")
+
+
+def _kept(kept: "Kept") -> dict[str, int]:
+    return {"kept_files": kept.files, "kept_bytes": kept.size_bytes, "kept_own_bytes": kept.own_bytes}
 
 
 def _where(plan: ResourcePlan) -> str:

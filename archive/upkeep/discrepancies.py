@@ -31,6 +31,7 @@ class DiscrepancyKind(StrEnum):
     MANIFEST_MISSING = "MANIFEST_MISSING"  # a session folder that could not be rebuilt from
     STRAY_TEMPORARY = "STRAY_TEMPORARY"  # a derived file that was never finished
     OPERATION_UNFINISHED = "OPERATION_UNFINISHED"  # an operation was interrupted, and nobody is at it
+    BACKUP_MISSING = "BACKUP_MISSING"  # files of the backup that a mitigation or a receipt names
     EVENT_CHAIN_BROKEN = "EVENT_CHAIN_BROKEN"  # an audit event was changed, removed or put in
 
 

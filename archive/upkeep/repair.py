@@ -12,7 +12,7 @@ from archive.rules.states import OPEN, SessionEvent
 from archive.setting_aside import set_aside
 from archive.store import catalog_xml, files, listing, manifest
 from archive.store.catalogue import events, recovering, sessions
-from archive.upkeep import leftovers
+from archive.upkeep import backups, leftovers
 from archive.upkeep.adoption import CHANGED, CLOSED, Examined, adopt, examine
 from archive.upkeep.comparison import is_whole
 from archive.upkeep.discrepancies import Discrepancy, DiscrepancyKind, SessionState, look
@@ -72,6 +72,9 @@ class Repair:
                 with ws.catalogue.write() as tx:
                     if recovering.id_at(tx.connection, path) is None:
                         leftovers.remove_bare_folder(ws, path)
+            case DiscrepancyKind.BACKUP_MISSING:
+                backups.note_gone(ws, path)
+                return replace(discrepancy, repaired=True)
         is_gone = files.status(ws.root.fd, path) is None and bool(path)
         may_repair = discrepancy.kind is not DiscrepancyKind.FILE_MISSING
         return self._told(discrepancy, repaired=is_gone and may_repair)

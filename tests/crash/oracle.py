@@ -266,7 +266,12 @@ def reported(root: Path) -> str:
 
 
 def _reported(database: sqlite3.Connection) -> str:
-    return "\n".join(detail for (detail,) in database.execute("SELECT detail FROM recovery_report"))
+    """What a recovery said, and what the build of a session said of its unlisted files: where the receiver died and the
+    archiver lives, a session may be built before the next recovery."""
+    said = database.execute(
+        "SELECT detail FROM recovery_report UNION ALL SELECT detail FROM finding WHERE kind = 'FILE_UNLISTED'"
+    )
+    return "\n".join(detail for (detail,) in said)
 
 
 def open_operations(root: Path) -> int:

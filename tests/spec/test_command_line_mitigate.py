@@ -1,6 +1,7 @@
 """``prearc mitigate plan|show|apply|list|undo`` as scripts and people see them."""
 
 import json
+import shlex
 import stat
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.mitigations import duplicate, misname, names, quicken, surveyed
 from tests.spec.test_command_line import Prearc, prearc, state, ws
 from tests.story import archive_session, ready, visit
 from tests.surveys import folder
+from tests.workbench import tree
 
 __all__ = ["prearc", "ws"]
 
@@ -61,7 +63,11 @@ def test_from_plan_to_undo(ws: Workspace, prearc: Prearc, request_id: int, tmp_p
 
     [item] = prearc("mitigate", "list", "--json").json
     assert (item["operation"], item["undoable"], item["reason"]) == (result["operation"], True, "tidy")
-    assert result["operation"] in prearc("mitigate", "list").out
+    shown = prearc("mitigate", "list").out
+    assert f"undo: prearc mitigate undo {result['operation']}" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert (item["kept_files"], item["kept_bytes"]) == (2, item["backup_bytes"])
+    assert item["kept_own_bytes"] == (ws.root.path / item["backup"] / "1" / "copy.dcm").stat().st_size
     report = prearc("survey", "show", request_id, "--json").json["mitigationReport"]
     assert report["operation"] == result["operation"]
     assert f"prearc mitigate undo {result['operation']}" in prearc("survey", "show", request_id).out
@@ -72,7 +78,31 @@ def test_from_plan_to_undo(ws: Workspace, prearc: Prearc, request_id: int, tmp_p
     assert names(ws) == before
     assert prearc("mitigate", "undo", item["operation"], "--yes").code == 1
     assert "undone" in prearc("mitigate", "list").out
+    [item] = prearc("mitigate", "list", "--json").json
+    assert (item["kept_files"], item["kept_bytes"]) == (0, 0), "an undo empties the backup"
     assert_sound(ws)
+
+
+def test_what_was_done_before_a_rebuild_is_told(ws: Workspace, prearc: Prearc, request_id: int, tmp_path: Path) -> None:
+    """The catalogue knows of no mitigation any more; the backup and its manifest are there, and the list says so."""
+    path = tmp_path / "plan.json"
+    prearc("mitigate", "plan", request_id, "--output", path)
+    [result] = prearc("mitigate", "apply", path, "--yes", "--json").json["results"]
+    before = tree(ws)
+    ws.close()
+    assert prearc("doctor", "--rebuild", "--yes").code == 0
+
+    [item] = prearc("mitigate", "list", "--json").json
+    shown = prearc("mitigate", "list").out
+    undone = prearc("mitigate", "undo", result["operation"], "--yes", "--json")
+
+    assert (item["operation"], item["undoable"], item["kept_files"]) == (result["operation"], False, 2)
+    assert (item["renamed"], item["removed"]) == (1, 1)
+    assert "cannot be undone by command" in shown
+    assert (undone.code, undone.error["kind"]) == (1, "Refused")
+    manifest = shlex.split(undone.error["hint"])[1]
+    assert json.loads(Path(manifest).read_text())["operation"] == result["operation"]
+    assert {name: digest for name, digest in before.items() if name.startswith("backup/")}.items() <= tree(ws).items()
 
 
 def test_a_stale_plan_ends_with_4(ws: Workspace, prearc: Prearc, request_id: int, tmp_path: Path) -> None:

@@ -309,8 +309,15 @@ def insert_decision(tx: Transaction, session_id: int, decision: Mapping[str, Any
     )
 
 
+def noted_as_gone(connection: sqlite3.Connection, kind: str) -> Iterator[tuple[str, int]]:
+    """Folders of the backup, and how many of their files a person knows to be gone, oldest note first."""
+    for row in connection.execute("SELECT detail FROM event WHERE kind = ? ORDER BY id", (kind,)):
+        detail = json.loads(row[0])
+        yield str(detail["backup"]), int(detail["files"])
+
+
 def receipt_paths(connection: sqlite3.Connection) -> Iterator[str]:
-    """The quarantined files that receipts name; bounded as the quarantine is."""
+    """The quarantined and the replaced files that receipts name."""
     for row in connection.execute("SELECT DISTINCT path FROM receipt WHERE path IS NOT NULL"):
         yield str(row[0])
 
