@@ -38,9 +38,9 @@ VERBS: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = MappingProxyType(
         "explain": (1, AT_REST),
         "doctor": (1, ()),
         "verify": (1, ()),
-        "survey": (3, ("ARCHIVED",)),
-        "plan": (3, ()),
-        "apply": (4, ()),
+        "survey": (4, ("ARCHIVED",)),
+        "plan": (5, ()),
+        "apply": (6, ()),
         "undo": (1, ()),
     }
 )

@@ -20,8 +20,10 @@ from tests.crash.settled import WORKING, assert_settled
 from tests.crash.shell import doctor
 
 QUIET_EVERY_SECONDS: Final = 10.0
+MISNAMING_SHARE: Final = 0.5
 MISNAMED: Final = 3
-"""How often files get other names in each quiet moment, so that there is something to mitigate."""
+"""In how many quiet moments, and how often in each, files get other names, so that there is something to mitigate; what
+was surveyed and planned until then is stale."""
 KILL_EVERY_SECONDS: Final = (0.7, 1.3)
 ECHO_SECONDS: Final = 30.0
 CONFIGURATION: Final = MappingProxyType({"autoarchive": "auto", "idle_seconds": 0.5, "tick_seconds": 0.1})
@@ -195,7 +197,8 @@ class Crowd:
         self._start_receiver()
         assert_unchanged(before, snapshot(self.root))
         self.quiet_moments += 1
-        self.misnamed += sum(misname(self.root, self._chance) for _ in range(MISNAMED))
+        if self._chance.random() < MISNAMING_SHARE:
+            self.misnamed += sum(misname(self.root, self._chance) for _ in range(MISNAMED))
 
     def _judge(self) -> None:
         assert_kept(self.root, read_ledger(self.sender.ledger), may_repeat=True)
