@@ -71,7 +71,7 @@ class ReceiverMessages(DIMSEServiceProvider):
     @property
     def maximum_pdu_size(self) -> int:
         """The longest PDU the peer takes, 0 for any; one too short for a single byte cannot be meant."""
-        length = self._association.requestor.maximum_length
+        length = self._association.max_pdu_bytes_of_peer
         if length is None or 0 < length <= PDV_HEADER_BYTES:
             return DEFAULT_MAX_PDU_BYTES
         return length
@@ -148,7 +148,7 @@ class ReceiverMessages(DIMSEServiceProvider):
 
     def _serve_echo(self, command: Command, context_id: int) -> None:
         context = self._association.context(context_id)
-        if context is None or str(context.abstract_syntax) != VERIFICATION or command.message_id is None:
+        if context is None or context.abstract_syntax != VERIFICATION or command.message_id is None:
             raise ProtocolError("a C-ECHO without message id or outside a Verification context")
         response = C_ECHO()
         response.MessageIDBeingRespondedTo = command.message_id
@@ -163,9 +163,9 @@ class ReceiverMessages(DIMSEServiceProvider):
         request = StoreRequest(
             sop_class_uid=command.sop_class_uid,
             sop_instance_uid=command.sop_instance_uid,
-            transfer_syntax_uid="" if context is None else str(context.transfer_syntax[0]),
+            transfer_syntax_uid="" if context is None else context.transfer_syntax,
         )
-        abstract_syntax = "" if context is None else str(context.abstract_syntax)
+        abstract_syntax = "" if context is None else context.abstract_syntax
         refused = judge(request, abstract_syntax=abstract_syntax, has_dataset=command.has_dataset)
         if context is None or command.message_id is None:
             # It cannot be answered: an answer needs an accepted context and the request's id.

@@ -15,11 +15,13 @@ from structlog.typing import FilteringBoundLogger
 from archive.config import Settings
 from archive.receive import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Intake
 from scp import descriptors
-from scp.association import Gate, ReceiverAssociation
+from scp.association import ReceiverAssociation
 from scp.door import OUT_OF_FILES_SECONDS, Arrival, Door
 from scp.library import quiet
 from scp.limits import Connections
+from scp.negotiator import Gate
 from scp.ports import ListeningAddress, Port, open_ports
+from scp.requests import KnownRequests
 from scp.text import printable
 
 LOOK_SECONDS: Final = 0.05
@@ -53,6 +55,7 @@ class Associations:
         self._left = left
         self._numbers: dict[ReceiverAssociation, int] = {}
         self._members: Connections[ReceiverAssociation] = Connections(left=self._gone)
+        known = KnownRequests()
         self._gates = tuple(
             Gate(
                 receivers={each.ae_title: each for each in port.receivers},
@@ -61,6 +64,7 @@ class Associations:
                 connections=self._members,
                 log=log,
                 is_fast=settings.node.fast_path,
+                known=known,
                 secure=port.tls,
             )
             for port in self._ports

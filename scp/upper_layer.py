@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, _PDUType
 from pynetdicom.timer import Timer
 from structlog.typing import FilteringBoundLogger
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scp.association import ReceiverAssociation
     from scp.transport import ReceiverSocket
 
+ASSOCIATE_RQ: Final = 0x01
 MAX_ASSOCIATE_BYTES: Final = 256 << 10
 """128 contexts with all 45 transfer syntaxes of the standard are 160 kB; the length field allows 4 GiB."""
 P_DATA_SLACK_BYTES: Final = 4096
@@ -29,7 +30,9 @@ P_DATA_SLACK_BYTES: Final = 4096
 CLOSING_SECONDS: Final = 0.001
 """How long a peer that was told to go is listened to, before the connection is closed from this side."""
 LONGEST_WAIT_SECONDS: Final = 3600.0
-ESTABLISHED: Final = "Sta6"  # DICOM PS3.8 9.2.1
+AWAITING_REQUEST: Final = "Sta2"  # DICOM PS3.8 9.2.1
+AWAITING_ANSWER: Final = "Sta3"
+ESTABLISHED: Final = "Sta6"
 CLOSING: Final = "Sta13"
 
 
@@ -115,6 +118,20 @@ class ReceiverUpperLayer(DULServiceProvider):
         """Send an encoded P-DATA-TF of an established association, past the state machine: it would not change."""
         if self.socket is not None:
             self.socket.send(pdu)
+
+    def accept(self, answer: bytes) -> None:
+        """Send an encoded A-ASSOCIATE-AC: action AE-7 of the state machine without encoding it anew."""
+        if self.socket is not None:
+            self.socket.send(answer)
+            self.state_machine.transition(ESTABLISHED)
+
+    def _send(self, pdu: _PDUType) -> None:
+        """Encode and send a PDU, as the library does; how a request was accepted is remembered."""
+        if self.socket is not None:
+            encoded = pdu.encode()
+            if isinstance(pdu, A_ASSOCIATE_AC):
+                self._association.remember(encoded)
+            self.socket.send(encoded)
 
     def _step(self) -> None:
         """Do the one thing that comes next; wait only when there is nothing to do."""
@@ -204,6 +221,8 @@ class ReceiverUpperLayer(DULServiceProvider):
             if encoded is None:
                 self.event_queue.put("Evt17")  # transport connection closed
                 return
+            if self._recognises(encoded):
+                return
             pdu, event = self._decode_pdu(encoded)
         except ConnectionError:
             self.event_queue.put("Evt17")
@@ -212,6 +231,18 @@ class ReceiverUpperLayer(DULServiceProvider):
         else:
             self.event_queue.put(event)
             self._recv_pdu.put(pdu)
+
+    def _recognises(self, encoded: bytearray) -> bool:
+        """Whether it is a request that was accepted before: action AE-6 of the state machine without decoding it."""
+        if self.state_machine.current_state != AWAITING_REQUEST or encoded[0] != ASSOCIATE_RQ:
+            return False
+        known = self._association.recognise(encoded)
+        if known is None:
+            return False
+        self.artim_timer.stop()
+        self.state_machine.transition(AWAITING_ANSWER)
+        self.to_user_queue.put(known)
+        return True
 
     def _refuse(self, connection: "ReceiverSocket", error: Exception) -> None:
         self.log.warning("pdu.refused", error=printable(repr(error)))

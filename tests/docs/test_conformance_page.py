@@ -6,9 +6,9 @@ from pynetdicom._globals import APPLICATION_CONTEXT_NAME
 
 from archive.config import LimitSettings, NodeSettings, ReceiverSettings
 from archive.receive import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from scp.association import Rejection
 from scp.contexts import VERIFICATION
 from scp.messages import MAX_COMMAND_BYTES
+from scp.negotiator import Rejection
 from scp.status import MAX_COMMENT, PROCESSING_FAILURE, STATUSES, SUCCESS
 from scp.upper_layer import MAX_ASSOCIATE_BYTES, P_DATA_SLACK_BYTES
 from tests.docs.markdown import HOME, read

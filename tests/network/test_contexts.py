@@ -13,13 +13,16 @@ from scp.contexts import is_storage
 from scp.library import quiet
 from tests.network.fake_intake import Running, running
 from tests.network.raw_peer import (
+    ABORT,
     CT,
     EXPLICIT,
     IMPLICIT,
     MR,
+    REJECT,
     VERIFICATION,
     Context,
     RawPeer,
+    associate_rq,
     context_results,
     item,
     message,
@@ -210,3 +213,54 @@ def test_the_class_of_a_request_is_its_contexts(node: Running) -> None:
         assert peer.status() == 0x0122
 
     assert not node.intake.stored
+
+
+def test_the_same_request_gets_the_same_answer(node: Running) -> None:
+    """What is looked up the second time is byte for byte what was negotiated the first time; the instance too."""
+    contexts = [(1, MR, [PRIVATE_SYNTAX, EXPLICIT]), (3, REFUSED["print"], [EXPLICIT]), (5, CT, [IMPLICIT])]
+    answers = []
+    for number in range(3):
+        with RawPeer(node.port) as peer:
+            answers.append(peer.associate(contexts, max_length=7000, user_items=_role_item(MR, 1, 1)))
+            peer.send(message(store_rq(f"1.2.3.{number}"), b"x") + message(store_rq("1.2.4"), b"x", context_id=3))
+            assert peer.status() == 0
+            assert peer.receive()[0] == ABORT
+
+    assert answers[0] == answers[1] == answers[2]
+    assert {request.transfer_syntax_uid for request, _ in node.intake.stored} == {PRIVATE_SYNTAX}
+    accepted = node.events("association.accepted")
+    assert [(each["calling"], each["contexts"], each["contexts_rejected"]) for each in accepted] == [("RAW", 2, 1)] * 3
+
+
+def test_another_request_gets_its_own_answer(node: Running) -> None:
+    """One bit less and nothing is taken from what is remembered."""
+    first = _negotiate(node, [(1, MR, [IMPLICIT]), (3, CT, [EXPLICIT])])
+    other = _negotiate(node, [(1, CT, [EXPLICIT]), (3, MR, [IMPLICIT])])
+
+    assert first == {1: (0, IMPLICIT), 3: (0, EXPLICIT)}
+    assert other == {1: (0, EXPLICIT), 3: (0, IMPLICIT)}
+
+
+def test_a_known_request_is_not_let_in_for_being_known(node: Running) -> None:
+    """Who may enter, and whether anybody may now, is judged anew."""
+    with RawPeer(node.port) as peer:
+        peer.associate()
+    node.intake.busy = "the disk is full"
+
+    with RawPeer(node.port) as peer:
+        peer.send(associate_rq())
+        kind, content = peer.receive()
+
+    assert (kind, tuple(content[1:4])) == (REJECT, (2, 3, 1))
+
+
+def test_a_password_is_not_remembered(node: Running) -> None:
+    """A request with a user identity is read anew each time."""
+    identity = item(0x58, b"\2\1" + struct.pack(">H", 4) + b"user" + struct.pack(">H", 6) + b"secret")
+    for _ in range(2):
+        with RawPeer(node.port) as peer:
+            peer.associate(user_items=identity)
+            peer.send(message(store_rq(), b"x"))
+            assert peer.status() == 0
+
+    assert not node.node._associations._gates[0].known._known

@@ -17,9 +17,10 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket
 
-from scp.association import Negotiator, ReceiverAssociation
+from scp.association import ReceiverAssociation
 from scp.library import quiet
 from scp.messages import ReceiverMessages
+from scp.negotiator import Negotiator
 from scp.transport import ReceiverSocket
 from scp.upper_layer import MonotonicTimer, ReceiverUpperLayer
 
@@ -35,7 +36,7 @@ def test_the_version_is_the_one_these_were_read_in() -> None:
         (
             ReceiverUpperLayer,
             DULServiceProvider,
-            ["_read_pdu_data"],
+            ["_read_pdu_data", "_send"],
         ),
         (ReceiverMessages, DIMSEServiceProvider, ["receive_primitive", "maximum_pdu_size"]),
         (ReceiverSocket, AssociationSocket, ["recv", "send", "_shutdown_socket"]),
@@ -62,7 +63,9 @@ def test_what_we_override_is_there(ours: type, theirs: type, names: list[str]) -
         (DULServiceProvider._is_transport_event, ['== "Sta13"', "self._read_pdu_data()", "self.socket.close()"]),
         (DULServiceProvider._read_pdu_data, ["self._decode_pdu(", "self._recv_pdu.put(pdu)", '"Evt19"', '"Evt17"']),
         (DULServiceProvider.kill_dul, ["self._kill_thread = True"]),
-        (fsm.AE_6, ["dul.to_user_queue.put(primitive)"]),
+        (fsm.AE_6, ["dul.artim_timer.stop()", "dul.to_user_queue.put(primitive)", 'return "Sta3"']),
+        (fsm.AE_7, ["dul._send(A_ASSOCIATE_AC(primitive))", 'return "Sta6"']),
+        (DULServiceProvider._send, ["self.socket.send(pdu.encode())"]),
         (fsm.AR_2, ["dul.to_user_queue.put(pdu.to_primitive())"]),
         (fsm.AR_5, ["_shutdown_socket()", "dul.kill_dul()"]),
         (fsm.AA_3, ["dul.to_user_queue.put(pdu.to_primitive())", "sock.close()", "dul.kill_dul()"]),
