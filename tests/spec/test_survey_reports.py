@@ -72,8 +72,8 @@ def test_run_with_findings(ws: Workspace, prearc: Prearc) -> None:
     answer = prearc("survey", "run", "--project", "PI")
 
     assert answer.code == 3
-    assert "prearc mitigate plan 1 --output PLAN.json" in answer.out
-    assert "prearc survey show 2" in answer.out
+    assert f"prearc --root {ws.root.path} mitigate plan 1 --output PLAN.json" in answer.out
+    assert f"prearc --root {ws.root.path} survey show 2" in answer.out
     shown = prearc("survey", "show", "1")
     assert "wrong.dcm  ->  " in shown.out
     assert prearc("survey", "show", "2", "--json").json["report"]["totalMissingFiles"] == 1
@@ -198,7 +198,7 @@ def test_an_interrupted_run_says_how_to_go_on(ws: Workspace, prearc: Prearc, num
     assert process.returncode == 130, err
     assert "QUEUED_FOR_SURVEY 1" in err
     assert "type the same command again" in err
-    assert "prearc survey cancel --queued" in err
+    assert f"prearc --root {ws.root.path} survey cancel --queued" in err
     assert "CONFORMING" in out
     assert prearc("survey", "run").code == 0  # at its own rate
     assert rows(ws, "SELECT id FROM survey_request WHERE closed_at IS NULL") == []
