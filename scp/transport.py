@@ -19,6 +19,9 @@ from scp import certificates
 from scp.receive_buffer import ReceiveBuffer
 from scp.tls import PortTls, say_the_end
 
+ANSWERS_BYTES: Final = 64 << 10
+"""What the kernel keeps of answers that a peer does not read; left alone it keeps megabytes."""
+
 LINGER_SECONDS: Final = 0.5
 LINGER_BYTES: Final = 4 << 20
 QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
@@ -43,6 +46,7 @@ class ReceiverSocket(AssociationSocket):
         self.buffer = ReceiveBuffer()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ANSWERS_BYTES)
         connection.setblocking(False)
 
     def secure(self, tls: PortTls) -> Certificate | None:
