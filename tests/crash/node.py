@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 
 from tests.fast_path import is_fast_path
@@ -22,6 +23,9 @@ READY: Final = re.compile(r"^ready \S*@127\.0\.0\.1:(\d+)\b")
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 15.0
 LINES_KEPT: Final = 60
+
+Keys = Mapping[str, str | float]
+"""Keys of a table of prearc.toml."""
 
 
 class NodeError(RuntimeError):
@@ -35,7 +39,8 @@ class Node:
     error is drained by a thread from start to end; the end of it means that the last process is gone.
     """
 
-    def __init__(self, root: Path, configuration: Path) -> None:
+    def __init__(self, root: Path, configuration: Path, *, lines_kept: int | None = LINES_KEPT) -> None:
+        """With `lines_kept` None every line of the log is kept."""
         self.root = root
         self._configuration = configuration
         self.port = 0
@@ -43,7 +48,7 @@ class Node:
         self._process: subprocess.Popen[str] | None = None
         self._drain = threading.Thread()
         self._news = threading.Condition()
-        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._lines: deque[str] = deque(maxlen=lines_kept)
         self._is_ready = False
         self._is_over = False
 
@@ -53,14 +58,25 @@ class Node:
     def __exit__(self, *exception: object) -> None:
         self.kill()
 
-    def configure(self, *, tick_seconds: float = 5.0, **receiver: str | float) -> None:
+    def configure(
+        self,
+        *,
+        tick_seconds: float = 5.0,
+        node: Keys = MappingProxyType({}),
+        limits: Keys = MappingProxyType({}),
+        **receiver: str | float,
+    ) -> None:
         """Write the configuration: one receiver on a free loopback port, with these further keys.
 
         The water marks are off: the disks of the crash tests are small.
         """
-        node = {"low_water_bytes": 0, "high_water_bytes": 0, "fast_path": is_fast_path()}
         keys = {"ae_title": "PREARC", "port": 0, "bind": "127.0.0.1", "idle_seconds": 3600.0, **receiver}
-        tables = (("[node]", node), ("[archiver]", {"tick_seconds": tick_seconds}), ("[[receiver]]", keys))
+        tables: tuple[tuple[str, Keys], ...] = (
+            ("[node]", {"low_water_bytes": 0, "high_water_bytes": 0, "fast_path": is_fast_path(), **node}),
+            ("[archiver]", {"tick_seconds": tick_seconds}),
+            ("[limits]", limits),
+            ("[[receiver]]", keys),
+        )
         self._configuration.write_text("\n".join(f"{name}\n{_toml(table)}" for name, table in tables))
 
     def beside(self) -> "Node":
@@ -158,6 +174,22 @@ class Node:
         """The end of the node's standard error."""
         return "\n".join(self._lines)
 
+    @property
+    def pid(self) -> int:
+        """The process that was started, which leads the group of all of them."""
+        assert self._process is not None, "the node does not run"
+        return self._process.pid
+
+    def lines(self) -> list[str]:
+        """What is kept of the node's standard error."""
+        with self._news:
+            return list(self._lines)
+
+    def await_line(self, is_it: Callable[[str], bool], *, timeout_seconds: float = 5.0) -> bool:
+        """Whether such a line was written, or is within that time."""
+        with self._news:
+            return self._news.wait_for(lambda: any(map(is_it, self._lines)), timeout=timeout_seconds)
+
     def _reap(self) -> None:
         assert self._process is not None
         self._process.wait()
@@ -183,7 +215,7 @@ class Node:
             self._news.notify_all()
 
 
-def _toml(keys: Mapping[str, str | float]) -> str:
+def _toml(keys: Keys) -> str:
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
 
 

@@ -115,8 +115,22 @@ def message(command_set: bytes, dataset: bytes | None = None, context_id: int = 
 class RawPeer:
     """A connection; `receive` returns the next PDU as (type, content), (CLOSED, b"") at the end."""
 
-    def __init__(self, port: int, *, timeout_seconds: float = 5, tls: ssl.SSLContext | None = None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_seconds)
+    def __init__(
+        self,
+        port: int,
+        *,
+        timeout_seconds: float = 5,
+        tls: ssl.SSLContext | None = None,
+        source: str = "127.0.0.1",
+        receive_bytes: int | None = None,
+    ) -> None:
+        """Connect from `source`, any loopback address, with a receive buffer of about `receive_bytes`."""
+        self.socket = socket.socket()
+        if receive_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket.settimeout(timeout_seconds)
+        self.socket.bind((source, 0))
+        self.socket.connect(("127.0.0.1", port))
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket)
 

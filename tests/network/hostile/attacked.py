@@ -1,0 +1,310 @@
+"""The node that is attacked, as `prearc serve` runs it; what it costs; and the honest sender beside it."""
+
+import hashlib
+import os
+import re
+import select
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from tests.crash.node import REPOSITORY, Keys, Node
+from tests.network.hostile.case import Attacker
+from tests.network.hostile.datasets import instance
+from tests.network.raw_peer import message, store_rq
+
+MIB: Final = 1 << 20
+ALLOWED_BYTES: Final = 64 * MIB
+RECOVERY_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 0.01
+STEADY_LOOKS: Final = 15
+ANSWER_SECONDS: Final = 20.0
+WARM_PEERS: Final = 6
+WARM_INSTANCES: Final = 6
+WARM_ROOT: Final = "1.2.826.0.1.3680043.10.999.8"
+ARCHIVER: Final = b"\0--only\0archiver\0"
+FACT: Final = re.compile(r'(\S+?)=("(?:[^"\\]|\\.)*"|\S*)')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What the receiving processes of a node have at a moment."""
+
+    threads: int
+    descriptors: int
+    parts: int
+
+    def is_within(self, base: "Footprint") -> bool:
+        return self.threads <= base.threads and self.descriptors <= base.descriptors and self.parts <= base.parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What the honest sender did between `go` and `pause`."""
+
+    acknowledged: int
+    seconds: float
+    longest_seconds: float
+
+
+class Honest:
+    """The honest sender's process; see `tests.network.hostile.honest_sender`."""
+
+    def __init__(self, port: int, ledger: Path) -> None:
+        self._ledger = ledger
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.network.hostile.honest_sender", str(port), str(ledger)],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        assert self._answer() == "ready"
+
+    def go(self) -> None:
+        self._say("go")
+
+    def pause(self) -> Window:
+        self._say("pause")
+        acknowledged, seconds, longest = self._answer().split()
+        return Window(acknowledged=int(acknowledged), seconds=float(seconds), longest_seconds=float(longest))
+
+    @contextmanager
+    def sending(self, keep: Callable[[Window], None]) -> Iterator[None]:
+        """It sends while something else happens."""
+        self.go()
+        try:
+            yield
+        finally:
+            keep(self.pause())
+
+    def ledger(self) -> tuple[dict[str, str], list[str]]:
+        """Digest by UID of what was acknowledged, and what disturbed it; up to the last pause."""
+        lines = [line.split(" ", 1) for line in self._ledger.read_text().splitlines()]
+        disturbed = [rest for word, rest in lines if word == "disturbed"]
+        return {word: rest for word, rest in lines if word != "disturbed"}, disturbed
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        try:
+            self._process.wait(ANSWER_SECONDS)
+        finally:
+            self._process.kill()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        assert select.select([self._process.stdout], [], [], ANSWER_SECONDS)[0], "the honest sender waits in vain"
+        return self._process.stdout.readline().strip()
+
+    def _say(self, command: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n")
+
+
+class Attacked:
+    """A running node with an honest sender; every attack comes from an address of its own."""
+
+    def __init__(self, folder: Path, *, node: Keys, limits: Keys) -> None:
+        self.folder = folder
+        self.node = Node(folder / "root", folder / "prearc.toml", lines_kept=None)
+        self.node.configure(node=node, limits=limits)
+        self._attacks = 0
+        self.disturbed: list[Window] = []
+        self.undisturbed: list[Window] = []
+
+    def __enter__(self) -> Self:
+        self.node.start()
+        try:
+            self.honest = Honest(self.node.port, self.folder / "ledger")
+            self._warm_up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if hasattr(self, "honest"):
+            self.honest.close()
+        self.node.kill()
+
+    def new_address(self) -> str:
+        """A loopback address that nobody came from yet."""
+        self._attacks += 1
+        return f"127.{1 + self._attacks // 62500}.{self._attacks // 250 % 250}.{1 + self._attacks % 250}"
+
+    def attacker(self) -> Attacker:
+        return Attacker(self.node.port, self.new_address())
+
+    def rest(self, seconds: float) -> None:
+        """Let the honest sender work alone."""
+        with self.honest.sending(self.undisturbed.append):
+            time.sleep(seconds)  # the window itself
+
+    # --- what must hold after each attack -------------------------------------------------------
+
+    def begin(self) -> None:
+        """Forget the peaks of memory so far."""
+        for pid in self._receivers():
+            try:
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+            except OSError:
+                pass  # it ended
+
+    def assert_unharmed(self) -> None:
+        """Alive, as lean as before, and back to what it had, within the time for that."""
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while not (now := self.footprint()).is_within(self.base) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+        assert self.is_alive, f"the node is gone:\n{self.node.last_lines}"
+        assert now.is_within(self.base), f"{now} is not back to {self.base} in {RECOVERY_SECONDS} s"
+        grown = self.peak_bytes() - self.base_bytes
+        assert grown < ALLOWED_BYTES, f"{grown / MIB:.0f} MB more than before"
+
+    @property
+    def is_alive(self) -> bool:
+        return self.node.is_running and self._processes() >= self._started
+
+    def footprint(self) -> Footprint:
+        """Of all processes of the node that receive together, and the spool."""
+        threads = descriptors = 0
+        for pid in self._receivers():
+            try:
+                threads += len(os.listdir(f"/proc/{pid}/task"))
+                descriptors += sum(not self._is_folder(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd"))
+            except OSError:
+                continue  # it ended
+        parts = sum(1 for each in (self.node.root / "spool").rglob("*.part"))
+        return Footprint(threads=threads, descriptors=descriptors, parts=parts)
+
+    def peak_bytes(self) -> int:
+        """The most memory since `begin`, the sum over all processes."""
+        total = 0
+        for pid in self._receivers():
+            try:
+                found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            except OSError:
+                continue
+            total += int(found[1]) * 1024 if found else 0
+        return total
+
+    # --- what it tells --------------------------------------------------------------------------
+
+    def events(self, address: str) -> list[str]:
+        """The names of the events that the log has of this peer."""
+        return [facts["event"] for facts in map(facts_of, self.node.lines()) if facts.get("peer") == address]
+
+    def await_event(self, address: str, names: str) -> bool:
+        """Whether the log tells one of these (``a|b``) of this peer, now or soon."""
+        wanted = names.split("|")
+
+        def is_it(line: str) -> bool:
+            return address in line and (f := facts_of(line)).get("peer") == address and f.get("event") in wanted
+
+        return self.node.await_line(is_it)
+
+    def receipts(self, address: str = "%") -> list[dict[str, Any]]:
+        """The receipts of a peer, oldest first, with where the instance is."""
+        return self.query(
+            "SELECT r.*, c.scan, i.file_name, s.path AS session_path FROM receipt r"
+            " JOIN association a ON a.id = r.association_id LEFT JOIN instance i ON i.id = r.instance_id"
+            " LEFT JOIN scan c ON c.id = i.scan_id LEFT JOIN session s ON s.id = i.session_id"
+            " WHERE a.peer_host LIKE ? ORDER BY r.id",
+            address,
+        )
+
+    def query(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
+        """What the catalogue says, read beside the node."""
+        with closing(sqlite3.connect(f"file:{self.node.root}/catalogue.sqlite3?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(sql, parameters)]
+
+    def stored_digests(self, receipts: list[dict[str, Any]]) -> dict[str, str]:
+        """SHA-256 of the dataset on the disk by SOP Instance UID, of stored receipts; the files are read."""
+        found = {}
+        for each in receipts:
+            path = self.node.root / each["session_path"] / "SCANS" / each["scan"] / "DICOM" / each["file_name"]
+            content = path.read_bytes()
+            offset = 144 + int.from_bytes(content[140:144], "little")
+            found[each["sop_instance_uid"]] = hashlib.sha256(content[offset:]).hexdigest()
+        return found
+
+    def assert_all_kept(self) -> None:
+        """Each instance that the honest sender had acknowledged is in catalogue and file, and nothing disturbed it."""
+        acknowledged, disturbed = self.honest.ledger()
+        stored = [each for each in self.receipts("127.0.0.1") if each["outcome"] == "STORED"]
+        assert disturbed == []
+        assert {each["sop_instance_uid"]: each["dataset_sha256"] for each in stored} == acknowledged
+        assert self.stored_digests(stored) == acknowledged
+
+    def _is_folder(self, pid: int, fd: str) -> bool:
+        """Whether it is one of the folders that are kept open; how many there are is `archive.store.folders`'s."""
+        try:
+            return os.readlink(f"/proc/{pid}/fd/{fd}").startswith(f"{self.node.root}/prearchive/")
+        except OSError:
+            return False
+
+    def _processes(self) -> set[int]:
+        """All processes of the node: of its process group."""
+        found = set()
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    if os.getpgid(int(entry)) == self.node.pid:
+                        found.add(int(entry))
+                except OSError:
+                    continue
+        return found
+
+    def _receivers(self) -> set[int]:
+        """The processes but the archiver, which opens what it needs when it looks for work."""
+        return {pid for pid in self._processes() if ARCHIVER not in _command(pid)}
+
+    def _warm_up(self) -> None:
+        """What is made once, or kept for as many as were at work at a time, is no leak."""
+        peers = [self.attacker() for _ in range(WARM_PEERS)]
+        for peer in peers:
+            peer.associate()
+        with self.honest.sending(self.undisturbed.append):
+            for number, peer in enumerate(peers):
+                uids = [f"{WARM_ROOT}.{number}.{n}" for n in range(WARM_INSTANCES)]
+                peer.send(b"".join(message(store_rq(uid), instance(uid)) for uid in uids))
+                peer.send(message(store_rq("1.2.3.1"), b"") + message(store_rq("1.2.3.2"), b"x"))
+            for peer in peers:
+                assert peer.listens(WARM_INSTANCES + 2) == ["0000"] * WARM_INSTANCES + ["C002", "C001"]
+        for peer in peers:
+            assert peer.leave() == "released"
+            peer.socket.close()
+        self.rest(0.2)
+        self._started = self._processes()
+        self.base_bytes = self.peak_bytes()
+        self.base = self._settled()
+
+    def _settled(self) -> Footprint:
+        """What it has while nobody but the honest sender is there: the first that lasts."""
+        looks = [self.footprint()]
+        while len(looks) < STEADY_LOOKS or len(set(looks[-STEADY_LOOKS:])) > 1:
+            assert len(looks) < 1000, f"it does not settle: {looks[-5:]}"
+            time.sleep(LOOK_SECONDS)
+            looks.append(self.footprint())
+        return looks[-1]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def facts_of(line: str) -> dict[str, str]:
+    """The facts of a log line."""
+    return {name: value.strip('"') for name, value in FACT.findall(line)}
