@@ -31,6 +31,7 @@ from archive.store.catalogue import intake, receipts
 from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.store.catalogue.endings import Ending, RefusedStore
 from archive.store.catalogue.intake import AssociationFacts
+from archive.store.catalogue.receipts import NewReceipt
 from archive.store.folders import OpenFolders
 from archive.store.parts import Part
 from archive.store.root import Root
@@ -207,13 +208,15 @@ class AssociationIntake:
             intake.open_association(tx, self._facts)
             receipts.insert(
                 tx,
-                association_id=self._facts.id,
-                sop_instance_uid=refused.sop_instance_uid,
-                outcome=Outcome.REFUSED,
-                status=refused.status,
-                path=path,
-                dataset_sha256=digest,
-                message=refused.message,
+                NewReceipt(
+                    association_id=self._facts.id,
+                    sop_instance_uid=refused.sop_instance_uid,
+                    outcome=Outcome.REFUSED,
+                    status=refused.status,
+                    path=path,
+                    dataset_sha256=digest,
+                    message=refused.message,
+                ),
             )
 
         try:
@@ -283,7 +286,7 @@ class AssociationIntake:
             success_status=self._intake.status_of(None),
         )
         try:
-            part.sync()
+            part.sync(self._intake.root.sync_order)
         except StoreError as error:
             if not isinstance(error, OutOfSpace):  # a full disk proves nothing, and the space is needed
                 part.leave_as_evidence()

@@ -1,8 +1,8 @@
 """Group commit (durability P6-P8): whoever's turn it is commits for all who wait.
 
-There is no committer thread: the first to get the turn syncs the folders and commits whatever is queued, and the
-others, who queued up behind it meanwhile, find their work done. An association alone never waits for company;
-many share one fsync and one transaction. (docs/decisions/0004-group-commit.md)
+There is no committer thread: the first to get the turn syncs the folders and commits whatever is queued, wakes those
+whose work that was, and hands the turn to the first who queued up meanwhile. An association alone never waits for
+company; many share one fsync and one transaction. (docs/decisions/0004-group-commit.md)
 """
 
 import os
@@ -17,6 +17,7 @@ from archive.intake.admission import Admission
 from archive.store import files
 from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.store.folders import OpenFolders
+from archive.store.parts import Part
 
 T = TypeVar("T")
 
@@ -37,6 +38,16 @@ class Pending(Generic[T]):
         self.is_committed = False
         self.failure: StoreError | None = None
         self._result: T | None = None
+        self._news = threading.Lock()  # held until there are any: it is done, or its thread has the turn
+        self._news.acquire()
+
+    def wait(self) -> None:
+        """Until it is done or its thread has the turn."""
+        self._news.acquire()
+
+    def wake(self) -> None:
+        """Let its thread go on."""
+        self._news.release()
 
     def run(self, tx: Transaction) -> None:
         """Apply in the transaction; counts only once the transaction is committed."""
@@ -56,7 +67,7 @@ class Committer:
         self.folders, self._catalogue, self._admission, self._batch = folders, catalogue, admission, batch
         self._queue: deque[Pending[object]] = deque()
         self._guard = threading.Lock()
-        self._turn = threading.Lock()
+        self._is_turn_taken = False
 
     def submit(self, pending: Pending[T]) -> T:
         """Wait until the work is durable.
@@ -70,10 +81,41 @@ class Committer:
         """
         with self._guard:
             self._queue.append(pending)  # type: ignore[arg-type]
-        with self._turn:
-            while not pending.is_done:
-                self._commit(self._take())
+            has_turn, self._is_turn_taken = not self._is_turn_taken, True
+        if not has_turn:
+            pending.wait()
+        if not pending.is_done:
+            try:
+                while not pending.is_done:
+                    self._commit(self._take())
+            finally:
+                self._hand_over()
         return pending.outcome()
+
+    def _hand_over(self) -> None:
+        """The turn goes to the first of those who wait, and to nobody else: the others sleep on."""
+        with self._guard:
+            following = self._queue[0] if self._queue else None
+            self._is_turn_taken = following is not None
+        if following is not None:
+            following.wake()
+
+    def sync_name(self, part: Part) -> None:
+        """P6 of one file, where its own sync makes its name durable (`SyncOrder.ONCE`): in the thread of its
+        association, because the journal commits for all who wait at once.
+
+        Raises
+        ------
+        StoreError
+            It failed: the store is degraded.
+        """
+        try:
+            part.sync_name()
+        except OSError as error:
+            failure = files.store_error(error, "syncing an instance")
+            failure.__cause__ = error
+            self._admission.degrade(failure)
+            raise failure from error
 
     def _take(self) -> list[Pending[object]]:
         with self._guard:
@@ -89,6 +131,7 @@ class Committer:
         finally:
             for pending in batch:
                 pending.is_done = True
+                pending.wake()
 
     def _sync_folders(self, batch: Sequence[Pending[object]]) -> None:
         """P6, unless the store is degraded. A failed sync is not tried again: what it had to write may be lost, and

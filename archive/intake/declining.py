@@ -8,6 +8,7 @@ from archive.model import Outcome, Receipt
 from archive.store.catalogue import intake, receipts
 from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.intake import AssociationFacts
+from archive.store.catalogue.receipts import NewReceipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +38,15 @@ def decline(committer: Committer, declined: DeclinedStore) -> Receipt:
         intake.open_association(tx, association)
         receipts.insert(
             tx,
-            association_id=association.id,
-            sop_instance_uid=declined.sop_instance_uid,
-            outcome=Outcome.FILTERED,
-            status=declined.status,
-            dataset_sha256=declined.dataset_sha256,
-            rule=rule,
-            message=message,
+            NewReceipt(
+                association_id=association.id,
+                sop_instance_uid=declined.sop_instance_uid,
+                outcome=Outcome.FILTERED,
+                status=declined.status,
+                dataset_sha256=declined.dataset_sha256,
+                rule=rule,
+                message=message,
+            ),
         )
         return Receipt(
             sop_instance_uid=declined.sop_instance_uid,

@@ -12,13 +12,16 @@ from archive.intake.known import KnownFiles
 from archive.model import FileRecord, InstanceHeader, Outcome, Receipt, Study, scan_files_path
 from archive.rules.naming import NameTemplate, collision_name
 from archive.store import files, manifest
-from archive.store.catalogue import findings, intake, receipts
+from archive.store.catalogue import findings, intake
 from archive.store.catalogue import known as known_rows
+from archive.store.catalogue.arrivals import Arrivals, Place
 from archive.store.catalogue.connection import Catalogue, Transaction
-from archive.store.catalogue.intake import AssociationFacts, NewInstance, Place
+from archive.store.catalogue.intake import AssociationFacts, NewInstance
 from archive.store.catalogue.opening import Claim
+from archive.store.catalogue.receipts import NewReceipt
 from archive.store.parts import Part
 from archive.store.root import Root
+from archive.store.sync_order import SyncOrder
 
 _ATTEMPTS: Final = 8
 _DIGEST_LENGTHS: Final = (0, 8, 16, 64)
@@ -77,11 +80,12 @@ class Filer:
 
     def _file_at(self, place: Place, part: Part, filing: Filing) -> Receipt | None:
         """None when it is to be tried again: the session moved on, or the file of a known instance was lost."""
-        uid, digest = filing.header.sop_instance_uid, part.dataset_sha256
-        name = self._template.name(filing.header)
+        uid, name = filing.header.sop_instance_uid, self._template.name(filing.header)
+        known, is_taken = None, False
         with self._catalogue.read() as connection:
-            known = known_rows.find(connection, place.session_id, uid, digest)
-            is_taken = intake.is_listed(connection, place.scan_id, name)
+            if intake.may_be_known(connection, place, part.record(name), uid):
+                known = known_rows.find(connection, place.session_id, uid, part.dataset_sha256)
+                is_taken = intake.is_listed(connection, place.scan_id, name)
         if known is not None and not known.is_missing:
             if not self._known_files.confirm(known, part):
                 return None
@@ -92,9 +96,14 @@ class Filer:
         if linked is None:
             return None
         new = NewInstance(place=place, header=filing.header, file=linked.file)
-        folder = scan_files_path(place.session_path, place.scan)
-        pending = Pending(lambda tx: self._record(tx, new, filing, is_ours=linked.is_ours), folder=folder)
+        is_synced_alone = linked.is_ours and self._root.sync_order is SyncOrder.ONCE
+        pending = Pending(
+            lambda tx: self._record(tx, new, filing, is_ours=linked.is_ours),
+            folder=None if is_synced_alone else scan_files_path(place.session_path, place.scan),
+        )
         try:
+            if is_synced_alone:
+                self._committer.sync_name(part)
             filed = self._committer.submit(pending)
         except InDoubt:
             raise
@@ -181,16 +190,17 @@ class Filer:
         filing: Filing,
     ) -> Receipt:
         association, uid = filing.association, filing.header.sop_instance_uid
-        receipts.insert(
-            tx,
-            association_id=association.id,
-            sop_instance_uid=uid,
-            outcome=outcome,
-            status=filing.success_status,
-            session_id=place.session_id,
-            instance_id=instance_id,
-            dataset_sha256=digest,
-            rule=filing.rule,
+        tx.gathered(Arrivals).tell(
+            NewReceipt(
+                association_id=association.id,
+                sop_instance_uid=uid,
+                outcome=outcome,
+                status=filing.success_status,
+                session_id=place.session_id,
+                instance_id=instance_id,
+                dataset_sha256=digest,
+                rule=filing.rule,
+            )
         )
         return Receipt(
             sop_instance_uid=uid,

@@ -16,9 +16,13 @@ from archive.errors import StoreError
 from archive.model import FileRecord
 from archive.store import files
 from archive.store.folders import OpenFolders
+from archive.store.sync_order import SyncOrder, begin_writing_out, write_out
 
 PART_SUFFIX: Final = ".part"
 _SPOOL: Final = "spool"
+_WRITE_BEHIND_BYTES: Final = 4 << 20
+_PIECES: Final = 1024
+"""Of one system call, at most: IOV_MAX (limits.h)."""
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
@@ -53,6 +57,8 @@ class Part:
         self.is_over_limit = False
         self._limit_bytes = limit_bytes
         self._cover, self._covered_bytes = cover, 0
+        self._prefix = prefix  # until the first bytes of the dataset come, and both are written at once
+        self._begun_bytes = 0
         self._sha256 = hashlib.sha256()
         self._fd: int | None = None
         if failure is not None:
@@ -60,7 +66,6 @@ class Part:
         try:
             failpoints.hit("P1")
             self._fd = self._create()
-            self._write_all([memoryview(prefix)])
         except OSError as error:
             self._fail(error)
 
@@ -85,7 +90,7 @@ class Part:
         self.write_many([memoryview(data)])
 
     def write_many(self, pieces: Sequence[memoryview]) -> None:
-        """Append pieces of the dataset, 1024 (IOV_MAX) at most; never raises for the disk's sake."""
+        """Append pieces of the dataset, `_PIECES` at most; never raises for the disk's sake."""
         self.dataset_bytes += sum(map(len, pieces))
         if self.dataset_bytes > self._limit_bytes and not self.is_over_limit:
             self.is_over_limit = True
@@ -95,7 +100,7 @@ class Part:
         try:
             if self._cover is not None and self.size_bytes > self._covered_bytes:
                 self._covered_bytes = self._cover(self)
-            self._write_all(pieces)
+            self._write_after_prefix(pieces)
         except StoreError as error:
             self._give_up(error)
         except OSError as error:
@@ -103,6 +108,7 @@ class Part:
         else:
             for piece in pieces:
                 self._sha256.update(piece)
+            self._write_behind()
 
     @property
     def is_in_spool(self) -> bool:
@@ -119,11 +125,12 @@ class Part:
             prefix_sha256=self.prefix_sha256,
         )
 
-    def sync(self) -> None:
-        """P3: the file's bytes are durable afterwards.
+    def sync(self, order: SyncOrder = SyncOrder.PART_THEN_FOLDER) -> None:
+        """P3: the file's bytes are durable afterwards; with `SyncOrder.ONCE` they are on their way, and are durable
+        as soon as a later name of the file is.
 
-        A failed fsync is never tried again on the same file: the kernel may have dropped the dirty pages and
-        would then report success.
+        What failed is never tried again on the same file: the kernel may have dropped the dirty pages and would then
+        report success.
 
         Raises
         ------
@@ -131,9 +138,23 @@ class Part:
         """
         try:
             failpoints.hit("P3")
-            os.fsync(self.fd)
+            if order is SyncOrder.ONCE:
+                write_out(self.fd)
+            else:
+                os.fsync(self.fd)
         except OSError as error:
             raise files.store_error(error, "syncing an instance") from error
+
+    def sync_name(self) -> None:
+        """P6 with `SyncOrder.ONCE`: the bytes, and the name the file was linked to last, are durable afterwards.
+
+        Raises
+        ------
+        OSError
+            As for `sync`: not to be tried again.
+        """
+        failpoints.hit("P6")
+        os.fsync(self.fd)
 
     def link(self, folder_fd: int, name: str) -> None:
         """P5: give the file a second name, in this folder; never replaces.
@@ -219,6 +240,22 @@ class Part:
     def _create(self) -> int:
         with self._folders.use(_SPOOL) as spool_fd:
             return os.open(self._name, _NEW, files.FILE_MODE, dir_fd=spool_fd)
+
+    def _write_after_prefix(self, pieces: Sequence[memoryview]) -> None:
+        if self._prefix:
+            prefix, self._prefix = memoryview(self._prefix), b""
+            if len(pieces) < _PIECES:
+                pieces = [prefix, *pieces]
+            else:
+                self._write_all([prefix])
+        self._write_all(pieces)
+
+    def _write_behind(self) -> None:
+        """Let the disk begin with what came, so that less is left when all of it is synced."""
+        more = self.dataset_bytes - self._begun_bytes
+        if more >= _WRITE_BEHIND_BYTES:
+            begin_writing_out(self.fd, self._begun_bytes, more)
+            self._begun_bytes += more
 
     def _write_all(self, pieces: Sequence[memoryview]) -> None:
         left = sum(map(len, pieces)) - os.writev(self.fd, pieces)

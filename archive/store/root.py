@@ -3,6 +3,7 @@
 import os
 import shlex
 import uuid
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from archive.errors import RootError
 from archive.store import files
 from archive.store.catalogue.ownership import verify_ours
 from archive.store.locks import Locks
+from archive.store.sync_order import SyncOrder, order_for
 
 FOLDERS: Final = (
     "spool",
@@ -50,6 +52,11 @@ class Root:
     @property
     def catalogue_path(self) -> Path:
         return self.path / CATALOGUE_NAME
+
+    @cached_property
+    def sync_order(self) -> SyncOrder:
+        """How new files become durable here."""
+        return order_for(self.path)
 
     def close(self) -> None:
         """Let the folder go; a second time does nothing."""

@@ -22,8 +22,10 @@ from archive.rules.identity import is_uid
 from archive.rules.policy import Policy
 from archive.store import files
 from archive.store.catalogue import events, findings, intake, receipts, recovering, rows, sessions
+from archive.store.catalogue.arrivals import Place
 from archive.store.catalogue.connection import Transaction
-from archive.store.catalogue.intake import AssociationFacts, NewInstance, Place
+from archive.store.catalogue.intake import AssociationFacts, NewInstance
+from archive.store.catalogue.receipts import NewReceipt
 from archive.store.catalogue.recovering import InstanceFacts
 from archive.upkeep.printing import is_utf8
 from archive.workspace import Workspace
@@ -166,14 +168,16 @@ def _adopt_row(tx: Transaction, session: Session, each: Examined, association_id
         findings.add_once(tx, session.id, make(FindingKind.INSTANCE_DIFFERS, session.id, detail))
     receipts.insert(
         tx,
-        association_id=association_id,
-        sop_instance_uid=uid,
-        outcome=outcome,
-        status=0,
-        session_id=session.id,
-        instance_id=instance_id,
-        dataset_sha256=digest,
-        message=f"adopted by {source}",
+        NewReceipt(
+            association_id=association_id,
+            sop_instance_uid=uid,
+            outcome=outcome,
+            status=0,
+            session_id=session.id,
+            instance_id=instance_id,
+            dataset_sha256=digest,
+            message=f"adopted by {source}",
+        ),
     )
     events.append(tx, "INSTANCE_ADOPTED", session.id, {"sop_instance_uid": uid, "dataset_sha256": digest})
     return ""

@@ -96,7 +96,7 @@ def judge(root: Path, ledger: LedgerContents, *, may_repeat: bool = False) -> Ve
     known = {row.path for row in rows} | {name for name in names if _is_companion(name, sessions)}
     violations += _broken_rows(root, rows, ledger)
     violations += _unlistedfiles_below(root, sorted(set(names) - known), said)
-    violations += _lost_acknowledgements(rows, ledger, may_repeat=may_repeat, backed_up=_datasets(root, "backup"))
+    violations += _lost_acknowledgements(rows, ledger, may_repeat=may_repeat, backed_up=datasets_below(root, "backup"))
     violations += _left_in_spool(root)
     return Verdict(
         violations=tuple(violations),
@@ -121,7 +121,7 @@ def assert_rows_before_answers(root: Path, ledger: LedgerContents, scratch: Path
         underway = list(database.execute(_UNDERWAY))
     for suffix in ("", "-wal", "-shm"):
         (scratch / f"catalogue.sqlite3{suffix}").unlink(missing_ok=True)
-    broken = list(_lost_acknowledgements(rows, ledger, may_repeat=True, backed_up=_datasets(root, "backup")))
+    broken = list(_lost_acknowledgements(rows, ledger, may_repeat=True, backed_up=datasets_below(root, "backup")))
     for row in rows:
         if (row.uid, row.dataset_sha256) in ledger.acknowledged and row.path is not None:
             broken += (
@@ -232,8 +232,8 @@ def _lost_acknowledgements(
             yield f"{identity[0]}: acknowledged, and in the catalogue {count} times"
 
 
-def _datasets(root: Path, folder: str) -> frozenset[str]:
-    """The digests of the datasets below a folder."""
+def datasets_below(root: Path, folder: str) -> frozenset[str]:
+    """The digests of the datasets below a folder; that of a file that is none is its own."""
     contents = [(root / name).read_bytes() for name in files_below(root, folder) if name.endswith(".dcm")]
     return frozenset(hashlib.sha256(content[_dataset_offset(content) :]).hexdigest() for content in contents)
 

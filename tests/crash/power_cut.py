@@ -28,6 +28,8 @@ IOC_SHUTDOWN: Final = 0x8004587D
 GOING_DOWN_WITHOUT_LOG_FLUSH: Final = 2
 COMMIT_SECONDS: Final = 900
 MOUNT_OPTIONS: Final = f"loop,noatime,noauto_da_alloc,commit={COMMIT_SECONDS}"
+ORDER_UNKNOWN: Final = "barrier=0"
+"""A mount option under which the product syncs each file, and then its folder; a cut is what it is without it."""
 MAX_MEGABYTES: Final = 512
 UNMOUNT_PATIENCE_SECONDS: Final = 5.0
 _PREFIX: Final = "prearc-cut-"
@@ -42,12 +44,15 @@ class CuttableDisk:
         Where the image and the mount point are made, in a new folder of their own.
     megabytes:
         Size of the image, at most `MAX_MEGABYTES`; the file is sparse.
+    option:
+        A further mount option.
     """
 
-    def __init__(self, folder: Path, *, megabytes: int = 96) -> None:
+    def __init__(self, folder: Path, *, megabytes: int = 96, option: str = "") -> None:
         if not 8 <= megabytes <= MAX_MEGABYTES:
             raise ValueError(f"{megabytes} MB is not between 8 and {MAX_MEGABYTES}")
         _forget_orphans()
+        self._options = f"{MOUNT_OPTIONS},{option}" if option else MOUNT_OPTIONS
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder))
         self._image = self._folder / "disk.img"
         self.mount_point = self._folder / "disk"
@@ -105,7 +110,7 @@ class CuttableDisk:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _mount(self) -> None:
-        _run("mount", "-t", "ext4", "-o", MOUNT_OPTIONS, str(self._image), str(self.mount_point))
+        _run("mount", "-t", "ext4", "-o", self._options, str(self._image), str(self.mount_point))
         self._is_mounted = True
 
     def _unmount(self) -> None:

@@ -35,7 +35,50 @@ SYNC = """    for folder in sorted(folders):
 
 def take_back"""
 LINK = "            files.link(ws.root.fd, item.src, name)\n"
+PARTS = "archive/store/parts.py"
+CUTS = "test_power_cuts.py::test_nothing_acknowledged_is_lost_when_the_power_fails"
+BEFORE_ANSWERS = "answered before it was durable"
 MUTANTS = (
+    Mutant(
+        name="one-sync-the-name-before-the-bytes",
+        changes=((PARTS, "                write_out(self.fd)\n", "                pass\n"),),
+        test="test_sync_order.py::test_a_name_that_survives_leads_to_a_whole_file[one sync]",
+        complaint="assert datasets_below(",
+    ),
+    Mutant(
+        name="one-sync-and-not-even-that",
+        changes=(
+            (PARTS, '        failpoints.hit("P6")\n        os.fsync(self.fd)\n', '        failpoints.hit("P6")\n'),
+        ),
+        test=f"{CUTS}[one sync]",
+        complaint=BEFORE_ANSWERS,
+    ),
+    Mutant(
+        name="the-part-is-not-synced",
+        changes=(
+            (
+                PARTS,
+                "            else:\n                os.fsync(self.fd)\n",
+                "            else:\n                pass\n",
+            ),
+        ),
+        test=f"{CUTS}[file and folder]",
+        complaint=BEFORE_ANSWERS,
+    ),
+    Mutant(
+        name="the-folder-is-not-synced",
+        changes=(
+            ("archive/intake/committer.py", "                    os.fsync(folder_fd)\n", "                    pass\n"),
+        ),
+        test=f"{CUTS}[file and folder]",
+        complaint=BEFORE_ANSWERS,
+    ),
+    Mutant(
+        name="a-commit-that-is-not-synced",
+        changes=(("archive/store/catalogue/connection.py", "synchronous = FULL", "synchronous = NORMAL"),),
+        test=f"{CUTS}[one sync]",
+        complaint=BEFORE_ANSWERS,
+    ),
     Mutant(
         name="no-sync-of-the-archive-folder-before-the-commit",
         changes=((PLACING, SYNC, "\n\ndef take_back"),),

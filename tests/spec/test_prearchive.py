@@ -24,7 +24,7 @@ from archive.rebuild import rebuild
 from archive.rules.states import SessionEvent
 from archive.store.catalogue import instances, intake
 from archive.store.catalogue import sessions as rows_of_sessions
-from archive.store.catalogue.intake import Place
+from archive.store.catalogue.arrivals import Place
 from archive.store.parts import Part
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec

@@ -11,11 +11,11 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from sqlite_utils import Database
 
@@ -31,8 +31,10 @@ _PRAGMAS: Final = (
     "PRAGMA busy_timeout = 10000",
     "PRAGMA cache_size = -16384",
     "PRAGMA temp_store = MEMORY",
+    "PRAGMA wal_autocheckpoint = 4000",
 )
 
+_REMEMBERED_AT_MOST: Final = 1024
 
 IN_USE_LOCK: Final = "catalogue-open"
 """Lock file that every open catalogue shares and a rebuild takes alone."""
@@ -41,22 +43,63 @@ Connection = sqlite3.Connection
 """What a reader gets; named here so that no other room imports sqlite3."""
 
 
-class Transaction:
-    """One write transaction: a connection, who writes, and when."""
+class Gathered(Protocol):
+    """What a transaction writes once, at its end."""
 
-    def __init__(self, connection: sqlite3.Connection, *, actor: str, clock: Clock) -> None:
+    def write(self) -> None:
+        """Write it; called once, before the commit."""
+
+
+G = TypeVar("G", bound=Gathered)
+
+
+class Transaction:
+    """One write transaction: a connection, who writes, and when.
+
+    `remembered`: ids of texts that never change, which the connection knows already; `remember` adds one.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, *, actor: str, clock: Clock, remembered: dict[str, int] | None = None
+    ) -> None:
         self.connection = connection
         self.actor = actor
         self.clock = clock
         self.now: datetime = clock.now()
+        self.now_text = iso(self.now)
+        self._remembered = {} if remembered is None else remembered
+        self._gathered: dict[type[Gathered], Gathered] = {}
 
     @property
-    def now_text(self) -> str:
-        return iso(self.now)
+    def remembered(self) -> Mapping[str, int]:
+        return self._remembered
+
+    def remember(self, text: str, number: int) -> None:
+        """For as long as the connection is open, unless this transaction comes to nothing."""
+        if len(self._remembered) >= _REMEMBERED_AT_MOST:
+            self._remembered.clear()
+        self._remembered[text] = number
 
     def execute(self, sql: str, parameters: tuple[object, ...] = ()) -> sqlite3.Cursor:
         """Run one statement."""
         return self.connection.execute(sql, parameters)
+
+    def execute_many(self, sql: str, parameters: Sequence[tuple[object, ...]]) -> None:
+        """Run one statement for each of these; for none, nothing."""
+        if parameters:
+            self.connection.executemany(sql, parameters)
+
+    def gathered(self, kind: Callable[["Transaction"], G]) -> G:
+        """What this transaction gathers of a kind: the same object for everybody who asks."""
+        found = self._gathered.get(kind)  # type: ignore[call-overload]
+        if found is None:
+            found = self._gathered[kind] = kind(self)  # type: ignore[index]
+        return found  # type: ignore[no-any-return]
+
+    def finish(self) -> None:
+        """Write what was gathered: the last statements before the commit."""
+        for gathered in self._gathered.values():
+            gathered.write()
 
 
 class _Handle:
@@ -64,6 +107,7 @@ class _Handle:
 
     def __init__(self, path: Path, lock_path: Path) -> None:
         self.lock_fd = open_lock_file(lock_path)
+        self.remembered: dict[str, int] = {}
         connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(str(path), check_same_thread=False, timeout=10.0)
@@ -77,6 +121,24 @@ class _Handle:
                 connection.close()
             os.close(self.lock_fd)
             raise
+
+    @contextmanager
+    def transaction(self, *, actor: str, clock: Clock) -> Iterator[Transaction]:
+        """BEGIN to the last statement before the COMMIT, which is the caller's."""
+        connection = self.database.conn
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            tx = Transaction(connection, actor=actor, clock=clock, remembered=self.remembered)
+            yield tx
+            tx.finish()
+        except BaseException:
+            self.roll_back()
+            raise
+
+    def roll_back(self) -> None:
+        """Undo the transaction, and forget what it may have taught."""
+        self.remembered.clear()
+        self.database.conn.rollback()
 
     @contextmanager
     def write_lock(self) -> Iterator[None]:
@@ -103,6 +165,7 @@ class Catalogue:
         self.actor = actor
         self.clock = clock
         self._idle: list[_Handle] = []
+        self._writers: list[_Handle] = []  # apart, so that what the last one wrote is in the next one's cache
         self._guard = threading.Lock()
         self._closed = False
         # Held for life: whoever replaces the file (a rebuild) must be the only one who has it open.
@@ -119,12 +182,12 @@ class Catalogue:
             The file is not a catalogue, or was made by a newer prearc.
         """
         try:
-            handle = self._take()
+            handle = self._take(self._idle)
             with handle.write_lock():
                 unknown = _unknown_migrations(handle.database)
                 if not unknown:
                     migrations.apply(handle.database)
-            self._give(handle)
+            self._give(handle, self._idle)
         except sqlite3.DatabaseError as error:
             raise RootError(f"The catalogue cannot be opened: {error}.", hint="prearc doctor --rebuild") from error
         if unknown:
@@ -145,13 +208,13 @@ class Catalogue:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection for reading committed rows."""
-        handle = self._take()
+        handle = self._take(self._idle)
         try:
             yield handle.database.conn
         except sqlite3.Error as error:
             raise _mapped(error) from error
         finally:
-            self._give(handle)
+            self._give(handle, self._idle)
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -174,13 +237,15 @@ class Catalogue:
         OutOfSpace, StoreError
             A statement failed; nothing was changed.
         """
-        handle: _Handle | None = self._take()
+        handle: _Handle | None = self._take(self._writers)
         assert handle is not None
         body_done = False
         try:
-            with handle.write_lock(), handle.database.atomic():
-                yield Transaction(handle.database.conn, actor=actor or self.actor, clock=self.clock)
+            with handle.write_lock():
+                with handle.transaction(actor=actor or self.actor, clock=self.clock) as tx:
+                    yield tx
                 body_done = True
+                handle.database.conn.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             if _is_full(error):
                 self._relieve()
@@ -193,30 +258,32 @@ class Catalogue:
             raise
         finally:
             if handle is not None:
-                self._give(handle)
+                if handle.database.conn.in_transaction:  # interrupted at the COMMIT
+                    handle.roll_back()
+                self._give(handle, self._writers)
 
     def close(self) -> None:
         """Close every idle connection."""
         with self._guard:
             self._closed = True
-            handles, self._idle = self._idle, []
+            handles, self._idle, self._writers = [*self._idle, *self._writers], [], []
         for handle in handles:
             handle.close()
         self._in_use.release()
 
-    def _take(self) -> _Handle:
+    def _take(self, idle: list[_Handle]) -> _Handle:
         with self._guard:
-            if self._idle:
-                return self._idle.pop()
+            if idle:
+                return idle.pop()
         try:
             return _Handle(self._path, self._lock_path)
         except sqlite3.OperationalError as error:
             raise _mapped(error) from error
 
-    def _give(self, handle: _Handle) -> None:
+    def _give(self, handle: _Handle, idle: list[_Handle]) -> None:
         with self._guard:
             if not self._closed:
-                self._idle.append(handle)
+                idle.append(handle)
                 return
         handle.close()
 

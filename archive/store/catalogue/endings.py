@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from archive.model import Outcome
 from archive.store.catalogue import intake, receipts
 from archive.store.catalogue.connection import Transaction
+from archive.store.catalogue.receipts import NewReceipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +35,12 @@ def write(tx: Transaction, ending: Ending) -> None:
     if (more := ending.untold) is not None:
         receipts.insert(
             tx,
-            association_id=ending.association_id,
-            sop_instance_uid=more.sop_instance_uid,
-            outcome=Outcome.REFUSED,
-            status=more.status,
-            message=f"{more.message} ({more.count} more of this association were refused; this was the last)",
+            NewReceipt(
+                association_id=ending.association_id,
+                sop_instance_uid=more.sop_instance_uid,
+                outcome=Outcome.REFUSED,
+                status=more.status,
+                message=f"{more.message} ({more.count} more of this association were refused; this was the last)",
+            ),
         )
     intake.close_association(tx, ending.association_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from archive.model import FileRecord, InstanceHeader, Outcome, Session
 from archive.rules.naming import renamed_scan, scan_folder
 from archive.store.catalogue import events, opening, rows, sessions
+from archive.store.catalogue.arrivals import Arrivals, Place
 from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.opening import Claim
 
@@ -20,18 +21,6 @@ class AssociationFacts:
     called_ae_title: str
     peer_host: str
     source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where an instance goes. `session_path` is relative to the root, and checked again at the commit."""
-
-    session_id: int
-    scan_id: int
-    session_path: str
-    scan: str
-    is_new_session: bool = False
-    is_new_scan: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,48 +166,67 @@ def insert_instance(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | 
 
     None when the session does not take instances at this place any more: the file must be re-homed.
     """
-    place, header, file = new.place, new.header, new.file
-    held = tx.execute(
-        "UPDATE session SET received_last = max(received_last, ?) WHERE id = ? AND status = 'RECEIVING'"
-        " AND path = ? AND EXISTS (SELECT 1 FROM scan WHERE id = ? AND session_id = session.id)",
-        (tx.now_text, place.session_id, place.session_path, place.scan_id),
-    ).rowcount
-    if held != 1:
+    place = new.place
+    arrivals = tx.gathered(Arrivals)
+    if not arrivals.takes(place):
         return None
+    cursor = tx.execute(
+        "INSERT INTO instance(session_id, scan_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid,"
+        " file_name, size_bytes, dataset_offset, dataset_sha256, prefix_sha256, received_at)"
+        " SELECT ?1, ?, ?3, ?, ?, ?, ?, ?, ?, ?, ?"
+        " WHERE NOT EXISTS (SELECT 1 FROM instance WHERE sop_instance_uid = ?3 AND session_id = ?1)",
+        _row(tx, new),
+    )
+    outcome, instance_id = Outcome.STORED, int(cursor.lastrowid or 0)
+    if not cursor.rowcount:
+        outcome, instance_id, is_new = _beside_others(tx, new)
+        if not is_new:
+            arrivals.count(place, instances=0, size_bytes=0)
+            return outcome, instance_id
+    arrivals.count(place, instances=1, size_bytes=new.file.size_bytes)
+    return outcome, instance_id
+
+
+def _beside_others(tx: Transaction, new: NewInstance) -> tuple[Outcome, int, bool]:
+    """An instance whose SOP Instance UID the session has already: outcome, row id, and whether the row is new."""
     others = tx.execute(
         "SELECT id, dataset_sha256, scan_id, is_missing FROM instance WHERE sop_instance_uid = ? AND session_id = ?"
         " ORDER BY is_missing, id",
-        (header.sop_instance_uid, place.session_id),
+        (new.header.sop_instance_uid, new.place.session_id),
     ).fetchall()
     for other in others:
-        if other["dataset_sha256"] != file.dataset_sha256:
+        if other["dataset_sha256"] != new.file.dataset_sha256:
             continue
         if not other["is_missing"]:
-            return Outcome.ALREADY_STORED, other["id"]
-        if other["scan_id"] == place.scan_id:
+            return Outcome.ALREADY_STORED, other["id"], False
+        if other["scan_id"] == new.place.scan_id:
             _heal(tx, other["id"], new)
-            return Outcome.STORED, other["id"]
+            return Outcome.STORED, other["id"], False
     cursor = tx.execute(
         "INSERT INTO instance(session_id, scan_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid,"
         " file_name, size_bytes, dataset_offset, dataset_sha256, prefix_sha256, received_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            place.session_id,
-            place.scan_id,
-            header.sop_instance_uid,
-            header.sop_class_uid,
-            header.transfer_syntax_uid,
-            file.name,
-            file.size_bytes,
-            file.dataset_offset,
-            file.dataset_sha256,
-            file.prefix_sha256,
-            tx.now_text,
-        ),
+        _row(tx, new),
     )
-    _count(tx, place, instances=1, size_bytes=file.size_bytes)
-    is_held = any(other["dataset_sha256"] != file.dataset_sha256 for other in others)
-    return (Outcome.HELD if is_held else Outcome.STORED), int(cursor.lastrowid or 0)
+    is_held = any(other["dataset_sha256"] != new.file.dataset_sha256 for other in others)
+    return (Outcome.HELD if is_held else Outcome.STORED), int(cursor.lastrowid or 0), True
+
+
+def _row(tx: Transaction, new: NewInstance) -> tuple[object, ...]:
+    place, header, file = new.place, new.header, new.file
+    return (
+        place.session_id,
+        place.scan_id,
+        header.sop_instance_uid,
+        header.sop_class_uid,
+        header.transfer_syntax_uid,
+        file.name,
+        file.size_bytes,
+        file.dataset_offset,
+        file.dataset_sha256,
+        file.prefix_sha256,
+        tx.now_text,
+    )
 
 
 def _heal(tx: Transaction, instance_id: int, new: NewInstance) -> None:
@@ -231,13 +239,20 @@ def _heal(tx: Transaction, instance_id: int, new: NewInstance) -> None:
         " WHERE id = ?",
         (file.name, file.size_bytes, file.dataset_offset, file.prefix_sha256, instance_id),
     )
-    _count(tx, new.place, instances=0, size_bytes=file.size_bytes - before)
+    tx.gathered(Arrivals).count(new.place, instances=0, size_bytes=file.size_bytes - before)
 
 
-def _count(tx: Transaction, place: Place, *, instances: int, size_bytes: int) -> None:
-    for table, row_id in (("scan", place.scan_id), ("session", place.session_id)):
-        sql = f"UPDATE {table} SET instance_count = instance_count + ?, size_bytes = size_bytes + ? WHERE id = ?"
-        tx.execute(sql, (instances, size_bytes, row_id))
+def may_be_known(connection: sqlite3.Connection, place: Place, file: FileRecord, sop_instance_uid: str) -> bool:
+    """Whether the session has a row of this very dataset, or the scan one of this file name: mostly neither.
+
+    Both are looked up by their index (`instance_uid`, `instance_file`), in one statement.
+    """
+    sql = (
+        "SELECT EXISTS (SELECT 1 FROM instance WHERE sop_instance_uid = ? AND session_id = ? AND dataset_sha256 = ?)"
+        " OR EXISTS (SELECT 1 FROM instance WHERE scan_id = ? AND file_name = ?)"
+    )
+    values = (sop_instance_uid, place.session_id, file.dataset_sha256, place.scan_id, file.name)
+    return bool(connection.execute(sql, values).fetchone()[0])
 
 
 def is_listed(connection: sqlite3.Connection, scan_id: int, file_name: str) -> bool:

@@ -1,6 +1,8 @@
 """Receipts: the trace of every C-STORE."""
 
 import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from archive.model import Outcome, Receipt
@@ -18,42 +20,59 @@ SELECT: Final = """
     LEFT JOIN session s ON s.id = i.session_id"""
 
 
-def insert(
-    tx: Transaction,
-    *,
-    association_id: int,
-    sop_instance_uid: str,
-    outcome: Outcome,
-    status: int,
-    session_id: int | None = None,
-    instance_id: int | None = None,
-    path: str | None = None,
-    dataset_sha256: str | None = None,
-    rule: str = "",
-    message: str = "",
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewReceipt:
+    """What became of one C-STORE, before it is written. `path` only where there is no instance."""
+
+    association_id: int
+    sop_instance_uid: str
+    outcome: Outcome
+    status: int
+    session_id: int | None = None
+    instance_id: int | None = None
+    path: str | None = None
+    dataset_sha256: str | None = None
+    rule: str = ""
+    message: str = ""
+
+
+def insert(tx: Transaction, receipt: NewReceipt) -> None:
     """Write the receipt of one C-STORE, in the transaction that makes its outcome true."""
-    rule_id = None
-    if rule:
-        tx.execute("INSERT INTO rule_text(text) VALUES (?) ON CONFLICT DO NOTHING", (rule,))
-        rule_id = tx.execute("SELECT id FROM rule_text WHERE text = ?", (rule,)).fetchone()[0]
-    tx.execute(
+    insert_all(tx, [receipt])
+
+
+def insert_all(tx: Transaction, new: Sequence[NewReceipt]) -> None:
+    """Write receipts, in this order."""
+    tx.execute_many(
         "INSERT INTO receipt(association_id, sop_instance_uid, outcome, status, received_at, session_id,"
         " instance_id, path, dataset_sha256, rule_id, message) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            association_id,
-            sop_instance_uid,
-            outcome,
-            status,
-            tx.now_text,
-            session_id,
-            instance_id,
-            path,
-            dataset_sha256,
-            rule_id,
-            message,
-        ),
+        [
+            (
+                each.association_id,
+                each.sop_instance_uid,
+                each.outcome,
+                each.status,
+                tx.now_text,
+                each.session_id,
+                each.instance_id,
+                each.path,
+                each.dataset_sha256,
+                _rule_id(tx, each.rule) if each.rule else None,
+                each.message,
+            )
+            for each in new
+        ],
     )
+
+
+def _rule_id(tx: Transaction, rule: str) -> int:
+    """The id of a rule's text, which the connection remembers: the text is the same for a whole series."""
+    known = tx.remembered.get(rule)
+    if known is None:
+        tx.execute("INSERT INTO rule_text(text) VALUES (?) ON CONFLICT DO NOTHING", (rule,))
+        known = int(tx.execute("SELECT id FROM rule_text WHERE text = ?", (rule,)).fetchone()[0])
+        tx.remember(rule, known)
+    return known
 
 
 def trace(connection: sqlite3.Connection, uid: str, *, limit: int = 10_000) -> list[Receipt]:

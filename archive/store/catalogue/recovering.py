@@ -38,7 +38,8 @@ class InstanceFacts:
 def put_away(catalogue: Catalogue) -> None:
     """Close the connections and give the share of the lock back: the file is about to be another one."""
     with catalogue._guard:
-        handles, catalogue._idle = catalogue._idle, []
+        handles = [*catalogue._idle, *catalogue._writers]
+        catalogue._idle, catalogue._writers = [], []
     for handle in handles:
         catalogue._drop(handle)  # a checkpoint that fails is no matter: that file is what is being set aside
     catalogue._in_use.release()

@@ -1,0 +1,131 @@
+"""Group commit: alone without waiting, together in one transaction, and the turn is never lost."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from archive.errors import StoreError
+from archive.intake.committer import Committer, Pending
+from archive.store.catalogue.connection import Transaction
+from tests.story import labelled_workspace
+from tests.workbench import Sender, rows
+
+PATIENCE_SECONDS = 20.0
+
+
+class Crowd:
+    """A committer, and a first instance that has the turn until `let_go`; whoever submits meanwhile waits."""
+
+    def __init__(self, committer: Committer) -> None:
+        self.committer = committer
+        self.transactions: list[Transaction] = []
+        self._pool = ThreadPoolExecutor(8)
+        self._is_in = threading.Event()
+        self._may_go = threading.Event()
+        self.first = self._pool.submit(committer.submit, Pending(self._stay))
+        assert self._is_in.wait(PATIENCE_SECONDS)
+
+    def submit(self, *applied: Callable[[Transaction], object]) -> list[Future[object]]:
+        """Submit from threads of their own, and return when all are queued, in this order."""
+        futures = []
+        for apply in applied:
+            count = len(self.committer._queue) + 1
+            futures.append(self._pool.submit(self.committer.submit, Pending(apply)))
+            while len(self.committer._queue) < count:
+                pass
+        return futures
+
+    def note(self, tx: Transaction) -> None:
+        self.transactions.append(tx)
+
+    def let_go(self) -> None:
+        self._may_go.set()
+
+    def close(self) -> None:
+        self.let_go()
+        self._pool.shutdown()
+
+    def _stay(self, tx: Transaction) -> None:
+        self._is_in.set()
+        assert self._may_go.wait(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def committer(tmp_path: Path) -> Committer:
+    return Sender(labelled_workspace(tmp_path, limits={"commit_batch": 3})).intake.committer
+
+
+@pytest.fixture
+def crowd(committer: Committer) -> Iterator[Crowd]:
+    made = Crowd(committer)
+    yield made
+    made.close()
+
+
+def test_alone_it_is_committed_at_once(committer: Committer) -> None:
+    """No company comes, and none is waited for."""
+    assert committer.submit(Pending(lambda tx: 7)) == 7
+    assert not committer._is_turn_taken
+
+
+def test_those_who_wait_share_one_transaction(crowd: Crowd) -> None:
+    """All that queued up during a commit are in the next one, as many as allowed."""
+    futures = crowd.submit(*[crowd.note] * 4)
+
+    crowd.let_go()
+
+    assert [future.result(PATIENCE_SECONDS) for future in futures] == [None] * 4
+    first, second, third, fourth = crowd.transactions
+    assert first is second is third
+    assert fourth is not third
+
+
+def test_one_that_fails_does_not_fail_the_others(crowd: Crowd) -> None:
+    """Each is tried for itself then."""
+
+    def fail(tx: Transaction) -> None:
+        raise StoreError("this one only")
+
+    one, bad, two = crowd.submit(crowd.note, fail, crowd.note)
+
+    crowd.let_go()
+
+    assert [future.result(PATIENCE_SECONDS) for future in (one, two)] == [None, None]
+    with pytest.raises(StoreError, match="this one only"):
+        bad.result(PATIENCE_SECONDS)
+
+
+def test_a_leader_that_is_interrupted_takes_nobody_with_it(crowd: Crowd) -> None:
+    """Those of its batch are told, the next one gets the turn, and nothing of it is in the catalogue."""
+
+    def interrupt(tx: Transaction) -> None:
+        tx.execute("INSERT INTO rule_text(text) VALUES ('interrupted')")
+        raise KeyboardInterrupt
+
+    leader, member, third, following = crowd.submit(interrupt, crowd.note, crowd.note, crowd.note)
+
+    crowd.let_go()
+
+    with pytest.raises(KeyboardInterrupt):
+        leader.result(PATIENCE_SECONDS)
+    for future in (member, third):
+        with pytest.raises(StoreError, match="interrupted"):
+            future.result(PATIENCE_SECONDS)
+    assert following.result(PATIENCE_SECONDS) is None
+    assert crowd.committer.submit(Pending(lambda tx: "on")) == "on"
+
+
+def test_nothing_of_an_interrupted_commit_is_written(tmp_path: Path) -> None:
+    """The connection that goes back is clean."""
+    ws = labelled_workspace(tmp_path)
+
+    with pytest.raises(KeyboardInterrupt), ws.catalogue.write() as tx:
+        tx.execute("INSERT INTO rule_text(text) VALUES ('interrupted')")
+        raise KeyboardInterrupt
+
+    with ws.catalogue.write() as tx:
+        tx.execute("INSERT INTO rule_text(text) VALUES ('whole')")
+    assert rows(ws, "SELECT text FROM rule_text") == [{"text": "whole"}]
