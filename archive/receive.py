@@ -22,6 +22,7 @@ from archive.intake.endings import Endings
 from archive.intake.filing import Filer, Filing, Places
 from archive.intake.quarantine import Quarantine
 from archive.intake.telling import Teller
+from archive.intake.understanding import Understanding
 from archive.model import InstanceHeader, Outcome, Receipt, Refusal, Source, StoreRequest
 from archive.rules import header as headers
 from archive.rules.header_walk import EmptyDataset, TruncatedHeader
@@ -115,6 +116,7 @@ class AssociationIntake:
     def __init__(self, intake_: Intake, receiver: ReceiverSettings, facts: AssociationFacts) -> None:
         self._intake, self._receiver, self._facts = intake_, receiver, facts
         self._deciding = Deciding(intake_.policy.router(receiver), receiver, facts)
+        self._understanding = Understanding(intake_.policy.also, intake_.policy.limits)
         self._places: Places = {}
         self._parts: set[Part] = set()
         self._is_known = False
@@ -249,14 +251,7 @@ class AssociationIntake:
             return Refusal.OVER_LIMIT, "the dataset is larger than this node takes"
         try:
             failpoints.hit("P2")
-            header = headers.read_header(
-                headers.file_reader(part.fd),
-                part.size_bytes,
-                transfer_syntax_uid=request.transfer_syntax_uid,
-                offset=part.dataset_offset,
-                also=self._intake.policy.also,
-                limits=self._intake.policy.limits,
-            )
+            header = self._understanding.read(part, request.transfer_syntax_uid)
         except EmptyDataset:
             return Refusal.EMPTY, "the dataset is empty"
         except TruncatedHeader as error:

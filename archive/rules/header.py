@@ -6,6 +6,7 @@ allow.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -40,6 +41,7 @@ __all__ = [
     "TruncatedHeader",
     "encode_file_prefix",
     "file_reader",
+    "header_of",
     "keyword_of",
     "read_file_header",
     "read_file_meta",
@@ -148,6 +150,13 @@ def _header(
     texts = {
         tag: value_text(tag, vr, data, encodings=encodings, is_little=is_little) for tag, (vr, data) in values.items()
     }
+    return header_of(texts, transfer_syntax_uid, known=known, also=also)
+
+
+def header_of(
+    texts: Mapping[int, str], transfer_syntax_uid: str, *, known: frozenset[int], also: frozenset[int]
+) -> InstanceHeader:
+    """The header whose values are these texts, by tag: of the `known` attributes, and `also` of others."""
     fields = {HEADER_TAGS[tag]: text for tag, text in texts.items() if tag in known}
     missing = [keyword for tag, keyword in KEYWORDS.items() if tag in known and not texts.get(tag)]
     return InstanceHeader(
