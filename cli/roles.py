@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from archive.store.root import Root
 
 NODE_LOCK: Final = "node"
+"""Held by the supervisor; its text says how many receiver processes it keeps."""
+
 ARCHIVER_LOCK: Final = "archiver"
 LISTENING_LOCK: Final = "listening"
 """Held while the node listens; its text is the addresses."""
@@ -25,6 +27,7 @@ _RECEIVER: Final = "receiver-"
 """And a number: the lock of one receiver process, held while it lives."""
 
 _ADDRESS: Final = re.compile(r"([^,@]+)@(\[[^\]]+\]|[^,\[\]@:]+):(\d+)")
+_PROCESSES: Final = re.compile(r" processes=(\d+)")
 _PID: Final = re.compile(r"pid (\d+)")
 
 
@@ -78,6 +81,12 @@ def receiver_pids(root: Path) -> list[int]:
     """The pids of the receiver processes that live right now, in the order of their numbers."""
     pids = (pid_of(holder(root, name)) for name in _receiver_locks(root / "locks"))
     return [pid for pid in pids if pid is not None]
+
+
+def wanted_receivers(root: Path) -> int:
+    """How many receiver processes the running node keeps; 0 when none runs."""
+    found = _PROCESSES.search(holder(root, NODE_LOCK) or "")
+    return int(found[1]) if found else 0
 
 
 def await_dead_receivers(root: "Root") -> None:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from archive.model import UNASSIGNED, Outcome, SessionStatus
-from cli import receiver, render, roles, status_senders, status_standing, status_survey, status_tls, status_verify
+from cli import (
+    receiver,
+    render,
+    roles,
+    status_receiving,
+    status_senders,
+    status_standing,
+    status_survey,
+    status_tls,
+    status_verify,
+)
 from cli.opening import Options, opened, root_path
 
 if TYPE_CHECKING:
@@ -69,6 +79,7 @@ def _document(ws: "Workspace", options: Options, told: list[dict[str, Any]]) -> 
         "root": str(ws.root.path),
         "node": roles.state(ws.root.path, roles.NODE_LOCK),
         "archiver": roles.state(ws.root.path, roles.ARCHIVER_LOCK),
+        "receiver_processes": status_receiving.document(ws.root.path),
         "receivers": receiver.receivers(options),
         "sessions": {str(each): counts.get(each, 0) for each in SessionStatus},
         "today": {str(each): today.get(each, 0) for each in Outcome},
@@ -96,6 +107,7 @@ def _needs(document: dict[str, Any], sessions: list["Session"]) -> list[dict[str
     if document["today"].get("REFUSED"):
         what = f"{render.count(document['today']['REFUSED'], 'instance')} refused today"
         needs.append({"what": what, "session": None, "command": "prearc trace --refused"})
+    needs += status_receiving.needs(document["receiver_processes"])
     needs += status_standing.needs(Path(document["root"]), document["processes"])
     if document["disk"]["is_below_low_water"] and all(each["standing"] == "OPEN" for each in document["processes"]):
         what = "the disk is below low water: instances are refused"
@@ -126,6 +138,7 @@ def _print(document: dict[str, Any]) -> None:
         ("node", _running(node, "prearc serve")),
         ("archiver", _running(archiver, "prearc serve --only archiver" if node["is_running"] else "prearc serve")),
     ]
+    pairs += status_receiving.pairs(document["receiver_processes"])
     for each in document["receivers"]:
         state = "listening" if each["is_listening"] else "not listening"
         pairs.append(("receiver", f"{each['ae_title']}@{each['bind']}:{each['port']}  {state}"))

@@ -8,6 +8,8 @@ connection that is over, and `READY` once.
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -16,11 +18,25 @@ from scp.door import Arrival
 from scp.limits import Admission
 from scp.text import printable
 
-READY: Final = 0
-"""Instead of a number: the process can take connections."""
+
+class Word(IntEnum):
+    """What a process says, of a connection or (`READY`) of itself."""
+
+    READY = 0  # it can take connections
+    TAKEN = 1  # it has the connection, and may have read from it
+    OVER = 2  # the connection is no more
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One word of a process; `number` is 0 where it is said of itself."""
+
+    word: Word
+    number: int
+
 
 _HEAD: Final = struct.Struct("<QHHB")
-_NUMBER: Final = struct.Struct("<Q")
+_NEWS: Final = struct.Struct("<BQ")
 _ADMISSIONS: Final = tuple(Admission)
 _HOST_BYTES: Final = 256
 
@@ -37,29 +53,32 @@ class Channel:
         return self._socket.fileno()
 
     def pass_on(self, arrival: Arrival, connection: socket.socket) -> bool:
-        """Give a connection away, and let go of it; False, and it is still ours, when the process does not take it."""
+        """Give a connection away; False when the process does not take it.
+
+        It stays open here too: until the process says `TAKEN` nothing was read from it, and it can be given to another.
+        """
         head = _HEAD.pack(arrival.number, arrival.port_index, arrival.port, _ADMISSIONS.index(arrival.admission))
         try:
             socket.send_fds(self._socket, [head, arrival.host.encode()], [connection.fileno()])
         except OSError:  # it is dead, or it has not read for a long time
             return False
-        connection.close()
         return True
 
-    def news(self) -> list[int]:
-        """What the process said since: numbers of connections that are over, or `READY`."""
-        numbers: list[int] = []
+    def news(self) -> list[News]:
+        """What the process said since."""
+        said: list[News] = []
         while True:
             try:
-                message = self._socket.recv(_NUMBER.size)
+                message = self._socket.recv(_NEWS.size)
             except BlockingIOError:
-                return numbers
+                return said
             except OSError:
                 message = b""
             if not message:  # the process is dead
                 self.is_over = True
-                return numbers
-            numbers.append(_NUMBER.unpack(message)[0])
+                return said
+            word, number = _NEWS.unpack(message)
+            said.append(News(Word(word), number))
 
     def close(self) -> None:
         self._socket.close()
@@ -72,10 +91,10 @@ class Seat:
         self._socket = connection
         self._log = log
 
-    def say(self, number: int) -> None:
-        """A connection is over, or `READY`. A supervisor that is gone needs no word: this process ends with it."""
+    def say(self, word: Word, number: int = 0) -> None:
+        """Tell the supervisor. One that is gone needs no word: this process ends with it."""
         try:
-            self._socket.send(_NUMBER.pack(number))
+            self._socket.send(_NEWS.pack(word, number))
         except OSError:
             pass
 
@@ -94,8 +113,9 @@ class Seat:
             host = message[_HEAD.size :].decode()
             if not descriptors:  # this process has no descriptor left: the kernel has dropped it
                 self._log.error("connection.not_taken", peer=printable(host))
-                self.say(number)
+                self.say(Word.OVER, number)
                 continue
+            self.say(Word.TAKEN, number)
             arrival = Arrival(
                 number=number, port_index=port_index, host=host, port=port, admission=_ADMISSIONS[admission]
             )

@@ -4,6 +4,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
@@ -12,7 +13,7 @@ from archive.receive import Intake
 from scp import passing
 from scp.children import SIGNALS, Child
 from scp.door import Arrival
-from scp.passing import Channel, Seat
+from scp.passing import Channel, Seat, Word
 from scp.ports import Port
 from scp.server import Associations
 
@@ -25,6 +26,8 @@ class ReceiverProcess:
         self.channel: Channel | None = None
         self.is_ready = False
         self.connections: set[int] = set()
+        self._given: dict[int, tuple[Arrival, socket.socket]] = {}
+        """Passed, and not taken yet."""
         self.latest = 0
         """The number of the connection it was given last."""
 
@@ -38,29 +41,36 @@ class ReceiverProcess:
             self.bury()
 
     def pass_on(self, arrival: Arrival, connection: socket.socket) -> bool:
-        """Give it a connection; False, and the connection is still ours, when it does not take it."""
+        """Give it a connection; False, and the connection is still the caller's, when it does not take it."""
         if self.channel is None or not self.channel.pass_on(arrival, connection):
             return False
+        self._given[arrival.number] = arrival, connection
         self.connections.add(arrival.number)
         self.latest = arrival.number
         return True
 
     def look(self) -> list[int]:
-        """The connections that are over since, by its own word; and notice that it is ready."""
-        if self.channel is None:
-            return []
-        news = self.channel.news()
-        self.is_ready |= passing.READY in news
-        self.connections.difference_update(news)
-        return [number for number in news if number != passing.READY]
+        """The connections that are over since, by its own word; and notice what it took, and that it is ready."""
+        over: list[int] = []
+        for news in self.channel.news() if self.channel is not None else ():
+            given = self._given.pop(news.number, None)
+            if given is not None:
+                given[1].close()
+            if news.word is Word.READY:
+                self.is_ready = True
+            elif news.word is Word.OVER:
+                self.connections.discard(news.number)
+                over.append(news.number)
+        return over
 
-    def bury(self) -> set[int]:
-        """It is dead: let go of its channel; the connections that died with it."""
+    def bury(self) -> tuple[set[int], list[tuple[Arrival, socket.socket]]]:
+        """It is dead: let go of its channel. The connections that died with it, and those that it never took."""
         if self.channel is not None:
             self.channel.close()
-        lost, self.connections = self.connections, set()
+        saved, self._given = list(self._given.values()), {}
+        lost, self.connections = self.connections - {arrival.number for arrival, _ in saved}, set()
         self.channel, self.is_ready = None, False
-        return lost
+        return lost, saved
 
 
 def receive(
@@ -68,10 +78,10 @@ def receive(
 ) -> None:
     """Serve what the supervisor passes until SIGTERM, then drain; in the main thread, with `SIGNALS` blocked."""
     seat = Seat(channel, log)
-    associations = Associations(ports, settings, intake, log, left=seat.say)
+    associations = Associations(ports, settings, intake, log, left=partial(seat.say, Word.OVER))
     taking = threading.Thread(target=seat.serve, args=(associations.take,), name="seat", daemon=True)
     taking.start()
-    seat.say(passing.READY)
+    seat.say(Word.READY)
     while signal.sigwait(SIGNALS) == signal.SIGHUP:
         associations.reload()
     seat.close()

@@ -73,6 +73,8 @@ class Supervisor:
         self._receive, self._archive, self._let_go = receive, archive, let_go
         self._receivers = tuple(ReceiverProcess(number) for number in range(1, receivers + 1))
         self._archiver = Child("archiver")
+        self._waiting: list[tuple[Arrival, socket.socket]] = []
+        """Accepted, and there was nobody to take them just then."""
         self._signals = Wakeup()
         self._is_ready = False
         self._is_ending = False
@@ -130,6 +132,8 @@ class Supervisor:
             if descriptor in channels:
                 for number in channels[descriptor].look():
                     self._door.left(number)
+                if self._waiting:
+                    self._hand_on_waiting()
             elif descriptor in doors:
                 if not self._door.let_in(doors[descriptor]):
                     self._door_opens_at = time.monotonic() + OUT_OF_FILES_SECONDS
@@ -143,14 +147,28 @@ class Supervisor:
         return any(each.is_ready for each in self._receivers)
 
     def _hand_on(self, arrival: Arrival, connection: socket.socket) -> bool:
-        """Pass a connection to the process with the fewest, of those the one that has waited longest for another."""
+        """Pass a connection to the process with the fewest, of those the one that has waited longest for another.
+
+        Where none takes it, as when all died a moment ago, it waits here.
+        """
         ready = (each for each in self._receivers if each.is_ready)
         for each in sorted(ready, key=lambda it: (len(it.connections), it.latest)):
             if len(each.connections) >= self._capacity.of_a_process:
                 arrival = replace(arrival, admission=Admission.REJECT)
             if each.pass_on(arrival, connection):
                 return True
-        return False
+        self._waiting.append((arrival, connection))
+        return True
+
+    def _hand_on_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for arrival, connection in waiting:
+            self._hand_on(arrival, connection)
+
+    def _close_waiting(self) -> None:
+        for _, connection in self._waiting:
+            connection.close()
+        self._waiting.clear()
 
     def _take_signals(self) -> None:
         taken = self._signals.taken()
@@ -174,8 +192,11 @@ class Supervisor:
             code = each.child.reap()
             if code is None:
                 continue
-            for number in (*each.look(), *each.bury()):
+            over = each.look()
+            lost, saved = each.bury()
+            for number in (*over, *lost):
                 self._door.left(number)
+            self._waiting += saved
             if self._is_ending:
                 continue
             if self._is_ready:
@@ -183,6 +204,10 @@ class Supervisor:
             else:
                 log.error("receiver.not_ready", process=each.child.number, code=code)
                 self._code, self._is_ending = max(code, _FAILED), True
+        if self._is_ending:
+            self._close_waiting()
+        else:
+            self._hand_on_waiting()
         code = self._archiver.reap()
         if code is not None and not self._is_ending:
             self._archiver.restart(code)
@@ -190,6 +215,7 @@ class Supervisor:
     def _end(self) -> None:
         """Accept nothing more, let all processes end, and kill those that take too long."""
         self._door.close()
+        self._close_waiting()
         began = time.monotonic()
         for child in self._children():
             child.request_stop()
@@ -221,11 +247,13 @@ class Supervisor:
         return self._archive()
 
     def _become_a_child(self) -> None:
-        """In the child: let go of the ports, of the channels to the others, and of what is this process's alone."""
+        """In the child: let go of the ports, of the channels and connections of the others, and of what is this
+        process's alone."""
         self._signals.close()
         self._door.close()
         for each in self._receivers:
-            each.bury()
+            self._waiting += each.bury()[1]
+        self._close_waiting()
         self._let_go()
 
 

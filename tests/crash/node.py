@@ -169,6 +169,23 @@ class Node:
         self.kill()
         return process.returncode
 
+    def wait_for_line(self, pattern: str, *, count: int = 1, timeout_seconds: float = 20.0) -> list[str]:
+        """The latest lines of its standard error that match, once there are so many."""
+
+        def found() -> list[str]:
+            return [line for line in self._lines if re.search(pattern, line)]
+
+        with self._news:
+            if not self._news.wait_for(lambda: len(found()) >= count, timeout=timeout_seconds):
+                raise NodeError(f"{count} lines with {pattern!r} did not come:\n{self.last_lines}")
+            return found()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started: the supervisor."""
+        assert self._process is not None
+        return self._process.pid
+
     @property
     def last_lines(self) -> str:
         """The end of the node's standard error."""

@@ -10,7 +10,7 @@ import structlog
 from scp import passing
 from scp.door import Arrival
 from scp.limits import Admission
-from scp.passing import Channel, Seat
+from scp.passing import Channel, News, Seat, Word
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ def test_a_connection_arrives_as_it_was_accepted(ends: tuple[Channel, Seat], adm
     ((found, connection),) = served(seat)
 
     assert found == arrival(admission=admission)
-    assert accepted.fileno() == -1
+    assert channel.news() == [News(Word.TAKEN, 1)]
+    accepted.close()
     with peer, connection:
         peer.sendall(b"hello")
         assert connection.recv(5) == b"hello"
@@ -53,12 +54,13 @@ def test_a_connection_arrives_as_it_was_accepted(ends: tuple[Channel, Seat], adm
 def test_the_end_of_a_connection_is_told(ends: tuple[Channel, Seat]) -> None:
     """In order, after the word that the process is ready; with no news there is no waiting."""
     channel, seat = ends
+    said = [News(Word.READY, 0), News(Word.TAKEN, 7), News(Word.OVER, 1 << 40)]
 
     assert channel.news() == []
-    for number in (passing.READY, 7, 1 << 40):
-        seat.say(number)
+    for each in said:
+        seat.say(each.word, each.number)
 
-    assert channel.news() == [passing.READY, 7, 1 << 40]
+    assert channel.news() == said
     assert not channel.is_over
 
 
@@ -84,9 +86,9 @@ def test_a_process_that_does_not_read_is_not_waited_for(ends: tuple[Channel, Sea
         peer, accepted = socket.socketpair()
         peers.append(peer)
         number += 1
-        if not channel.pass_on(arrival(number), accepted):
-            accepted.close()
-            break
+        with accepted:
+            if not channel.pass_on(arrival(number), accepted):
+                break
 
     taken = served(seat)
 
@@ -103,10 +105,10 @@ def test_closing_a_seat_ends_serving_but_word_is_still_given(ends: tuple[Channel
 
     seat.close()
     serving.join(5)
-    seat.say(3)
+    seat.say(Word.OVER, 3)
 
     assert not serving.is_alive()
-    assert channel.news() == [3]
+    assert channel.news() == [News(Word.OVER, 3)]
 
 
 def test_a_connection_that_came_without_its_descriptor_is_told_as_over(ends: tuple[Channel, Seat]) -> None:
@@ -115,4 +117,4 @@ def test_a_connection_that_came_without_its_descriptor_is_told_as_over(ends: tup
     channel._socket.send(passing._HEAD.pack(5, 0, 104, 0) + b"192.0.2.1")
 
     assert served(seat) == []
-    assert channel.news() == [5]
+    assert channel.news() == [News(Word.OVER, 5)]
