@@ -181,12 +181,6 @@ class Node:
             return found()
 
     @property
-    def pid(self) -> int:
-        """Of the process that was started: the supervisor."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
     def last_lines(self) -> str:
         """The end of the node's standard error."""
         return "\n".join(self._lines)
