@@ -179,8 +179,30 @@ class SurveySettings(Section):
 
     rate_files_per_second: float = seconds_field(0.0, "Files read in a second by the node, at most; 0: no limit.")
     workers: int = count_field(0, "Number of processes that read; 0: one for each core.", le=256)
+    keep_days: float = Field(
+        default=365.0, strict=True, ge=1, le=36_600, description="Days after which closed requests are forgotten."
+    )
+    keep_requests: int = count_field(100, "Number of closed requests of one resource that are kept, at most.", ge=1)
     schedule: tuple[ScheduleSettings, ...] = Field(
         default=(), description="Surveys by the clock: tables of cron, project, since_days, rate_files_per_second."
+    )
+
+
+class VerifyScheduleSettings(Section):
+    """``[[verify.schedule]]``: files read again by the clock."""
+
+    cron: Annotated[str, AfterValidator(check_cron)] = Field(description="Minute hour day month weekday, in UTC.")
+    project: Text | None = Field(default=None, description="Id of the project; left out: the whole site.")
+    max_seconds: float = seconds_field(3600.0, "Time in seconds after which it ends; the next one goes on.", ge=1.0)
+    rate_files_per_second: float = seconds_field(0.0, "Files read in a second, at most; 0: no limit.")
+
+
+class VerifySettings(Section):
+    """``[verify]``: when the bytes of files at rest are compared with what was received."""
+
+    schedule: tuple[VerifyScheduleSettings, ...] = Field(
+        default=(),
+        description="By the clock: tables of cron, project, max_seconds, rate_files_per_second.",
     )
 
 
@@ -245,4 +267,7 @@ class Settings(Section):
         default=ArchiverSettings(), description="The background work and how far its checks look."
     )
     survey: SurveySettings = Field(default=SurveySettings(), description="How the archive's files are surveyed.")
+    verify: VerifySettings = Field(
+        default=VerifySettings(), description="When the bytes of files at rest are compared with what was received."
+    )
     limits: LimitSettings = Field(default=LimitSettings(), description="What one caller or one dataset may cost.")

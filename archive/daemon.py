@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from archive import verify_schedules
 from archive.archiving import archive
 from archive.dead_processes import settle_dead_processes
 from archive.errors import ArchiveError, Busy
@@ -25,11 +26,12 @@ from archive.mitigating.concluding import settle_dead
 from archive.model import Session
 from archive.recovery import release_abandoned
 from archive.store.catalogue import intake, sessions
-from archive.survey import run_due, work
+from archive.survey import prune, run_due, work
 from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.archiver")
 _PAUSE_SECONDS: Final = 60.0
+_PRUNE_SECONDS: Final = 24 * 3600.0
 _WRITTEN_TO: Final = ("prearchive", "archive", "backup")
 
 
@@ -39,6 +41,7 @@ class Daemon:
     def __init__(self, ws: Workspace, *, stop: threading.Event) -> None:
         self._ws, self._stop = ws, stop
         self._retry_at: dict[int, float] = {}
+        self._prune_at = 0.0
         # Where the archive has a disk of its own, archiving makes room on the root's: only the archive's counts.
         place = "archive" if "archive" in ws.root.apart() else ""
         spaces = (Space(ws.root, ws.settings.node, place),)
@@ -59,10 +62,12 @@ class Daemon:
             surveys.join()
 
     def survey(self) -> None:
-        """Ask for what schedules say is due, and survey what is queued, one resource at a time."""
+        """Do what schedules say is due, and survey what is queued, one resource at a time."""
         self._guarded("interrupted mitigations", lambda: settle_dead(self._ws))
         self._guarded("survey schedules", lambda: run_due(self._ws))
         self._guarded("surveys", lambda: work(self._ws, stop=self._stop))
+        self._guarded("old survey requests", self._prune_daily)
+        self._guarded("verification schedules", lambda: verify_schedules.run_due(self._ws, stop=self._stop))
 
     def tick(self) -> None:
         """One look at everything that may be due. Nothing that goes wrong with one session stops the others."""
@@ -73,6 +78,12 @@ class Daemon:
         self._guarded("abandoned sessions", lambda: release_abandoned(self._ws))
         self._guarded("idle sessions", self._build_due)
         self._guarded("autoarchive", self._archive_due)
+
+    def _prune_daily(self) -> None:
+        now = self._ws.clock.monotonic()
+        if now >= self._prune_at:
+            self._prune_at = now + _PRUNE_SECONDS
+            prune(self._ws)
 
     def _survey_until_stopped(self) -> None:
         while not self._stop.is_set():

@@ -22,12 +22,13 @@ from archive.mitigating.keeping import Forgotten, Kept, forgotten, kept_of
 from archive.mitigating.planning import make_plan
 from archive.mitigations import ActionKind, Plan, Policy, ResourcePlan
 from archive.rules.survey_states import SurveyEvent
+from archive.scheduling import new_batch
 from archive.store.catalogue import mitigations, surveys
 from archive.store.catalogue.mitigations import Mitigation
 from archive.store.catalogue.resources import Scope
 from archive.store.catalogue.surveys import Order
 from archive.surveying.readers import Readers
-from archive.surveying.requesting import new_batch, request
+from archive.surveying.requesting import request
 from archive.surveys import SurveyStatus
 from archive.workspace import Workspace
 

@@ -11,10 +11,12 @@ from typing import Any
 from archive.errors import NotFound, Refused, StaleState
 from archive.mitigating.concluding import settle_dead
 from archive.rules.survey_states import IN_MITIGATION, TO_SURVEY, SurveyEvent
+from archive.scheduling import new_batch
 from archive.store.catalogue import events, mitigations, sessions, survey_results, surveys
 from archive.store.catalogue.resources import Scope
 from archive.store.catalogue.surveys import Order, SurveyRequest
 from archive.surveying import requesting
+from archive.surveying.pruning import prune
 from archive.surveying.requesting import Asked
 from archive.surveying.schedules import Overview, overviews, run_due
 from archive.surveying.worker import Worker, requeue_dead
@@ -28,6 +30,7 @@ __all__ = [
     "clean",
     "expected_files",
     "overviews",
+    "prune",
     "report_document",
     "request",
     "run",
@@ -57,7 +60,7 @@ def request(
         The session is not there or not archived, or has no such scan.
     """
     order = Order(
-        batch=requesting.new_batch(ws),
+        batch=new_batch(ws),
         requester=requester,
         reason=reason,
         is_fresh=is_fresh,

@@ -7,6 +7,7 @@ is lost, and the instance can be sent or imported again.
 """
 
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -73,9 +74,11 @@ def verify(
     *,
     max_seconds: float | None = None,
     rate: float = 0.0,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] = time.sleep,
+    stop: threading.Event | None = None,
 ) -> Verification:
-    """Read files until all of the scope were read or the time is over; the file that is being read is finished.
+    """Read files until all of the scope were read, the time is over or `stop` is set; the file that is being read is
+    finished.
 
     Parameters
     ----------
@@ -91,11 +94,14 @@ def verify(
     """
     for place in ws.root.not_mounted():
         raise StoreError(f"{place}/ was a file system of its own and is not mounted.", hint="mount it: prearc status")
+    if stop is not None:
+        sleep = stop.wait
     lock = ws.root.locks.named(LOCK)
     if not lock.acquire(holder=f"verify, pid {os.getpid()}"):
         raise Busy("Another process verifies this root.", hint="prearc status")
     try:
-        return _Run(ws, scope, max_seconds=max_seconds, pace=Pace(rate, ws.clock.monotonic), sleep=sleep).carry_out()
+        pace = Pace(rate, ws.clock.monotonic)
+        return _Run(ws, scope, max_seconds=max_seconds, pace=pace, sleep=sleep, stop=stop).carry_out()
     finally:
         lock.release()
 
@@ -104,9 +110,17 @@ class _Run:
     """One run, by one thread."""
 
     def __init__(
-        self, ws: Workspace, scope: Scope, *, max_seconds: float | None, pace: Pace, sleep: Callable[[float], None]
+        self,
+        ws: Workspace,
+        scope: Scope,
+        *,
+        max_seconds: float | None,
+        pace: Pace,
+        sleep: Callable[[float], object],
+        stop: threading.Event | None,
     ) -> None:
         self._ws, self._scope, self._pace, self._sleep = ws, scope, pace, sleep
+        self._stop = stop or threading.Event()
         self._began = ws.clock.monotonic()
         self._began_text = iso(ws.clock.now())
         self._deadline = None if max_seconds is None else self._began + max_seconds
@@ -140,13 +154,13 @@ class _Run:
             at = page[-1][0]
 
     def _may_go_on(self) -> bool:
-        """Wait for the pace; False when the time is over."""
+        """Wait for the pace; False when the time is over, or somebody wants an end."""
         delay = self._pace.delay_seconds()
         if self._deadline is not None and self._ws.clock.monotonic() + delay >= self._deadline:
             return False
         if delay > 0:
             self._sleep(delay)
-        return True
+        return not self._stop.is_set()
 
     def _one(self, instance: Instance) -> None:
         seen = look(self._ws, instance)

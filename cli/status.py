@@ -156,7 +156,7 @@ def _print(document: dict[str, Any]) -> None:
         ),
         ("recovery", _recovery(document["recovery"])),
         *status_survey.pairs(document["survey"]),
-        ("verified", status_verify.line(document["verify"])),
+        *status_verify.pairs(document["verify"]),
     ]
     render.emit(render.fields(pairs))
     if document["waiting"]:

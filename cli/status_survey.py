@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from archive.surveys import SurveyStatus as S
-from cli import render
+from cli import render, status_schedules
 
 if TYPE_CHECKING:
     from archive.survey import Overview
@@ -47,9 +47,7 @@ def needs(found: dict[str, Any]) -> list[dict[str, Any]]:
                 typed = f"prearc survey list --status {status}"
             lines.append({"what": what, "session": None, "command": typed})
     for each in found["schedules"]:
-        if each["message"]:
-            what = f"the survey of {each['cron']} could not begin: {each['message']}"
-            lines.append({"what": what, "session": None, "command": "prearc survey run"})
+        lines += status_schedules.needs(each, "survey", "prearc survey run")
     return lines
 
 
@@ -60,13 +58,7 @@ def pairs(found: dict[str, Any]) -> list[tuple[str, str]]:
     when = f"; last {_minute(last['at'])}: {last['status']}" if last else ""
     lines = [("surveys", f"{told or 'none yet: prearc survey run'}{when}")]
     for each in found["schedules"]:
-        scope = each["project"] or "the archive"
-        since = f", of {each['since_days']:g} days" if each["since_days"] else ""
-        ran = "has not run yet"
-        if each["last_at"]:
-            result = ", ".join(f"{status} {count}" for status, count in each["last_result"].items())
-            ran = f"last {_minute(each['last_at'])}: {result or 'nothing to survey'}"
-        lines.append(("schedule", f"{each['cron']}  {scope}{since}  next {_minute(each['next_at'])}  {ran}"))
+        lines.append(("schedule", status_schedules.line(each, nothing="nothing to survey")))
     return lines
 
 

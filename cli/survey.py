@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import survey_export, survey_requests, survey_scan
+from cli import survey_export, survey_prune, survey_requests, survey_scan
 from cli.opening import Options
 
 app = typer.Typer(help="Whether the files of the archive are what their metadata say.", rich_markup_mode=None)
@@ -29,5 +29,6 @@ app.command("list")(survey_requests.list_)
 app.command("show")(survey_requests.show)
 app.command("cancel")(survey_requests.cancel)
 app.command("clean")(survey_requests.clean)
+app.command("prune")(survey_prune.prune)
 app.command("summary")(survey_requests.summary)
 app.command("export")(survey_export.export)

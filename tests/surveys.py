@@ -14,10 +14,12 @@ from scp.synthetic import SeriesSpec
 from tests.story import STUDY_1, archive_session, labelled_workspace, ready, visit
 
 
-def archived_workspace(path: Path, *, scans: int = 2, instances: int = 3, **tables: Any) -> tuple[Workspace, int]:
-    """A root with one archived session, PI/S1_MR, and its id. The clock is the machine's."""
+def archived_workspace(
+    path: Path, *, scans: int = 2, instances: int = 3, clock: Clock | None = None, **tables: Any
+) -> tuple[Workspace, int]:
+    """A root with one archived session, PI/S1_MR, and its id. The clock is the machine's, unless another is given."""
     tables = {"survey": {"workers": 1}, **tables}
-    ws = labelled_workspace(path, clock=Clock(), **tables)
+    ws = labelled_workspace(path, clock=clock or Clock(), **tables)
     return ws, archive_visit(ws, STUDY_1, scans=scans, instances=instances)
 
 

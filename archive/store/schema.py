@@ -290,3 +290,19 @@ _SENDERS: Final = (
 def _senders(database: Database) -> None:
     for statement in _SENDERS:
         database.execute(statement)
+
+
+_SCHEDULES: Final = (
+    "ALTER TABLE survey_schedule RENAME TO schedule",
+    "ALTER TABLE schedule ADD COLUMN kind TEXT NOT NULL DEFAULT 'survey'",
+    "ALTER TABLE schedule ADD COLUMN result TEXT NOT NULL DEFAULT ''",  # numbers by name, JSON
+    # the newest request of each resource; how many are newer than a closed one
+    "CREATE INDEX survey_request_age ON survey_request(session_id, scan, id, closed_at)",
+    "DROP INDEX survey_request_resource",
+)
+
+
+@migrations(name="0003_schedules")
+def _schedules(database: Database) -> None:
+    for statement in _SCHEDULES:
+        database.execute(statement)

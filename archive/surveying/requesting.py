@@ -1,9 +1,7 @@
 """Asking for surveys: one open request a resource, whoever asks and however often."""
 
-import secrets
 from dataclasses import dataclass, field
 
-from archive.clock import folder_timestamp
 from archive.rules.survey_states import IN_MITIGATION, TO_SURVEY
 from archive.store.catalogue import resources, surveys
 from archive.store.catalogue.connection import Transaction
@@ -32,11 +30,6 @@ class Asked:
     @property
     def to_survey(self) -> list[int]:
         return sorted([*self.queued, *self.again, *self.waiting])
-
-
-def new_batch(ws: Workspace) -> str:
-    """A name for what is asked for at once: the time, and a tail that makes it the only one."""
-    return f"{folder_timestamp(ws.clock.now())}-{secrets.token_hex(3)}"
 
 
 def request(ws: Workspace, scope: Scope, order: Order) -> Asked:

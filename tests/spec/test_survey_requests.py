@@ -532,7 +532,7 @@ def test_a_schedule_that_was_changed_is_another_one(tmp_path: Path) -> None:
 
     assert survey.run_due(ws) == 0
 
-    assert [row["due_at"] for row in rows(ws, "SELECT * FROM survey_schedule")] == ["2026-01-06T03:00:00.000Z"]
+    assert [row["due_at"] for row in rows(ws, "SELECT * FROM schedule")] == ["2026-01-06T03:00:00.000Z"]
 
 
 def test_no_word_is_written_over(tmp_path: Path) -> None:

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from archive import failpoints, sessions, verifying
+from archive import failpoints, sessions, survey, verify_schedules, verifying
 from archive.clock import iso
+from archive.config_file import load_settings
+from archive.daemon import Daemon
 from archive.errors import Busy, StoreError
 from archive.model import MergeMode, Outcome, SessionStatus
 from archive.reconcile import reconcile
@@ -35,7 +38,7 @@ from tests.story import (
     send,
     visit,
 )
-from tests.workbench import SteppedClock, change, dump, read_manifest, rows, tree
+from tests.workbench import SteppedClock, change, dump, make_settings, read_manifest, rows, tree
 
 OWN = ("verified", "event", "sqlite_sequence")
 """Tables that a run may change."""
@@ -479,3 +482,84 @@ def test_a_scope_reads_no_other_file(ws: Workspace, prearc: Prearc) -> None:
     assert json.loads(prearc("verify", "--json", "--session", new.id)[1])["instances"] == 1
     assert json.loads(prearc("verify", "--json", "--project", "OTHER")[1])["sessions"] == 0
     assert prearc("verify", "--rate", 5)[0] == 2
+
+
+def scheduled(ws: Workspace, **schedule: Any) -> Workspace:
+    return replace(ws, settings=make_settings(verify={"schedule": [{"cron": "0 22 * * *", **schedule}]}))
+
+
+def test_a_schedule_verifies_when_it_is_due(ws: Workspace, clock: SteppedClock) -> None:
+    """Not before its time, once when it comes; what it read is told, and the next time."""
+    ws = scheduled(ws, project="PI")
+    flip(archived(ws)[0])
+    stop = threading.Event()
+
+    assert verify_schedules.run_due(ws, stop=stop) == 0
+    assert verify_schedules.overviews(ws)[0].moments.last_at is None
+    clock.advance(12 * 3600)
+    assert verify_schedules.run_due(ws, stop=stop) == 1
+    assert verify_schedules.run_due(ws, stop=stop) == 0
+
+    [overview] = verify_schedules.overviews(ws)
+    assert overview.moments.result == {"files": 3, "OK": 2, "DAMAGED": 1, "left": 0}
+    assert overview.moments.next_at == "2026-01-06T22:00:00.000Z"
+    assert len(kept(ws)) == 1
+    assert rows(ws, "SELECT kind FROM event ORDER BY id DESC LIMIT 1") == [{"kind": "VERIFIED"}]
+
+
+def test_a_scheduled_run_ends_in_time_and_the_next_goes_on(ws: Workspace, clock: SteppedClock) -> None:
+    """The limit of the schedule, or a node that stops: what was not read comes first the next time."""
+    ws = scheduled(ws, max_seconds=20.0, rate_files_per_second=0.1)
+    stop = threading.Event()
+    verify_schedules.run_due(ws, stop=stop)
+    clock.advance(12 * 3600)
+    stop.set()
+    assert verify_schedules.run_due(ws, stop=stop) == 1
+    assert verify_schedules.overviews(ws)[0].moments.result == {"files": 0, "left": 3}
+    stop.clear()
+    clock.advance(24 * 3600)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stop, "wait", clock.advance)  # the time that the rate takes
+        assert verify_schedules.run_due(ws, stop=stop) == 1
+
+    assert verify_schedules.overviews(ws)[0].moments.result == {"files": 2, "OK": 2, "left": 1}
+
+
+def test_a_scheduled_run_that_cannot_begin_says_why(ws: Workspace, clock: SteppedClock, prearc: Prearc) -> None:
+    """Somebody verifies already: the schedule says so, status names the command, and a survey's schedule stays."""
+    (ws.root.path / "prearc.toml").write_text(
+        '[node]\nlow_water_bytes = 0\n[[verify.schedule]]\ncron = "0 22 * * *"\nproject = "PI"\n'
+        '[[survey.schedule]]\ncron = "0 2 * * 6"\n'
+    )
+    settings = load_settings(None, root=ws.root.path).settings
+    ws = replace(ws, settings=settings)
+    survey.run_due(ws)
+    verify_schedules.run_due(ws, stop=threading.Event())
+    clock.advance(12 * 3600)
+    lock = ws.root.locks.named(verifying.LOCK)
+    assert lock.acquire(holder="a test")
+
+    with pytest.raises(Busy):
+        verify_schedules.run_due(ws, stop=threading.Event())
+    lock.release()
+
+    found = json.loads(prearc("status", "--json")[1])
+    [each] = found["verify"]["schedules"]
+    assert (each["message"], each["last_result"]) == ("Another process verifies this root.", {})
+    assert "prearc verify --read" in [need["command"] for need in found["needs"]]
+    text = prearc("status")[1]
+    assert "0 22 * * *  PI  next 2026-01-06 22:00  last 2026-01-05 22:" in text
+    assert "0 2 * * 6  the archive  next 2026-01-10 02:00  has not run yet" in text
+
+
+def test_the_node_verifies_by_its_schedules(ws: Workspace, clock: SteppedClock) -> None:
+    """In the thread that surveys, beside the archiver."""
+    ws = scheduled(ws)
+    daemon = Daemon(ws, stop=threading.Event())
+    daemon.survey()
+    clock.advance(12 * 3600)
+
+    daemon.survey()
+
+    assert verify_schedules.overviews(ws)[0].moments.result["OK"] == 3

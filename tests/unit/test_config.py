@@ -515,7 +515,7 @@ def test_the_schema_says_what_each_key_is() -> None:
 
     models = [schema, *schema["$defs"].values()]
     models = [model for model in models if "properties" in model]
-    assert len(models) == 1 + len(Settings.model_fields) + 1  # a schedule of [survey]
+    assert len(models) == 1 + len(Settings.model_fields) + 2  # the schedules of [survey] and [verify]
     for model in models:
         assert model["additionalProperties"] is False
         assert all("description" in key for key in model["properties"].values())
