@@ -85,10 +85,18 @@ class ReceiverAssociation(Association):
         finally:
             self._end()
 
+    @property
+    def has_to_end(self) -> bool:
+        """Whether it is established and is to be aborted: the node ends, or the peer was silent too long."""
+        return self.is_established and (self._is_ending or self.dul.has_been_silent)
+
     def attend(self) -> bool:
         """Do what the upper layer's user has to do now; whether there was anything."""
         if self.dul.to_user_queue.empty():
-            return self._has_to_end()
+            if self.has_to_end:
+                self.abort(block=False)
+                return True
+            return False
         primitive: object = self.dul.to_user_queue.get()  # its own annotation is a cycle for mypy
         if isinstance(primitive, KnownRequest):
             self._introduce(primitive.calling_ae_title, primitive.called_ae_title)
@@ -140,12 +148,6 @@ class ReceiverAssociation(Association):
 
     def _introduce(self, calling_ae_title: str, called_ae_title: str) -> None:
         self.log = self.log.bind(calling=printable(calling_ae_title), called=printable(called_ae_title))
-
-    def _has_to_end(self) -> bool:
-        if self.is_established and (self._is_ending or self.dul.has_been_silent):
-            self.abort(block=False)
-            return True
-        return False
 
     def _end(self) -> None:
         """Give everything back."""

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from archive.errors import ArchiveError
@@ -150,10 +151,10 @@ def _keep_answers(peer: Association) -> None:
 
 
 def _why(peer: Association, name: str) -> str:
-    if peer.is_rejected:
-        answer = peer.acceptor.primitive
-        reason = getattr(answer, "reason_str", "") or "no reason given"
-        return f"{name} rejected the association: {reason}"
+    answer = peer.acceptor.primitive if peer.is_rejected else peer.dul.peek_next_pdu()
+    if isinstance(answer, A_ASSOCIATE) and answer.result:
+        # Not taken: the library takes a connection for failed whose rejection comes before it has looked.
+        return f"{name} rejected the association: {answer.reason_str or 'no reason given'}"
     if peer.is_aborted:
         return f"{name} cannot be reached or ended the association"
     return f"{name} did not answer"

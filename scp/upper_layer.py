@@ -179,7 +179,7 @@ class ReceiverUpperLayer(DULServiceProvider):
                     self._is_ready()
                     return
                 if count == 0:
-                    self.event_queue.put("Evt17")  # transport connection closed
+                    self._lose()
                     return
                 self._idle_timer.start()
             self._take_fragments(connection)
@@ -219,7 +219,7 @@ class ReceiverUpperLayer(DULServiceProvider):
         try:
             encoded = self._read(self.socket)
             if encoded is None:
-                self.event_queue.put("Evt17")  # transport connection closed
+                self._lose()
                 return
             if self._recognises(encoded):
                 return
@@ -231,6 +231,11 @@ class ReceiverUpperLayer(DULServiceProvider):
         else:
             self.event_queue.put(event)
             self._recv_pdu.put(pdu)
+
+    def _lose(self) -> None:
+        """Nothing more comes: the peer has closed, or somebody here wants the association to end (`attend` does it)."""
+        if not self._association.has_to_end:
+            self.event_queue.put("Evt17")  # transport connection closed
 
     def _recognises(self, encoded: bytearray) -> bool:
         """Whether it is a request that was accepted before: action AE-6 of the state machine without decoding it."""

@@ -169,3 +169,5 @@ def test_the_traps_are_still_there() -> None:
     assert "pdu_length" in inspect.getsource(dul) and "maximum_length" not in inspect.getsource(dul)
     assert "time.time()" in inspect.getsource(Timer)
     assert "select.select(" in inspect.getsource(transport)
+    # A requestor looks only after the rejection has closed the connection: `scp.sender._why`.
+    assert "if not socket._is_connected" in inspect.getsource(ACSE._negotiate_as_requestor)
