@@ -28,6 +28,7 @@ SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """What a child finds blocked and takes by `sigwait`: two say that it is to end, SIGHUP that it is to look again."""
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 _FAILED: Final = 1
 
 log = structlog.get_logger("prearc.node")
@@ -58,7 +59,7 @@ class Child:
         self._started, self.due_at = time.monotonic(), None
         is_first, self.lives = not self.lives, self.lives + 1
         try:
-            self.pid = fork(main if is_first else lambda: _disarmed(main))
+            self.pid = fork(main if is_first else lambda: _disarmed(main), name=f"prearc-{self.kind}")
         except OSError as error:  # no more processes, no memory
             log.error(f"{self.kind}.not_started", process=self.number, error=error.strerror)
             self._wait_a_while()
@@ -96,10 +97,11 @@ class Child:
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
 
-def fork(main: Callable[[], int]) -> int:
+def fork(main: Callable[[], int], *, name: str) -> int:
     """A child process that runs `main` and ends with its exit code; the child's pid.
 
-    The child begins with `SIGNALS` blocked and with the default actions, and never outlives this process.
+    The child begins with `SIGNALS` blocked and with the default actions, and never outlives this process. The first
+    15 characters of `name` are what ``ps -o comm`` shows of it.
 
     Raises
     ------
@@ -114,7 +116,7 @@ def fork(main: Callable[[], int]) -> int:
     try:
         pid = os.fork()
         if pid == 0:
-            _live(parent, main)
+            _live(parent, name, main)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return pid
@@ -130,18 +132,23 @@ def die_with(parent_pid: int) -> None:
     SystemExit
         The parent is gone.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         raise SystemExit(_FAILED)
 
 
-def _live(parent: int, main: Callable[[], int]) -> NoReturn:
+def _prctl(option: int, argument: int | bytes) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, argument, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
+
+
+def _live(parent: int, name: str, main: Callable[[], int]) -> NoReturn:
     """The whole life of a child. It must never return into the frames of its parent, whatever happens."""
     code = _FAILED
     try:
         die_with(parent)
+        _prctl(_PR_SET_NAME, name.encode())
         signal.set_wakeup_fd(-1)
         for number in (*SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)

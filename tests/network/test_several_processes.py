@@ -313,4 +313,5 @@ def test_status_says_which_processes_receive(node: Node) -> None:
 
     assert told["receiver_processes"] == {"wanted": PROCESSES, "pids": receiver_pids(node.root)}
     assert told["node"]["pid"] == node.pid
+    assert [Path(f"/proc/{pid}/comm").read_text() for pid in receiver_pids(node.root)] == ["prearc-receiver\n"] * 2
     assert [(each["ae_title"], each["port"], each["is_listening"]) for each in listed] == [("PREARC", node.port, True)]

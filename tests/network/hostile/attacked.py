@@ -28,7 +28,7 @@ ANSWER_SECONDS: Final = 20.0
 WARM_PEERS: Final = 6
 WARM_INSTANCES: Final = 6
 WARM_ROOT: Final = "1.2.826.0.1.3680043.10.999.8"
-ARCHIVER: Final = b"\0--only\0archiver\0"
+ARCHIVER: Final = "prearc-archiver"
 FACT: Final = re.compile(r'(\S+?)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
@@ -266,7 +266,7 @@ class Attacked:
 
     def _receivers(self) -> set[int]:
         """The processes but the archiver, which opens what it needs when it looks for work."""
-        return {pid for pid in self._processes() if ARCHIVER not in _command(pid)}
+        return {pid for pid in self._processes() if _name(pid) != ARCHIVER}
 
     def _warm_up(self) -> None:
         """What is made once, or kept for as many as were at work at a time, is no leak."""
@@ -298,11 +298,11 @@ class Attacked:
         return looks[-1]
 
 
-def _command(pid: int) -> bytes:
+def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
     except OSError:
-        return b""
+        return ""
 
 
 def facts_of(line: str) -> dict[str, str]:
