@@ -1,13 +1,14 @@
 """Quarantine: bytes that were received whole but could not be understood, bounded."""
 
 import os
-import threading
+from contextlib import suppress
 
 from archive.clock import Clock
 from archive.model import Refusal
 from archive.store import files
 from archive.store.parts import Part
 from archive.store.root import Root
+from archive.store.tally import SharedTally
 
 _KEPT = frozenset(Refusal) - {
     Refusal.OUT_OF_RESOURCES,
@@ -18,25 +19,29 @@ _KEPT = frozenset(Refusal) - {
 
 
 class Quarantine:
-    """``quarantine/<yyyymmdd>/<uuid>.dcm``. What is there is never deleted to make room: when full, no more is kept."""
+    """``quarantine/<yyyymmdd>/<uuid>.dcm``. What is there is never deleted to make room: when full, no more is kept.
+
+    The processes of a root count together; each counts what is there when it starts.
+    """
 
     def __init__(self, root: Root, *, limit_bytes: int, clock: Clock) -> None:
         self._root, self._limit_bytes, self._clock = root, limit_bytes, clock
-        self._guard = threading.Lock()
-        self._used_bytes = sum(status.st_size for _, status in files.walk(root.fd, "quarantine"))
+        self._used = SharedTally(root.path / "locks" / "quarantine-bytes")
+        self._used.set(sum(status.st_size for _, status in files.walk(root.fd, "quarantine")))
 
     def keep(self, part: Part, refusal: Refusal) -> str | None:
         """Keep a refused part's bytes; the path relative to the root, None when they are not kept."""
         if refusal not in _KEPT or part.failure is not None or part.is_over_limit:
             return None
-        with self._guard:
-            if self._used_bytes + part.size_bytes > self._limit_bytes:
+        try:
+            if not self._used.add(part.size_bytes, limit=self._limit_bytes):
                 return None
-            self._used_bytes += part.size_bytes
+        except OSError:
+            return None
         path = self._keep(part)
         if path is None:
-            with self._guard:
-                self._used_bytes -= part.size_bytes
+            with suppress(OSError):
+                self._used.take_back(part.size_bytes)
         return path
 
     def _keep(self, part: Part) -> str | None:

@@ -450,6 +450,18 @@ def test_the_quarantine_is_bounded(tmp_path: Path) -> None:
     assert_nothing_left(ws)
 
 
+def test_processes_share_the_bound_of_the_quarantine(tmp_path: Path) -> None:
+    """Two that were both there when it was empty keep no more together than one would."""
+    ws = labelled_workspace(tmp_path, limits={"quarantine_bytes": 2000})
+    senders = [Sender(ws), Sender(ws)]
+
+    paths = [store_raw(ws, GARBAGE * 10, sender=senders[number % 2]).path for number in range(8)]
+
+    kept = [path for path in paths if path is not None]
+    assert kept == paths[: len(kept)] and 1 < len(kept) < 8
+    assert sum(path.stat().st_size for path in (ws.root.path / "quarantine").rglob("*.dcm")) <= 2000
+
+
 @pytest.mark.parametrize("step", ["make_folder", "link", "sync_folder"])
 def test_what_the_quarantine_could_not_keep_takes_no_space_of_it(
     tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
