@@ -137,6 +137,11 @@ class Node:
             pass
         self._reap()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process that was started, and to no other of the node."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """SIGTERM, and wait for a clean end.
 

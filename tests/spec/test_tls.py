@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ from archive.config_file import load_settings
 from archive.errors import ConfigurationError
 from cli.main import run
 from tests.certificates import Authority, Issued, make_authority
+from tests.crash.node import Node, wait_until
+from tests.network.raw_peer import RELEASE_RP, RawPeer
 from tests.network.real_node import real_node
 
 Answer = tuple[int, str, str]
@@ -280,3 +284,43 @@ def test_a_caller_is_listed_with_its_certificate(folder: Path, prearc: Prearc, a
     assert (item["standing"], item["sender"]) == ("OBSERVED", "SCANNER9@127.0.0.1")
     assert item["certificate"]["names"] == ["scanner9", "scanner9.example.org"]
     assert f'"sha256:{item["certificate"]["sha256"]}" = ["SCANNER9"]' in item["note"]
+
+
+def test_a_running_node_takes_renewed_files_at_sighup(tmp_path: Path, authority: Authority) -> None:
+    """In every receiver process, while an association that began before goes on; nothing is restarted."""
+    scanner, second = authority.issue("scanner1"), authority.issue("second")
+    certificate, key = tmp_path / "node.pem", tmp_path / "node.key"
+    _copy(authority.issue("first"), certificate, key)
+    keys = {"tls_certificate": str(certificate), "tls_key": str(key), "tls_client_ca": str(authority.certificate)}
+    tls = authority.client(scanner)
+    with Node(tmp_path / "root", tmp_path / "prearc.toml") as node:
+        node.configure(**keys)
+        node.start(options=["--processes", "2"])
+        with RawPeer(node.port, tls=tls, timeout_seconds=20) as old:
+            old.associate()
+            assert _shown(old) == "first"
+            _copy(second, certificate, key)
+
+            node.signal(signal.SIGHUP)
+
+            wait_until(lambda: {_shown_now(node.port, tls) for _ in range(6)} == {"second"}, lambda: node.last_lines)
+            assert _shown(old) == "first"
+            assert old.release() == RELEASE_RP
+        node.stop()
+
+
+def _copy(issued: Issued, certificate: Path, key: Path) -> None:
+    """In two steps, as renewing does it; a reload between them would change nothing."""
+    shutil.copy(issued.certificate, certificate)
+    shutil.copy(issued.key, key)
+
+
+def _shown_now(port: int, tls: ssl.SSLContext) -> str:
+    with RawPeer(port, tls=tls, timeout_seconds=20) as peer:
+        return _shown(peer)
+
+
+def _shown(peer: RawPeer) -> str:
+    assert isinstance(peer.socket, ssl.SSLSocket)
+    subject: Any = (peer.socket.getpeercert() or {})["subject"]
+    return str(subject[0][0][1])
