@@ -1,10 +1,12 @@
 """Certificate files, read and judged: what is wrong with them, whose they are, how long they hold."""
 
+import os
+import re
 import ssl
 import stat
 import time
 from _ssl import _test_decode_cert  # type: ignore[attr-defined]
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,6 +19,7 @@ from archive.config_receiver import ReceiverSettings
 SOON_DAYS: Final = 30
 """A certificate that ends within so many days is warned of."""
 
+_BLOCK: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _OF_OTHERS: Final = stat.S_IRWXO
 _OF_GROUP: Final = stat.S_IRWXG
 
@@ -77,12 +80,9 @@ def validities(receiver: ReceiverSettings) -> list[Validity]:
     """
     found = []
     if receiver.tls_certificate is not None:
-        found.append(_validity("tls_certificate", receiver.tls_certificate, [_decoded(receiver.tls_certificate)]))
+        found.append(_validity("tls_certificate", receiver.tls_certificate, _decoded(receiver.tls_certificate)[:1]))
     if receiver.tls_client_ca is not None and receiver.tls_client != "none":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_verify_locations(receiver.tls_client_ca)
-        authorities: Sequence[Mapping[str, Any]] = context.get_ca_certs() or [_decoded(receiver.tls_client_ca)]
-        found.append(_validity("tls_client_ca", receiver.tls_client_ca, authorities))
+        found.append(_validity("tls_client_ca", receiver.tls_client_ca, _decoded(receiver.tls_client_ca)))
     return found
 
 
@@ -92,14 +92,6 @@ def of_peer(connection: ssl.SSLSocket) -> Certificate | None:
     if not encoded or not decoded:
         return None
     return Certificate(sha256=sha256(encoded).hexdigest(), names=_names(decoded))
-
-
-def fingerprint(path: Path) -> str:
-    """The SHA-256 fingerprint of a PEM file's first certificate; `OSError` or `ValueError` when it has none."""
-    text = path.read_text(encoding="ascii", errors="replace")
-    begin = text.index("-----BEGIN CERTIFICATE-----")
-    end = text.index("-----END CERTIFICATE-----", begin) + len("-----END CERTIFICATE-----")
-    return sha256(ssl.PEM_cert_to_DER_cert(text[begin:end])).hexdigest()
 
 
 def _unreadable(key: str, path: Path) -> list[str]:
@@ -157,9 +149,22 @@ def _no_password() -> str:
     raise ValueError("it has a password")
 
 
-def _decoded(path: Path) -> Mapping[str, Any]:
-    """The first certificate of a PEM file; `ssl.SSLError` when it holds none."""
-    decoded: dict[str, Any] = _test_decode_cert(str(path))
+def _decoded(path: Path) -> list[Mapping[str, Any]]:
+    """The certificates of a PEM file; `ssl.SSLError` when one cannot be read or there is none.
+
+    Python reads the first certificate of a file alone, and of a context only those of authorities.
+    """
+    blocks = _BLOCK.findall(path.read_bytes())
+    if not blocks:
+        raise ssl.SSLError(f"{path} holds no certificate in PEM form")
+    return [_decoded_block(block) for block in blocks]
+
+
+def _decoded_block(block: bytes) -> Mapping[str, Any]:
+    with os.fdopen(os.memfd_create("certificate"), "wb") as file:
+        file.write(block)
+        file.flush()
+        decoded: dict[str, Any] = _test_decode_cert(f"/proc/self/fd/{file.fileno()}")
     return decoded
 
 
