@@ -25,6 +25,8 @@ RECOVERY_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.01
 STEADY_LOOKS: Final = 15
 ANSWER_SECONDS: Final = 20.0
+NOT_LOGGED: Final = ("ready ", "recovery")
+"""What `serve` says itself."""
 WARM_PEERS: Final = 6
 WARM_INSTANCES: Final = 6
 WARM_ROOT: Final = "1.2.826.0.1.3680043.10.999.8"
@@ -179,7 +181,7 @@ class Attacked:
         for pid in self._receivers():
             try:
                 threads += len(os.listdir(f"/proc/{pid}/task"))
-                descriptors += sum(not self._is_folder(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd"))
+                descriptors += sum(not self._is_pooled(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd"))
             except OSError:
                 continue  # it ended
         parts = sum(1 for each in (self.node.root / "spool").rglob("*.part"))
@@ -227,15 +229,21 @@ class Attacked:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, parameters)]
 
-    def stored_digests(self, receipts: list[dict[str, Any]]) -> dict[str, str]:
-        """SHA-256 of the dataset on the disk by SOP Instance UID, of stored receipts; the files are read."""
-        found = {}
+    def assert_on_disk(self, receipts: list[dict[str, Any]]) -> None:
+        """Each of these that tells of an instance has its dataset on the disk, byte for byte."""
         for each in receipts:
-            path = self.node.root / each["session_path"] / "SCANS" / each["scan"] / "DICOM" / each["file_name"]
-            content = path.read_bytes()
-            offset = 144 + int.from_bytes(content[140:144], "little")
-            found[each["sop_instance_uid"]] = hashlib.sha256(content[offset:]).hexdigest()
-        return found
+            if each["file_name"] is not None:
+                path = self.node.root / each["session_path"] / "SCANS" / each["scan"] / "DICOM" / each["file_name"]
+                content = path.read_bytes()
+                offset = 144 + int.from_bytes(content[140:144], "little")
+                assert hashlib.sha256(content[offset:]).hexdigest() == each["dataset_sha256"], path
+
+    def assert_plain_log(self) -> None:
+        """Each line is one that prearc wrote: printable, beginning with its time; no traceback among them."""
+        lines = [each for each in self.node.lines() if not each.startswith(NOT_LOGGED)]
+        assert lines
+        assert [each for each in lines if not (each.isascii() and each.isprintable())] == []
+        assert [each for each in lines if not each.startswith("timestamp=")] == []
 
     def assert_all_kept(self) -> None:
         """Each instance that the honest sender had acknowledged is in catalogue and file, and nothing disturbed it."""
@@ -243,14 +251,18 @@ class Attacked:
         stored = [each for each in self.receipts("127.0.0.1") if each["outcome"] == "STORED"]
         assert disturbed == []
         assert {each["sop_instance_uid"]: each["dataset_sha256"] for each in stored} == acknowledged
-        assert self.stored_digests(stored) == acknowledged
+        self.assert_on_disk(stored)
 
-    def _is_folder(self, pid: int, fd: str) -> bool:
-        """Whether it is one of the folders that are kept open; how many there are is `archive.store.folders`'s."""
+    def _is_pooled(self, pid: int, fd: str) -> bool:
+        """Whether it is a folder or a connection to the catalogue: kept for later, as many as were wanted at a time.
+
+        How many folders are kept is `archive.store.folders`'s; there are never more connections than associations.
+        """
         try:
-            return os.readlink(f"/proc/{pid}/fd/{fd}").startswith(f"{self.node.root}/prearchive/")
+            path = os.readlink(f"/proc/{pid}/fd/{fd}").removeprefix(f"{self.node.root}/")
         except OSError:
             return False
+        return path.startswith(("prearchive/", "catalogue.sqlite3", "locks/catalogue"))
 
     def _processes(self) -> set[int]:
         """All processes of the node: of its process group."""
