@@ -10,7 +10,7 @@ from tests.network.hostile.attacked import Attacked
 from tests.network.hostile.fuzzing import BATCH, LIMITS, fuzz, input_of
 
 SEED: Final = 20260101
-INPUTS: Final = 300
+INPUTS: Final = 200
 
 
 @pytest.fixture
