@@ -4,17 +4,20 @@ import os
 import random
 import signal
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self
 
+from cli.roles import receiver_pids
 from tests.crash.node import Node, wait_until
 from tests.crash.oracle import (
     Verdict,
     assert_kept,
     assert_rows_before_answers,
     assert_unchanged,
+    open_catalogue,
     open_operations,
     snapshot,
     statuses,
@@ -27,6 +30,8 @@ JITTER_SECONDS: Final = 0.03
 AGED_LOG_BYTES: Final = 8 * 1024 * 1024
 ARCHIVING: Final = MappingProxyType({"autoarchive": "auto", "idle_seconds": 0.3, "tick_seconds": 0.1})
 """Configuration of a node that archives soon after the last instance."""
+RECEIVING: Final = MappingProxyType({"tick_seconds": 0.1})
+TWO_PROCESSES: Final = MappingProxyType({"processes": 2})
 ARCHIVING_SECONDS: Final = (0.2, 0.9)
 INSTANCES_OF_A_STUDY: Final = 12
 RECEIVER_ONLY: Final = ("--only", "scp")
@@ -85,7 +90,7 @@ class Trial:
         self._disk = disk
         self._chance = random.Random(seed)
         self.node = Node(self.root, folder / "prearc.toml")
-        self.node.configure(**(ARCHIVING if is_archiving else {}))
+        self.node.configure(**(ARCHIVING if is_archiving else RECEIVING), node=TWO_PROCESSES)
         self.sender = LedgerSender(folder / f"ledger-{seed}", seed=seed, associations=associations)
 
     def __enter__(self) -> Self:
@@ -102,6 +107,41 @@ class Trial:
         self.tally.kills += 1
         self.judge_remains()
         return self.recover_and_judge()
+
+    def any_kill_cycle(self) -> Verdict:
+        """One of the three: all processes of the node are killed, its supervisor, or one of its receiver processes."""
+        return self._chance.choice((self.kill_cycle, self.supervisor_kill_cycle, self.receiver_kill_cycle))()
+
+    def supervisor_kill_cycle(self) -> Verdict:
+        """Traffic, ``kill -9`` of the supervisor, whose children end by that; recovery, judgement."""
+        self._traffic()
+        os.kill(self.node.pid, signal.SIGKILL)
+        wait_until(lambda: not receiver_pids(self.root), lambda: self.node.last_lines)
+        self.node.kill()
+        self.tally.kills += 1
+        self.judge_remains()
+        return self.recover_and_judge()
+
+    def receiver_kill_cycle(self) -> Verdict:
+        """Traffic, ``kill -9`` of one receiver process, more traffic, and judgement without a restart.
+
+        The node is a whole one: its archiver puts right what the process left.
+        """
+        self.node.kill()
+        self.node.start()
+        self._traffic()
+        os.kill(self._chance.choice(receiver_pids(self.root)), signal.SIGKILL)
+        self.tally.kills += 1
+        self.sender.wait_for_more("acknowledged", self._chance.randint(1, ACKNOWLEDGED_AT_MOST))
+        self.judge_remains()
+        wait_until(self._is_put_right, lambda: f"what a dead process left is still there\n{self.node.last_lines}")
+        return self.judge()
+
+    def _is_put_right(self) -> bool:
+        """Whether nothing of a dead process is left; nothing is sent meanwhile."""
+        with closing(open_catalogue(self.root)) as database:
+            (open_,) = database.execute("SELECT count(*) FROM association WHERE is_open = 1").fetchone()
+        return not open_ and not list((self.root / "spool").glob("*.part"))
 
     def cut_cycle(self) -> Verdict:
         """Traffic, power cut at a random moment, recovery on what the disk holds, judgement."""
