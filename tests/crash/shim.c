@@ -5,12 +5,13 @@
 
        struct control, all int64: 0 count of calls so far; 1 number of the call to hit, from 1 (0: none);
        2 errno (0: SIGKILL); 3 sticky: that call and every later one; 4 calls that were hit; 5 is it counting;
-       6 microseconds to sleep in each fsync and fdatasync (a hung disk); 7 microseconds a clock step;
+       6 microseconds to sleep in each sync (a hung disk); 7 microseconds a clock step;
+       8 the last number given to a beginning or an end;
        then char kind[32] and char path[224]: only calls of this kind ("" any) whose path has this in it ("" any)
        are counted.
 
    Each counted call is one line of SHIM_LOG when it is over: "BEGIN END KIND RESULT DEVICE:INODE SIZE PATH [PATH2]",
-   BEGIN and END from one counter of the process, RESULT 0 or the errno. Writes to the SQLite log, and what is sent on
+   BEGIN and END from one counter of all processes, RESULT 0 or the errno. Writes to the SQLite log, and what is sent on
    a socket while counting, have their bytes in hexadecimal as a last word. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -31,7 +32,7 @@
 #include <unistd.h>
 
 struct control {
-    int64_t count, at, error, sticky, hits, counting, hang, clock_step;
+    int64_t count, at, error, sticky, hits, counting, hang, clock_step, sequence;
     char kind[32], path[224];
 };
 
@@ -39,7 +40,6 @@ static struct control nothing, *control = &nothing;
 static char root[1024];
 static size_t root_length;
 static int log_fd = -1;
-static int64_t sequence;
 
 __attribute__((constructor)) static void begin(void) {
     const char *name = getenv("SHIM_CONTROL"), *below = getenv("SHIM_ROOT"), *log = getenv("SHIM_LOG");
@@ -82,8 +82,8 @@ static int is_below(const char *path) {
 static int judge(const char *kind, const char *path, int64_t *begun) {
     *begun = 0;
     if (!control->counting || !(is_below(path) || !strcmp(path, root))) return 0;
-    *begun = __atomic_add_fetch(&sequence, 1, __ATOMIC_SEQ_CST);
-    if (control->hang && (!strcmp(kind, "fsync") || !strcmp(kind, "fdatasync"))) {
+    *begun = __atomic_add_fetch(&control->sequence, 1, __ATOMIC_SEQ_CST);
+    if (control->hang && (strstr(kind, "sync") || !strcmp(kind, "write_out"))) {
         struct timespec pause = {control->hang / 1000000, control->hang % 1000000 * 1000};
         while (syscall(SYS_nanosleep, &pause, &pause) && errno == EINTR) {}
     }
@@ -102,7 +102,7 @@ static int judge(const char *kind, const char *path, int64_t *begun) {
 static void note(int64_t begun, const char *kind, int result, int fd, const char *path, const char *path2,
                  const void *data, size_t size) {
     if (!begun || log_fd < 0) return;
-    int64_t ended = __atomic_add_fetch(&sequence, 1, __ATOMIC_SEQ_CST);
+    int64_t ended = __atomic_add_fetch(&control->sequence, 1, __ATOMIC_SEQ_CST);
     struct stat facts;
     memset(&facts, 0, sizeof facts);
     if (fd >= 0) fstat(fd, &facts);
@@ -167,6 +167,10 @@ int fdatasync(int fd) {
 int syncfs(int fd) {
     NEXT(int (*)(int), "syncfs");
     ON_FD("syncfs", fd, real(fd), 0, NULL);
+}
+int sync_file_range(int fd, off64_t at, off64_t size, unsigned int flags) {
+    NEXT(int (*)(int, off64_t, off64_t, unsigned int), "sync_file_range");
+    ON_FD(flags & 4 ? "write_out" : "write_begun", fd, real(fd, at, size, flags), 0, NULL); /* 4: waits for the end */
 }
 int ftruncate(int fd, off_t size) {
     NEXT(int (*)(int, off_t), "ftruncate");
@@ -257,7 +261,7 @@ int openat64(int dir, const char *name, int flags, ...) {
 /* What a peer is told: written down before it is sent, with its bytes. */
 static void tell(int fd, const void *data, size_t size) {
     if (control->counting && log_fd >= 0)
-        note(__atomic_add_fetch(&sequence, 1, __ATOMIC_SEQ_CST), "send", 0, fd, "socket", NULL, data, size > 4096 ? 4096 : size);
+        note(__atomic_add_fetch(&control->sequence, 1, __ATOMIC_SEQ_CST), "send", 0, fd, "socket", NULL, data, size > 4096 ? 4096 : size);
 }
 ssize_t send(int fd, const void *data, size_t size, int flags) {
     NEXT(ssize_t (*)(int, const void *, size_t, int), "send");

@@ -16,10 +16,11 @@ from typing import Final
 import pytest
 
 SOURCE: Final = Path(__file__).with_name("shim.c")
-_NUMBERS: Final = struct.Struct("=8q")
+_NUMBERS: Final = struct.Struct("=9q")
 _TEXTS: Final = struct.Struct("=32s224s")
 _SIZE: Final = _NUMBERS.size + _TEXTS.size
 _COUNT, _AT, _ERROR, _STICKY, _HITS, _COUNTING, _HANG, _CLOCK_STEP = range(8)
+_SEQUENCE_AT: Final = 8 * 8
 KILL: Final = "kill"
 
 
@@ -43,7 +44,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call as the shim wrote it down; `began` and `ended` count calls of the process, `error` is 0 or an errno."""
+    """One call as the shim wrote it down; `began` and `ended` count over all processes, `error` is 0 or an errno."""
 
     began: int
     ended: int
@@ -73,9 +74,15 @@ class Shim:
         }
 
     def begin(self, fault: Fault | None = None) -> None:
-        """Forget what was, and count from now on; with `fault`, arm it."""
-        self._memory[:] = bytes(_SIZE)
+        """Forget what was written down, and count from now on; with `fault`, arm it."""
         self.log.write_bytes(b"")
+        self._memory[:] = bytes(_SIZE)
+        self.arm(fault)
+
+    def arm(self, fault: Fault | None) -> None:
+        """Count from 0, what `fault` names, and let it happen."""
+        self._memory[:_SEQUENCE_AT] = bytes(_SEQUENCE_AT)
+        self._memory[_NUMBERS.size :] = bytes(_TEXTS.size)
         if fault is not None:
             number = 0 if fault.action == KILL else getattr(errno, fault.action)
             self._memory[_NUMBERS.size :] = _TEXTS.pack(fault.kind.encode(), fault.path.encode())

@@ -1,0 +1,216 @@
+"""Calls that fail or kill under a receiver: a few by name in `make test`, every single one in `make campaign`.
+
+After each: what was acknowledged is there, row and file, byte for byte, once; no part is left; what was refused was
+answered A700 or its association ended; a second recovery changes nothing; and the next stores work.
+"""
+
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
+
+from tests.crash.fault_trial import SCRIPT, FaultTrial
+from tests.crash.node import wait_until
+from tests.crash.oracle import assert_kept, files_below
+from tests.crash.shim import KILL, Fault, require_shim
+
+BUDGET_SECONDS = float(os.environ.get("PREARC_CAMPAIGN_SECONDS", "60"))
+SWEEP_SHARE = 1 / 2
+ACTIONS = ("EIO", "ENOSPC", KILL)
+ALL = sum(map(len, SCRIPT))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultTrial]:
+    require_shim()
+    with FaultTrial(tmp_path_factory.mktemp("faults")) as one:
+        yield one
+
+
+@pytest.fixture
+def trial(shared: FaultTrial) -> FaultTrial:
+    """Each run of it begins on an empty root, with the configuration of the crash tests."""
+    shared.configure()
+    return shared
+
+
+# --- by name ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_in_doubt_keeps_its_file(trial: FaultTrial) -> None:
+    """The log's sync fails at a commit: its row may come to light at the next start, and then its file is there."""
+    trial.begin()
+    trial.send(SCRIPT[:1])
+
+    # In the second association: the place of the first instance, its receipt, then the row of the next.
+    trial.shim.arm(Fault(kind="fdatasync", path="-wal", at=3, action="EIO"))
+    trial.send(SCRIPT[1:])
+
+    assert trial.shim.hits == 1
+    assert trial.heard.statuses["A700"] >= 1
+    assert "commit failed: disk I/O error" in trial.node.log
+    trial.settle()
+
+
+def test_a_sync_that_failed_is_not_tried_again(trial: FaultTrial) -> None:
+    """The kernel would call the second one a success: A700, and that file is never acknowledged."""
+    trial.begin(Fault(kind="fsync", path=".part", at=2, action="EIO"))
+    trial.send()
+    calls = [call for call in trial.shim.calls() if call.kind == "fsync" and ".part" in call.path]
+
+    (failed,) = [call for call in calls if call.error]
+    assert [call for call in calls if call.inode == failed.inode] == [failed]
+    assert trial.heard.statuses["A700"] >= 1
+    trial.settle()
+
+
+@pytest.mark.parametrize("action", ["ENOSPC", pytest.param(KILL, marks=pytest.mark.campaign)])
+def test_a_name_that_cannot_be_made_loses_nothing(trial: FaultTrial, action: str) -> None:
+    """At the link of the third instance: refused, or dead with a part that has no other name."""
+    assert trial.run(Fault(kind="link", at=3, action=action))
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(0)
+def test_any_call_may_fail_or_be_the_last(trial: FaultTrial) -> None:
+    """Every call from the first of the start to the last of the script, with each errno and a kill; the calls that
+    are no plain writes first. As many as the budget allows: the counts say how far it came."""
+    deadline = time.monotonic() + BUDGET_SECONDS * SWEEP_SHARE
+    trial.begin()
+    trial.send()
+    calls = [call for call in trial.shim.calls() if call.kind != "send"]
+    by_number = sorted(calls, key=lambda call: call.began)
+    trial.settle()
+    order = sorted(range(1, len(by_number) + 1), key=lambda number: by_number[number - 1].kind == "write")
+    points = [(number, action) for number in order for action in ACTIONS]
+    tried = hit = 0
+    for number, action in points:
+        if time.monotonic() > deadline:
+            break
+        fault = Fault(at=number, action=action)
+        print(f"{fault}: {by_number[number - 1].kind}", flush=True)
+        hit += trial.run(fault)
+        tried += 1
+
+    print(f"single faults: {tried} of {len(points)} tried, {hit} came to their call")
+    assert hit
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("action", ["EIO", "ENOSPC", "EROFS", "EDQUOT"])
+@pytest.mark.parametrize("kind", ["write", "fsync", "fdatasync", "link", "mkdir", "create", "ftruncate", "rename"])
+def test_a_disk_that_goes_on_failing_loses_nothing(trial: FaultTrial, kind: str, action: str) -> None:
+    """From one call of a kind on, all of that kind fail: the node refuses until it is started on a sound disk."""
+    trial.begin()
+    at_ready = sum(call.kind == kind for call in trial.shim.calls())
+    trial.settle()
+
+    trial.run(Fault(kind=kind, at=at_ready + 1, action=action, is_sticky=True))
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(0)
+def test_a_disk_that_fails_once_is_probed_and_used_again(trial: FaultTrial) -> None:
+    """The same process, without a restart: refused, then rejected, then after a probe everything is stored."""
+    trial.begin(Fault(kind="fsync", path=".part", at=2, action="EIO"))
+    trial.send()
+    assert trial.heard.statuses["A700"] >= 1
+
+    wait_until(lambda: trial.standings() == {"OPEN"}, lambda: trial.node.last_lines)
+    trial.send()
+
+    assert len(trial.heard.acknowledged) == 5
+    trial.settle()
+
+
+# --- real ones -------------------------------------------------------------------------------------------------------
+
+
+def test_a_hung_disk_is_told_and_nothing_is_acknowledged(trial: FaultTrial) -> None:
+    """Every sync sleeps: the process itself says HUNG while its store waits; then it opens by itself."""
+    trial.configure(hung_seconds=0.3)
+    trial.begin()
+    trial.shim.hang(0.6)
+    sender = trial.sending(SCRIPT[:1])
+    wait_until(lambda: "HUNG" in trial.standings(), lambda: trial.node.last_lines)
+    assert not trial.heard.acknowledged
+
+    trial.shim.hang(0)
+    sender.join()
+    wait_until(lambda: trial.standings() == {"OPEN"}, lambda: trial.node.last_lines)
+    trial.configure()
+    trial.settle()
+
+
+@contextmanager
+def limited(kind: int, value: int) -> Iterator[None]:
+    """A limit of this process, which its children have from then on."""
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (value, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, before)
+
+
+@pytest.mark.campaign
+def test_a_file_that_may_not_grow_is_refused(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE in the middle of an instance: A700 (SIGXFSZ is not the end), no part, and the others are stored."""
+    require_shim()
+    with limited(resource.RLIMIT_FSIZE, 8 << 20), FaultTrial(tmp_path) as trial:
+        trial.begin()
+        trial.send_large(16 << 20)
+        trial.send()
+
+        assert trial.heard.statuses == {"A700": 1}
+        assert len(trial.heard.acknowledged) == 5
+        assert not [name for name in files_below(trial.root, "spool") if name.endswith(".part")]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_process_without_descriptors_refuses_and_goes_on(trial: FaultTrial, at: int) -> None:
+    """EMFILE at any opening of a file to be made: refused or rejected, and the next store works without a restart."""
+    trial.begin()
+    trial.shim.arm(Fault(kind="create", at=at, action="EMFILE"))
+    trial.send()
+
+    assert trial.shim.hits == 1
+    trial.send()
+    assert len(trial.heard.acknowledged) == 5
+    trial.settle()
+
+
+@pytest.mark.campaign
+def test_a_step_of_the_wall_clock_ends_nothing(tmp_path: Path) -> None:
+    """An hour on and a day back while an association is open and a session waits: both are as they were."""
+    require_shim()
+    with FaultTrial(tmp_path, idle_seconds=600.0) as trial:
+        trial.begin()
+        entity = AE(ae_title="CLOCK")
+        entity.add_requested_context(Verification)
+        association = entity.associate("127.0.0.1", trial.node.port, ae_title="PREARC")
+        assert association.is_established
+        trial.send(SCRIPT[:1])
+
+        for seconds in (3600.0, -86400.0):
+            trial.shim.step_the_clock(seconds)
+            answer = association.send_c_echo()
+            assert (association.is_established, int(answer.Status)) == (True, 0)
+            trial.send(SCRIPT[1:])
+        association.release()
+
+        assert trial.heard.rejected == trial.heard.lost == 0
+        assert trial.statuses() == {"RECEIVING"}
+        assert_kept(trial.root, trial.heard.ledger())
+        trial.settle()
