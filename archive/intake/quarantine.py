@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from typing import Final
 
 from archive.clock import Clock
 from archive.model import Refusal
@@ -17,6 +18,9 @@ _KEPT = frozenset(Refusal) - {
     Refusal.NOT_NEGOTIATED,
 }
 
+_LEAST_BYTES: Final = 4096
+"""What a file costs, however small it is: a block, and an inode. A million small ones fill a disk as well."""
+
 
 class Quarantine:
     """``quarantine/<yyyymmdd>/<uuid>.dcm``. What is there is never deleted to make room: when full, no more is kept.
@@ -27,21 +31,23 @@ class Quarantine:
     def __init__(self, root: Root, *, limit_bytes: int, clock: Clock) -> None:
         self._root, self._limit_bytes, self._clock = root, limit_bytes, clock
         self._used = SharedTally(root.path / "locks" / "quarantine-bytes")
-        self._used.set(sum(status.st_size for _, status in files.walk(root.fd, "quarantine")))
+        kept = files.walk(root.fd, "quarantine")
+        self._used.set(sum(max(status.st_size, _LEAST_BYTES) for _, status in kept))
 
     def keep(self, part: Part, refusal: Refusal) -> str | None:
         """Keep a refused part's bytes; the path relative to the root, None when they are not kept."""
         if refusal not in _KEPT or part.failure is not None or part.is_over_limit:
             return None
+        size_bytes = max(part.size_bytes, _LEAST_BYTES)
         try:
-            if not self._used.add(part.size_bytes, limit=self._limit_bytes):
+            if not self._used.add(size_bytes, limit=self._limit_bytes):
                 return None
         except OSError:
             return None
         path = self._keep(part)
         if path is None:
             with suppress(OSError):
-                self._used.take_back(part.size_bytes)
+                self._used.take_back(size_bytes)
         return path
 
     def _keep(self, part: Part) -> str | None:

@@ -212,13 +212,7 @@ RECEIVING: Final = (
     ),
     Mutant(
         name="the-quarantine-has-no-bounds",
-        changes=(
-            (
-                "archive/intake/quarantine.py",
-                "if self._used_bytes + size_bytes > self._limit_bytes:",
-                "if self._used_bytes < 0:",
-            ),
-        ),
+        changes=(("archive/intake/quarantine.py", "self._used.add(size_bytes, limit=self._limit_bytes)", "True"),),
         test="spec/test_bad_input.py::test_the_quarantine_is_bounded",
         complaint="FAILED",
     ),
@@ -230,7 +224,7 @@ RECEIVING: Final = (
     ),
     Mutant(
         name="a-session-that-moved-on-gets-the-row",
-        changes=(("archive/store/catalogue/intake.py", "    if held != 1:\n", "    if held > 1:\n"),),
+        changes=(("archive/store/catalogue/intake.py", "    if not arrivals.takes(place):\n", "    if False:\n"),),
         test="spec/test_prearchive.py::test_an_instance_is_rehomed_when_its_session_is_claimed_before_the_commit",
         complaint="FAILED",
     ),
