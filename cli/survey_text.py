@@ -209,8 +209,11 @@ def show_summaries(found: Sequence["ProjectSummary"]) -> None:
             each.totals["totalMismatchedFiles"],
             each.totals["totalDuplicates"],
             each.totals["totalBadFiles"],
+            each.totals["totalMovedFiles"],
+            each.totals["totalRemovedFiles"],
+            each.totals["totalFileErrors"],
         )
         for each in found
     ]
-    heads = ("PROJECT", "OVERALL", "RESOURCES", "FILES", "UIDS", "MISMATCHED", "DUPLICATES", "BAD")
-    render.emit(render.table(heads, rows))
+    counted = ("FILES", "UIDS", "MISMATCHED", "DUPLICATES", "BAD", "MOVED", "REMOVED", "ERRORS")
+    render.emit(render.table(("PROJECT", "OVERALL", "RESOURCES", *counted), rows))

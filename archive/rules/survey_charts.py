@@ -5,6 +5,7 @@ print.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from html import escape
 from typing import Final
@@ -12,8 +13,23 @@ from typing import Final
 from archive.rules.survey_report import Moment
 from archive.surveys import SurveyStatus as S
 
-WIDTH: Final = 960
-_LABEL: Final = 220
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How wide a chart of bars is, and the room for labels on its left: text keeps its size."""
+
+    width: int
+    label: int
+
+    @property
+    def room(self) -> int:
+        """For the bars."""
+        return self.width - self.label - _NUMBERS
+
+
+BROAD: Final = Layout(960, 220)
+NARROW: Final = Layout(420, 200)
+LINE_WIDTH: Final = 480
 _ROW: Final = 30
 _BAR: Final = 18
 _NUMBERS: Final = 70
@@ -33,18 +49,17 @@ def kind_of(status: S) -> str:
     return KINDS.get(status, "rest")
 
 
-def statuses(rows: Sequence[tuple[str, Mapping[S, int]]]) -> str:
+def statuses(rows: Sequence[tuple[str, Mapping[S, int]]], layout: Layout = BROAD) -> str:
     """A bar for each project, as long as it has resources, cut by status."""
     most = max((sum(counts.values()) for _, counts in rows), default=0)
-    room = WIDTH - _LABEL - _NUMBERS
     parts: list[str] = []
     for number, (name, counts) in enumerate(rows):
         y = number * _ROW
-        parts.append(_label(name, y))
-        x = float(_LABEL)
+        parts.append(_label(name, y, layout.label))
+        x = float(layout.label)
         total = sum(counts.values())
         for status, count in counts.items():
-            length = room * count / most
+            length = layout.room * count / most
             parts.append(
                 f'<rect class="{kind_of(status)}" x="{x:.1f}" y="{y + 6}" width="{max(length - 1, 1):.1f}"'
                 f' height="{_BAR}"><title>{text(name)}: {count} {status}</title></rect>'
@@ -55,31 +70,30 @@ def statuses(rows: Sequence[tuple[str, Mapping[S, int]]]) -> str:
                     f' text-anchor="middle">{count}</text>'
                 )
             x += length
-        parts.append(f'<text class="number" x="{x + 8:.1f}" y="{y + 20}">{total}</text>')
-    return _svg("Resources of each project by status", len(rows) * _ROW + 6, parts)
+        parts.append(f'<text class="number" x="{x + 8:.1f}" y="{y + 20}">{spaced(total)}</text>')
+    return _svg("Resources of each project by status", len(rows) * _ROW + 6, parts, width=layout.width)
 
 
-def bars(title: str, rows: Sequence[tuple[str, int]], kind: str) -> str:
+def bars(title: str, rows: Sequence[tuple[str, int]], kind: str, layout: Layout = BROAD) -> str:
     """A bar for each count."""
     most = max((count for _, count in rows), default=0) or 1
-    room = WIDTH - _LABEL - _NUMBERS
     parts: list[str] = []
     for number, (name, count) in enumerate(rows):
         y = number * _ROW
-        length = room * count / most
-        parts.append(_label(name, y, width=_LABEL))
+        length = layout.room * count / most
+        parts.append(_label(name, y, layout.label))
         if count:
             parts.append(
-                f'<rect class="{kind}" x="{_LABEL}" y="{y + 6}" width="{max(length, 1):.1f}" height="{_BAR}"/>'
+                f'<rect class="{kind}" x="{layout.label}" y="{y + 6}" width="{max(length, 1):.1f}" height="{_BAR}"/>'
             )
         weight = "number" if count else "none"
-        parts.append(f'<text class="{weight}" x="{_LABEL + 8 + length:.1f}" y="{y + 20}">{count}</text>')
-    return _svg(title, len(rows) * _ROW + 6, parts)
+        parts.append(f'<text class="{weight}" x="{layout.label + 8 + length:.1f}" y="{y + 20}">{spaced(count)}</text>')
+    return _svg(title, len(rows) * _ROW + 6, parts, width=layout.width)
 
 
 def line(title: str, moments: Sequence[Moment], values: Sequence[int], kind: str) -> str:
     """A line through the days, with the first, the last and the highest number; the axis begins at zero."""
-    width, height, left, right, top, base = WIDTH // 2, 180, 60, 60, 24, 150
+    width, height, left, right, top, base = LINE_WIDTH, 180, 60, 60, 24, 150
     most = max(values, default=0) or 1
     days = [date.fromisoformat(moment.day).toordinal() for moment in moments]
     span = max(days[-1] - days[0], 1)
@@ -105,6 +119,11 @@ def line(title: str, moments: Sequence[Moment], values: Sequence[int], kind: str
     return _svg(title, height, parts, width=width)
 
 
+def spaced(count: int) -> str:
+    """With a narrow space between thousands."""
+    return f"{count:,}".replace(",", "\u202f")
+
+
 def text(value: object) -> str:
     r"""Text for HTML: escaped, and what is not printable shown as ``\x1b`` or ``\u202e``."""
     plain = str(value)
@@ -124,22 +143,22 @@ def shortened(name: str, length: int) -> str:
 
 def _number(point: tuple[float, float], value: int, *, dx: int, dy: int, anchor: str) -> str:
     x, y = point
-    return f'<text class="number" x="{x + dx:.1f}" y="{y + dy:.1f}" text-anchor="{anchor}">{value}</text>'
+    return f'<text class="number" x="{x + dx:.1f}" y="{y + dy:.1f}" text-anchor="{anchor}">{spaced(value)}</text>'
 
 
 def _day(moment: Moment, x: int, anchor: str) -> str:
     return f'<text class="day" x="{x}" y="170" text-anchor="{anchor}">{moment.day}</text>'
 
 
-def _label(name: str, y: int, *, width: int = _LABEL) -> str:
-    room = width // 8
+def _label(name: str, y: int, width: int) -> str:
+    room = 10 * width // 76  # a character is 7.6 wide
     return (
         f'<text class="label" x="{width - 10}" y="{y + 20}" text-anchor="end">{text(shortened(name, room))}'
         f"<title>{text(name)}</title></text>"
     )
 
 
-def _svg(title: str, height: int, parts: Sequence[str], *, width: int = WIDTH) -> str:
+def _svg(title: str, height: int, parts: Sequence[str], *, width: int) -> str:
     return (
         f'<svg role="img" aria-label="{text(title)}" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
         f"{''.join(parts)}</svg>"

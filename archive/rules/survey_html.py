@@ -4,12 +4,12 @@ Written piece by piece: a resource is held while it is written, and no longer. E
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from archive.rules import survey_charts as charts
-from archive.rules.survey_charts import text
+from archive.rules.survey_charts import spaced, text
 from archive.rules.survey_report import CLASSES, Moment, ProjectSummary, Reported
 from archive.rules.survey_states import FINDINGS
 from archive.rules.survey_style import SCRIPT, STYLE, policy
@@ -80,11 +80,11 @@ def _summary(page: Page) -> str:
     files = totals["totalEntries"]
     sound = totals["totalConformingFiles"]
     cards = [
-        (_number(resources), "resource" if resources == 1 else "resources"),
-        (_number(with_findings), "of them with findings"),
-        (_number(files), "file" if files == 1 else "files"),
+        (spaced(resources), "resource" if resources == 1 else "resources"),
+        (spaced(with_findings), "of them with findings"),
+        (spaced(files), "file" if files == 1 else "files"),
         (_percent(sound, files), "of the files as they should be"),
-        (_number(files - sound), "files with findings"),
+        (spaced(files - sound), "files with findings"),
     ]
     return (
         '<section class="cards">'
@@ -111,21 +111,37 @@ def _charts(page: Page) -> str:
     note = f'<p class="soft small">and {more} more projects, in the table below</p>' if more else ""
     classes = [(label, totals[name]) for name, label in CLASSES.items()]
     return (
-        f'<section><h2>Resources by status</h2><div class="wide">{charts.statuses(rows)}</div>'
+        f"<section><h2>Resources by status</h2>{_both(lambda layout: charts.statuses(rows, layout))}"
         f'<ul class="legend">{legend}</ul>{note}</section>'
-        '<section><h2>Findings by class</h2><p class="soft small">Files; each is in one class.</p>'
-        f'<div class="wide">{charts.bars("Files with findings by class", classes, "bad")}</div></section>\n'
-        f"{_growth(page.growth)}"
+        f"<section><h2>Findings by class</h2>{_classes(classes)}</section>\n{_growth(page.growth)}"
     )
+
+
+def _classes(classes: Sequence[tuple[str, int]]) -> str:
+    if not any(count for _, count in classes):
+        return "<p>None: every file that was read is as it should be.</p>"
+    drawn = _both(lambda layout: charts.bars("Files with findings by class", classes, "bad", layout))
+    return f'<p class="soft small">Files; each is in one class.</p>{drawn}'
+
+
+def _both(draw: Callable[[charts.Layout], str]) -> str:
+    """A chart for wide windows and one for narrow ones; the style sheet shows one of them."""
+    return f'<div class="broad">{draw(charts.BROAD)}</div><div class="narrow">{draw(charts.NARROW)}</div>'
 
 
 def _growth(moments: Sequence[Moment]) -> str:
     if not moments:
         return ""
+    if len(moments) == 1:
+        [only] = moments
+        counted = f"{spaced(only.files)} files, {spaced(only.findings)} with findings"
+        return (
+            f"<section><h2>From survey to survey</h2><p>All surveys were on one day, {only.day}: {counted}."
+            " From the next day on their growth is shown here.</p></section>\n"
+        )
     files, findings = [each.files for each in moments], [each.findings for each in moments]
     rows = "".join(
-        f'<tr><td>{each.day}</td><td class="n">{_number(each.files)}</td>'
-        f'<td class="n">{_number(each.findings)}</td></tr>'
+        f'<tr><td>{each.day}</td><td class="n">{spaced(each.files)}</td><td class="n">{spaced(each.findings)}</td></tr>'
         for each in reversed(moments)
     )
     return (
@@ -148,18 +164,21 @@ def _projects(projects: Sequence[ProjectSummary]) -> str:
         ("bad", "totalBadFiles"),
         ("missing", "totalMissingFiles"),
         ("unlisted", "totalUnlistedFiles"),
+        ("moved", "totalMovedFiles"),
+        ("removed", "totalRemovedFiles"),
     )
     head = "".join(f'<th class="n">{name}</th>' for name, _ in columns)
     rows = "".join(
         f"<tr><td>{text(each.project)}</td><td>{text(each.overall_status)}</td>"
-        f'<td class="n">{_number(sum(each.statuses.values()))}</td>'
-        + "".join(f'<td class="n">{_number(each.totals[name])}</td>' for _, name in columns)
+        f'<td class="n">{spaced(sum(each.statuses.values()))}</td>'
+        + "".join(f'<td class="n">{spaced(each.totals[name])}</td>' for _, name in columns)
         + "</tr>"
         for each in projects
     )
     return (
         '<section><h2>Projects</h2><div class="scroll"><table><tr><th>project</th><th>overall</th>'
-        f'<th class="n">resources</th>{head}</tr>{rows}</table></div></section>\n'
+        f'<th class="n">resources</th>{head}</tr>{rows}</table></div>'
+        '<p class="soft small">Moved and removed: by mitigations that were not undone.</p></section>\n'
     )
 
 
@@ -186,7 +205,7 @@ def _resources(page: Page, resources: Iterable[Reported]) -> Iterator[str]:
 
 def _resource(each: Reported) -> str:
     counts = ", ".join(
-        f"{_number(count)} {label}" for name, label in CLASSES.items() if (count := (each.totals or {}).get(name, 0))
+        f"{spaced(count)} {label}" for name, label in CLASSES.items() if (count := (each.totals or {}).get(name, 0))
     )
     facts = f"session {each.session_id} ({text(each.project)}/{text(each.label)}), scan {text(each.scan)}"
     command = _NEXT.get(each.status, "prearc survey show {id}")
@@ -200,7 +219,7 @@ def _resource(each: Reported) -> str:
         f'<span><span class="mark {charts.kind_of(each.status)}"></span>{each.status}</span>'
         f'<span class="where">{facts}</span><span class="counts">{counts}</span></summary><div class="inside">'
         f'<p class="small soft">Request {each.request_id}, surveyed {text(_minute(each.survey_date))};'
-        f' {_number((each.totals or {}).get("totalEntries", 0))} files; <span class="path">{text(each.uri)}</span></p>'
+        f' {spaced((each.totals or {}).get("totalEntries", 0))} files; <span class="path">{text(each.uri)}</span></p>'
         f"{message}{inside}<p>Next: <code>{text(command)}</code></p></div></details>\n"
     )
 
@@ -238,14 +257,14 @@ def _notes(report: Mapping[str, Any]) -> dict[str, str]:
 def _files(title: str, files: Mapping[str, str], notes: Mapping[str, str]) -> str:
     if not files:
         return ""
-    return f"<h3>{title}: {_number(len(files))}</h3><ul>{_lines(files, notes)}</ul>"
+    return f"<h3>{title}: {spaced(len(files))}</h3><ul>{_lines(files, notes)}</ul>"
 
 
 def _lines(files: Mapping[str, str], notes: Mapping[str, str]) -> str:
     lines = []
     for number, (path, reason) in enumerate(files.items()):
         if number >= FILES_SHOWN:
-            lines.append(f"<li>and {_number(len(files) - number)} more: prearc survey show ID --json</li>")
+            lines.append(f"<li>and {spaced(len(files) - number)} more: prearc survey show ID --json</li>")
             break
         more = "; ".join(filter(None, (reason, notes.get(path, ""))))
         told = f' <span class="soft small">{text(more)}</span>' if more else ""
@@ -272,8 +291,8 @@ def _sets(sets: Mapping[str, Any], differences: Mapping[str, Any], notes: Mappin
             )
     if not found:
         return ""
-    more = f"<p>and {_number(count - len(found))} more</p>" if count > len(found) else ""
-    return f"<h3>Instances with several files: {_number(count)}</h3>{''.join(found)}{more}"
+    more = f"<p>and {spaced(count - len(found))} more</p>" if count > len(found) else ""
+    return f"<h3>Instances with several files: {spaced(count)}</h3>{''.join(found)}{more}"
 
 
 def _totals(projects: Sequence[ProjectSummary]) -> Counter[str]:
@@ -291,11 +310,6 @@ def _trouble(project: ProjectSummary) -> int:
 def _minute(moment: str) -> str:
     """An ISO 8601 time to the minute."""
     return f"{moment[:16].replace('T', ' ')} UTC" if moment else "never"
-
-
-def _number(count: int) -> str:
-    """With a narrow space between thousands."""
-    return f"{count:,}".replace(",", "\u202f")
 
 
 def _percent(part: int, whole: int) -> str:

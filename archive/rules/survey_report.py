@@ -25,7 +25,10 @@ CLASSES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """The counts of files that are not as they should be; each file is in one of them at most."""
 
-SUMMED: Final = ("totalEntries", "totalUids", "totalDuplicates", "totalBadFiles", "totalMismatchedFiles")
+MITIGATED: Final = ("totalMovedFiles", "totalRemovedFiles", "totalFileErrors")
+"""What XNAT sums up of a project's mitigations."""
+
+SUMMED: Final = ("totalEntries", "totalUids", "totalDuplicates", "totalBadFiles", "totalMismatchedFiles", *MITIGATED)
 """What XNAT sums up for a project."""
 
 WORST: Final = (S.ERROR, S.NEEDS_REVIEW, S.NONCOMPLIANT)
@@ -93,13 +96,17 @@ def findings_of(totals: Mapping[str, int]) -> int:
     return sum(totals.get(name, 0) for name in CLASSES)
 
 
-def summaries(resources: Iterable[Reported]) -> list[ProjectSummary]:
-    """The sums of each project, by name."""
+def summaries(
+    resources: Iterable[Reported], mitigated: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+) -> list[ProjectSummary]:
+    """The sums of each project, by name; `mitigated` are those of what was done to its files."""
     found: dict[str, ProjectSummary] = {}
     for each in resources:
         summary = found.setdefault(each.project, ProjectSummary(project=each.project))
         summary.statuses[str(each.status)] += 1
         summary.totals.update(each.totals or {})
+    for summary in found.values():
+        summary.totals.update(mitigated.get(summary.project, {}))
     return [found[project] for project in sorted(found)]
 
 

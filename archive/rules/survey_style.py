@@ -33,7 +33,8 @@ svg .area{opacity:.15}svg .area.good{fill:var(--good)}svg .area.bad{fill:var(--b
 .mark.good{background:var(--good)}.mark.note{background:var(--note)}.mark.warn{background:var(--warn)}
 .mark.bad{background:var(--bad)}.mark.fail{background:var(--fail)}
 .legend{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;padding:0;margin:.5rem 0;list-style:none;font-size:.85rem}
-.scroll,.wide{overflow-x:auto}.wide svg{min-width:40rem}
+.scroll{overflow-x:auto}.narrow{display:none}
+@media (max-width:44rem){.broad{display:none}.narrow{display:block}}
 table{border-collapse:collapse;width:100%;font-size:.85rem}
 th,td{text-align:left;padding:.35rem .5rem;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
@@ -41,8 +42,10 @@ details{border:1px solid var(--line);border-radius:.5rem;margin:.5rem 0;backgrou
 details details{background:var(--paper);margin:.5rem 0}
 summary{cursor:pointer;padding:.55rem .9rem;display:flex;flex-wrap:wrap;gap:.25rem .9rem;align-items:baseline}
 summary::before{content:"▸";color:var(--soft)}details[open]>summary::before{content:"▾"}
-summary::-webkit-details-marker{display:none}summary .where{font-weight:600}summary .counts{color:var(--soft)}
-.inside{padding:0 .9rem .8rem}.inside ul{margin:.3rem 0;padding-left:1.2rem}
+summary::-webkit-details-marker{display:none}summary .where{font-weight:600;overflow-wrap:anywhere}
+summary .counts{color:var(--soft)}
+.inside{padding:0 .9rem .8rem}.inside h3{margin-top:.9rem}td:first-child{min-width:8rem}
+.inside ul{margin:.3rem 0;padding-left:1.2rem}
 .tools{display:flex;align-items:center;flex-wrap:wrap;gap:.5rem;margin:.75rem 0}
 .tools button,.tools input,.tools select{font:inherit;font-size:.9rem;padding:.3rem .7rem;border-radius:.4rem;
 border:1px solid var(--line);background:var(--paper);color:var(--ink)}.tools input{flex:1 1 14rem}

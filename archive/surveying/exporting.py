@@ -8,9 +8,9 @@ from enum import StrEnum
 from archive.model import Study
 from archive.rules import survey_csv, survey_html
 from archive.rules.survey_html import Page
-from archive.rules.survey_report import Moment, ProjectSummary, Reported, growth, masked, summaries
+from archive.rules.survey_report import MITIGATED, Moment, ProjectSummary, Reported, growth, masked, summaries
 from archive.rules.survey_states import FINDINGS
-from archive.store.catalogue import sessions, survey_results, surveys
+from archive.store.catalogue import mitigations, sessions, survey_results, surveys
 from archive.store.catalogue.connection import Connection
 from archive.store.catalogue.surveys import Filters, SurveyRequest
 from archive.surveys import SurveyStatus
@@ -45,7 +45,7 @@ def export(
                     scope=f"project {project}" if project else "the archive",
                     made_at=f"{ws.clock.now():%Y-%m-%d %H:%M} UTC",
                     is_masked=not with_phi,
-                    projects=_summaries(requests),
+                    projects=_summaries(connection, requests),
                     growth=_growth(connection, project),
                 )
                 troubled = sorted(
@@ -58,7 +58,7 @@ def export(
 def summary(ws: Workspace, *, project: str | None = None) -> list[ProjectSummary]:
     """The sums of each project over the newest request of each of its resources."""
     with ws.catalogue.snapshot() as connection:
-        return _summaries(surveys.find(connection, Filters(project=project, is_newest=True)))
+        return _summaries(connection, surveys.find(connection, Filters(project=project, is_newest=True)))
 
 
 def reported(request: SurveyRequest) -> Reported:
@@ -105,30 +105,31 @@ class _Reader:
     """Makes requests into what is reported, with the names that may be told."""
 
     def __init__(self, connection: Connection, *, with_phi: bool) -> None:
-        self._connection, self._with_phi = connection, with_phi
+        self.connection, self._with_phi = connection, with_phi
         self._studies: tuple[int, list[Study]] = (0, [])
 
     def reported(self, request: SurveyRequest, *, details: bool = True) -> Reported:
         found = reported(request)
         if details:
-            found = replace(found, report=survey_results.report_of(self._connection, request.id))
+            found = replace(found, report=survey_results.report_of(self.connection, request.id))
         return found if self._with_phi else masked(found, self._studies_of(request.place.session_id))
 
     def _studies_of(self, session_id: int) -> list[Study]:
         if self._studies[0] != session_id:
-            self._studies = session_id, sessions.studies(self._connection, session_id)
+            self._studies = session_id, sessions.studies(self.connection, session_id)
         return self._studies[1]
 
 
 def _json(reader: _Reader, requests: list[SurveyRequest]) -> Iterator[str]:
-    yield '{"projects": ' + json.dumps([each.document() for each in _summaries(requests)]) + ', "resources": ['
+    projects = _summaries(reader.connection, requests)
+    yield '{"projects": ' + json.dumps([each.document() for each in projects]) + ', "resources": ['
     for number, request in enumerate(requests):
         yield (",\n" if number else "\n") + json.dumps(document(reader.reported(request)))
     yield "\n]}\n"
 
 
-def _summaries(requests: list[SurveyRequest]) -> list[ProjectSummary]:
-    return summaries(reported(each) for each in requests)
+def _summaries(connection: Connection, requests: list[SurveyRequest]) -> list[ProjectSummary]:
+    return summaries((reported(each) for each in requests), mitigations.sums(connection, MITIGATED))
 
 
 def _growth(connection: Connection, project: str | None) -> list[Moment]:

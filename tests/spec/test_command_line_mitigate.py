@@ -33,6 +33,12 @@ def request_id(ws: Workspace) -> int:
     return surveyed(ws, "1")[0].id
 
 
+def mitigated(prearc: Prearc) -> tuple[int, int, int]:
+    """XNAT's sums of what was done to the files of the one project."""
+    [found] = prearc("survey", "summary", "--json").json
+    return found["totalMovedFiles"], found["totalRemovedFiles"], found["totalFileErrors"]
+
+
 def test_from_plan_to_undo(ws: Workspace, prearc: Prearc, request_id: int, tmp_path: Path) -> None:
     """Each verb names the next one; the answers are documents."""
     path = tmp_path / "plan.json"
@@ -61,6 +67,7 @@ def test_from_plan_to_undo(ws: Workspace, prearc: Prearc, request_id: int, tmp_p
     assert result["report"]["totalRemovedFiles"] == 1
     assert_sound(ws)
 
+    assert mitigated(prearc) == (1, 1, 0)
     [item] = prearc("mitigate", "list", "--json").json
     assert (item["operation"], item["undoable"], item["reason"]) == (result["operation"], True, "tidy")
     shown = prearc("mitigate", "list").out
@@ -76,6 +83,7 @@ def test_from_plan_to_undo(ws: Workspace, prearc: Prearc, request_id: int, tmp_p
     undone = prearc("mitigate", "undo", item["operation"], "--yes", "--json")
     assert (undone.code, undone.json["status"]) == (0, "UNDONE")
     assert names(ws) == before
+    assert mitigated(prearc) == (0, 0, 0)
     assert prearc("mitigate", "undo", item["operation"], "--yes").code == 1
     assert "undone" in prearc("mitigate", "list").out
     [item] = prearc("mitigate", "list", "--json").json

@@ -138,13 +138,24 @@ def test_no_chart_without_its_numbers() -> None:
     text = page(*(resource(project=name, report=FULL) for name in ("A", "B", "B")))
     charts = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
 
-    assert len(charts) == 4
+    assert len(charts) == 6  # of bars, each for wide and for narrow windows, and two lines
     for chart in charts:
         assert 'role="img"' in chart
         assert "aria-label=" in chart
         assert 'class="number"' in chart
-    assert [f">{number}<" in charts[2] for number in (10, 17, 15)] == [True] * 3
-    assert ">9<" in charts[3]
+    assert [f">{number}<" in charts[4] for number in (10, 17, 15)] == [True] * 3
+    assert ">9<" in charts[5]
+
+
+def test_nothing_found_is_said_in_words() -> None:
+    """No chart of zeros; one day is no line."""
+    text = page(
+        resource(status=S.CONFORMING, totals={"totalEntries": 1200, "totalConformingFiles": 1200}), moments=MOMENTS[:1]
+    )
+
+    assert "None: every file that was read is as it should be." in text
+    assert f"All surveys were on one day, {MOMENTS[0].day}" in text
+    assert len(re.findall("<svg", text)) == 2
 
 
 @pytest.mark.parametrize("moments", [[], MOMENTS[:1], MOMENTS])

@@ -126,6 +126,17 @@ def all_of(connection: Connection, *, request_id: int | None = None) -> list[Mit
     return [_mitigation(row) for row in rows]
 
 
+def sums(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The sums of these totals over each project's mitigations that were not undone, by project."""
+    columns = ", ".join("sum(IFNULL(json_extract(m.report, ?), 0))" for _ in names)
+    sql = (
+        f"SELECT r.project, {columns} FROM mitigation m JOIN survey_request r ON r.id = m.request_id"
+        " WHERE m.undone_at IS NULL GROUP BY r.project"
+    )
+    paths = tuple(f"$.{name}" for name in names)
+    return {row[0]: dict(zip(names, row[1:], strict=True)) for row in connection.execute(sql, paths)}
+
+
 def rename(tx: Transaction, names: Mapping[int, str], *, op: str) -> None:
     """These instances have these file names from now on; they may exchange them."""
     sql = "UPDATE instance SET file_name = ? WHERE id = ?"
