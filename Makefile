@@ -19,7 +19,7 @@ help:
 	@echo "make check     format, lint, types, imports, tests with branch coverage of the rules"
 	@echo "make coverage  tests with branch coverage of everything"
 	@echo "make bench     measurements, as ratios in one run"
-	@echo "make campaign  kills and power cuts for SECONDS_BUDGET seconds (default 600)"
+	@echo "make campaign  kills, power cuts, broken peers and a soak: each a share of SECONDS_BUDGET seconds (default 600)"
 
 setup: $(VENV)/.ready
 

@@ -175,24 +175,34 @@ class Attacked:
     def is_alive(self) -> bool:
         return self.node.is_running and self._processes() >= self._started
 
-    def footprint(self) -> Footprint:
-        """Of all processes of the node that receive together, and the spool."""
+    def footprint(self, *, is_all: bool = False) -> Footprint:
+        """Of all processes of the node that receive together, and the spool.
+
+        What is kept for later, as many as were wanted at a time, counts only with `is_all`.
+        """
         threads = descriptors = 0
         for pid in self._receivers():
             try:
                 threads += len(os.listdir(f"/proc/{pid}/task"))
-                descriptors += sum(not self._is_pooled(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd"))
+                descriptors += sum(is_all or not self._is_pooled(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd"))
             except OSError:
                 continue  # it ended
         parts = sum(1 for each in (self.node.root / "spool").rglob("*.part"))
         return Footprint(threads=threads, descriptors=descriptors, parts=parts)
 
     def peak_bytes(self) -> int:
-        """The most memory since `begin`, the sum over all processes."""
+        """The most memory since `begin`, the sum over all receiving processes."""
+        return self._memory("VmHWM")
+
+    def resident_bytes(self) -> int:
+        """The memory they have now."""
+        return self._memory("VmRSS")
+
+    def _memory(self, which: str) -> int:
         total = 0
         for pid in self._receivers():
             try:
-                found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+                found = re.search(rf"{which}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
             except OSError:
                 continue
             total += int(found[1]) * 1024 if found else 0
