@@ -55,8 +55,6 @@ class ReceiverMessages(DIMSEServiceProvider):
         self._pieces: list[memoryview] = []
         self._is_over = False
         self.service: StoreService | None = None
-        self.answered = 0
-        """How many C-STOREs were answered."""
 
     @property
     def is_receiving(self) -> bool:
@@ -78,11 +76,15 @@ class ReceiverMessages(DIMSEServiceProvider):
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take the fragments of one P-DATA-TF PDU that the library decoded; never raises."""
-        for context_id, value in primitive.presentation_data_value_list:
+        fragments = primitive.presentation_data_value_list
+        if not fragments:
+            self._violate(ProtocolError("a P-DATA-TF without fragment"))
+        for context_id, value in fragments:
             content = memoryview(value)
             control = content[0] if content else 0
             self.take(context_id, bool(control & 1), bool(control & 2), content[1:])
         self.flush()
+        self._association.dul.restart_idle_timer()
 
     def take(self, context_id: int, is_command: bool, is_last: bool, content: memoryview) -> None:
         """Take a piece of a fragment, which must stay as it is until `flush`; never raises.
@@ -97,17 +99,20 @@ class ReceiverMessages(DIMSEServiceProvider):
             else:
                 self._take_data(context_id, content, is_last)
         except Exception as error:  # noqa: BLE001 - a door: the peer gets an abort
-            self._is_over = True
-            self._pieces.clear()
-            self._association.log.warning("association.violated", error=printable(repr(error)))
-            self._association.acse.send_ap_abort(UNEXPECTED_PDU_PARAMETER)
-            self._association.mute()
+            self._violate(error)
 
     def flush(self) -> None:
         """Write what `take` was given; the pieces are not needed any more."""
         if self._pieces and self.service is not None:
             self.service.write(self._pieces)
             self._pieces.clear()
+
+    def _violate(self, error: Exception) -> None:
+        self._is_over = True
+        self._pieces.clear()
+        self._association.log.warning("association.violated", error=printable(repr(error)))
+        self._association.acse.send_ap_abort(UNEXPECTED_PDU_PARAMETER)
+        self._association.mute()
 
     def _take_command(self, context_id: int, content: memoryview, is_last: bool) -> None:
         if self._open is not None:
@@ -181,8 +186,6 @@ class ReceiverMessages(DIMSEServiceProvider):
         assert self.service is not None
         self._answer(command, self.service.complete())
         self._open = None
-        self.answered += 1
-        self._association.dul.restart_idle_timer()
 
     def _answer(self, command: Command, answer: Answer) -> None:
         assert command.message_id is not None

@@ -181,7 +181,6 @@ class ReceiverUpperLayer(DULServiceProvider):
                 if count == 0:
                     self._lose()
                     return
-                self._idle_timer.start()
             self._take_fragments(connection)
         except (PduRefusedError, TimeoutError) as error:
             self._refuse(connection, error)
@@ -190,12 +189,14 @@ class ReceiverUpperLayer(DULServiceProvider):
 
     def _take_fragments(self, connection: "ReceiverSocket") -> None:
         messages, walk = self._association.dimse, self._walk
+        started = time.monotonic()
         self._has_more = False
-        answered = messages.answered
         try:
             for piece in walk.pieces(connection.buffer):
                 messages.take(*piece)
-                if not self.to_provider_queue.empty():  # what the library has to send goes first
+                if (
+                    self.to_provider_queue.queue or self.event_queue.queue
+                ):  # what is to be sent, or was lost, goes first
                     self._has_more = True
                     break
         finally:
@@ -204,13 +205,21 @@ class ReceiverUpperLayer(DULServiceProvider):
             self._read_pdu_data()
             walk.resume()
             self._has_more = True
-        if not walk.is_inside:
-            self._deadline = math.inf
-        elif walk.begun != self._timed_pdu or messages.answered != answered:
-            self._deadline = time.monotonic() + self._pdu_seconds
-            self._timed_pdu = walk.begun
+        self._time(started)
         if walk.is_inside or not messages.is_between:
             connection.acknowledge()
+
+    def _time(self, started: float) -> None:
+        """Set the clocks anew, after work that was `started` then: what we took ourselves is not the peer's time."""
+        now = time.monotonic()
+        self._idle_timer.start()
+        if not self._walk.is_inside:
+            self._deadline = math.inf
+        elif self._walk.begun != self._timed_pdu:
+            self._deadline = now + self._pdu_seconds
+            self._timed_pdu = self._walk.begun
+        else:
+            self._deadline += now - started
 
     def _read_pdu_data(self) -> None:
         """Read one PDU and queue its event and itself, as the library's method does."""

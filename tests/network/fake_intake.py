@@ -98,11 +98,14 @@ class FakeAssociationIntake:
         self.association_id = number
         self.called_ae_title, self.calling_ae_title, self.peer_host = called, calling, peer_host
         self.begun: list[StoreRequest] = []
+        self.parts: list[FakePart] = []
         self.is_closed = False
 
     def begin(self, request: StoreRequest) -> FakePart:
+        part = self.intake.part_type()
+        self.parts.append(part)
         self.intake.note(self.begun, request)
-        return self.intake.part_type()
+        return part
 
     def finish(self, request: StoreRequest, part: FakePart) -> Receipt:
         self.intake.gate.wait(20)

@@ -238,6 +238,28 @@ def test_a_stalled_pdu_is_aborted(node: Running) -> None:
     node.intake.wait(lambda: len(node.intake.abandoned) == 1)
 
 
+def test_a_trickled_pdu_is_aborted(node: Running) -> None:
+    """A peer that sends the bytes of a PDU one by one is aborted at its deadline, and its instance abandoned."""
+    with RawPeer(node.port) as peer:
+        _start_instance(peer)
+        peer.send(struct.pack(">BBL", DATA, 0, 10_000) + struct.pack(">LBB", 9_996, 1, 0))
+        peer.socket.settimeout(0.02)
+        started, kind = time.monotonic(), None
+        while kind is None and time.monotonic() - started < 5:
+            try:
+                peer.send(b"x")
+                kind = peer.receive()[0]
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                kind = CLOSED
+
+        assert kind in (ABORT, CLOSED)
+        assert time.monotonic() - started < 3
+
+    node.intake.wait(lambda: len(node.intake.abandoned) == 1)
+
+
 def test_a_silent_association_is_aborted() -> None:
     """An association without traffic ends after the configured time, and what it began with it."""
     with running(idle_association_seconds=0.3) as node, RawPeer(node.port) as peer:
@@ -286,6 +308,7 @@ def test_an_oversized_pdu_is_aborted_unread(node: Running) -> None:
     "data",
     [
         pytest.param(pdu(DATA, pdv(b"x", is_command=False, is_last=True)), id="data-without-command"),
+        pytest.param(pdu(DATA, b""), id="no-fragment"),
         pytest.param(pdu(DATA, struct.pack(">LB", 1, 1)), id="no-control-header"),
         pytest.param(pdu(DATA, struct.pack(">LB", 99, 1) + b"\3"), id="fragment-beyond-the-pdu"),
         pytest.param(pdu(DATA, struct.pack(">LB", 0, 1)), id="fragment-of-length-0"),
