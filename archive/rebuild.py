@@ -2,7 +2,8 @@
 
 The new catalogue is made beside the old one and takes its place when it is whole, so that an interrupted rebuild
 is simply begun again. The old one is set aside, never deleted. What only it knew is lost: receipts, logs,
-findings and the audit; the new audit begins with CATALOGUE_REBUILT.
+findings and the audit; the new audit begins with CATALOGUE_REBUILT. Who was allowed or denied to send is taken over
+where the old one can still tell.
 """
 
 import os
@@ -19,11 +20,12 @@ from archive.clock import Clock
 from archive.config import Settings
 from archive.errors import ArchiveError, Busy, StoreError
 from archive.journal import resume_all
+from archive.rules.admitting import SenderRule
 from archive.rules.counting import counted
 from archive.rules.policy import Policy
 from archive.store import files, listing, manifest
-from archive.store.catalogue import events, recovering
-from archive.store.catalogue.connection import IN_USE_LOCK, Catalogue
+from archive.store.catalogue import events, recovering, senders
+from archive.store.catalogue.connection import IN_USE_LOCK, Catalogue, Transaction
 from archive.store.root import CATALOGUE_NAME, Root
 from archive.upkeep.printing import printable
 from archive.upkeep.rebuild_session import Rebuilder
@@ -181,6 +183,7 @@ def _replace(
     aside = _free_name(root, f"{CATALOGUE_NAME}.broken-{clock.now():%Y%m%dT%H%M%S}")
     set_aside = aside if root.catalogue_path.exists() else None
     old_head = events.head_of_file(root.catalogue_path) if set_aside else None
+    sender_rules = senders.rules_of_file(root.catalogue_path) if set_aside else None
     catalogue = _catalogue(root, _NEW_NAME, actor, clock, locks=_OWN_LOCKS)
     try:
         catalogue.migrate()
@@ -193,6 +196,7 @@ def _replace(
         with catalogue.write() as tx:
             recovering.choose_accepting(tx)
             recovering.mend_follow_ups(tx)
+            tally.lines += _taken_over(tx, sender_rules)
             detail = {
                 "reason": reason,
                 "set_aside": set_aside,
@@ -209,6 +213,15 @@ def _replace(
         raise StoreError("The new catalogue could not be written whole.", hint="prearc doctor --rebuild")
     _swap(root, aside)
     return set_aside
+
+
+def _taken_over(tx: Transaction, sender_rules: list[SenderRule] | None) -> list[str]:
+    """Who was allowed and denied by command is so in the new catalogue too; a line where there is something to tell."""
+    if sender_rules is None:
+        return ["who was allowed or denied to send by command is not known any more; look: prearc sender list"]
+    for each in sender_rules:
+        senders.put(tx, each)
+    return [f"{counted(len(sender_rules), 'rule')} of who may send taken over"] if sender_rules else []
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from archive.intake.admission import Admission
 from archive.intake.committer import Committer, Pending
 from archive.intake.deciding import Deciding, Decision
 from archive.intake.declining import DeclinedStore, decline
-from archive.intake.door import Door
+from archive.intake.doorman import Doorman
 from archive.intake.endings import Endings
 from archive.intake.filing import Filer, Filing, Places
 from archive.intake.quarantine import Quarantine
@@ -71,7 +71,7 @@ class Intake:
         self.folders = OpenFolders(root.fd)
         self.committer = Committer(self.folders, catalogue, self.gate, batch=settings.limits.commit_batch)
         self.filer = Filer(root, catalogue, self.committer, template=policy.template, clock=clock)
-        self.door = Door(catalogue, clock)
+        self.doorman = Doorman(catalogue, clock)
         self.endings = Endings(catalogue)
         self.quarantine = Quarantine(root, limit_bytes=settings.limits.quarantine_bytes, clock=clock)
 
@@ -103,7 +103,7 @@ class Intake:
 
     def close(self) -> None:
         """Nothing is queued once every association is closed; let the process's lock go."""
-        self.door.close()
+        self.doorman.close()
         self._teller.close()
         self.endings.close()
         self.folders.close()

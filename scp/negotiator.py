@@ -148,7 +148,7 @@ class Negotiator(ACSE):
             certificate=self._association.certificate,
         )
         try:
-            is_let_in = self._gate.intake.door.judge(receiver, caller).is_let_in
+            is_let_in = self._gate.intake.doorman.judge(receiver, caller).is_let_in
         except StoreError as error:
             self._association.log.warning("association.not_admitted", reason=printable(error.message))
             return Rejection.CONGESTION

@@ -56,11 +56,11 @@ class FakeIntake:
         self.gate.set()
 
     @property
-    def door(self) -> "FakeIntake":
+    def doorman(self) -> "FakeIntake":
         return self
 
     def judge(self, receiver: ReceiverSettings, caller: Caller) -> Standing:
-        """As the real door where nothing was commanded."""
+        """As the real one where nothing was commanded."""
         return standing(receiver, (), caller)
 
     def admission(self) -> str | None:

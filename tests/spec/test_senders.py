@@ -14,8 +14,8 @@ from archive import audit, senders
 from archive.callers import Caller, Certificate
 from archive.config import ReceiverSettings
 from archive.errors import StoreError
-from archive.intake import door as doors
-from archive.intake.door import Door
+from archive.intake import doorman as doormen
+from archive.intake.doorman import Doorman
 from archive.intake.sightings import FAR, MOST_PENDING
 from archive.rules.admitting import Standing
 from archive.store.catalogue import senders as table
@@ -61,8 +61,8 @@ def prearc(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> Prearc:
 
 
 @pytest.fixture
-def door(ws: Workspace) -> Iterator[Door]:
-    each = Door(ws.catalogue, ws.clock)
+def doorman(ws: Workspace) -> Iterator[Doorman]:
+    each = Doorman(ws.catalogue, ws.clock)
     yield each
     each.close()
 
@@ -72,10 +72,10 @@ def receiver(ws: Workspace, ae_title: str) -> ReceiverSettings:
 
 
 def calls(
-    ws: Workspace, door: Door, called: str, calling: str = "CT9", host: str = "127.0.0.1", **more: Any
+    ws: Workspace, doorman: Doorman, called: str, calling: str = "CT9", host: str = "127.0.0.1", **more: Any
 ) -> Standing:
     caller = Caller(called_ae_title=called, calling_ae_title=calling, peer_host=host, **more)
-    return door.judge(receiver(ws, called), caller)
+    return doorman.judge(receiver(ws, called), caller)
 
 
 def seen(ws: Workspace) -> list[tuple[str, str, str, str, int]]:
@@ -110,41 +110,43 @@ def listed(prearc: Prearc, *options: str) -> list[dict[str, Any]]:
     ],
 )
 def test_a_caller_on_no_list_is_rejected_or_observed(
-    ws: Workspace, door: Door, called: str, calling: str, expected: Standing
+    ws: Workspace, doorman: Doorman, called: str, calling: str, expected: Standing
 ) -> None:
     """Enforce rejects, observe lets in; both list who it was, and a listed caller is not listed again."""
-    assert calls(ws, door, called, calling) is expected
+    assert calls(ws, doorman, called, calling) is expected
 
-    door.close()
+    doorman.close()
     wanted = [] if expected is Standing.ALLOWED else [(called, calling, "127.0.0.1", str(expected), 1)]
     assert seen(ws) == wanted
 
 
 @pytest.mark.parametrize("called", ["LISTED", "OBSERVING", "CLOSED", "OPEN"])
-def test_a_denial_wins_over_everything(ws: Workspace, door: Door, prearc: Prearc, called: str) -> None:
+def test_a_denial_wins_over_everything(ws: Workspace, doorman: Doorman, prearc: Prearc, called: str) -> None:
     """Whatever the configuration says, at every receiver, and although the caller is allowed by another command."""
     assert prearc("sender", "allow", "MR1@127.0.0.1")[0] == 0
-    assert calls(ws, door, called, "MR1") is Standing.ALLOWED
+    assert calls(ws, doorman, called, "MR1") is Standing.ALLOWED
 
     assert prearc("sender", "deny", "MR1")[0] == 0
 
-    assert calls(ws, door, called, "MR1") is Standing.DENIED
-    assert calls(ws, door, "OPEN", "CT9") is Standing.ALLOWED
-    door.close()
+    assert calls(ws, doorman, called, "MR1") is Standing.DENIED
+    assert calls(ws, doorman, "OPEN", "CT9") is Standing.ALLOWED
+    doorman.close()
     assert seen(ws) == [(called, "MR1", "127.0.0.1", "DENIED", 1)]
 
 
-def test_allowing_and_forgetting_hold_from_the_next_association_on(ws: Workspace, door: Door, prearc: Prearc) -> None:
-    """A running door hears of each command through the catalogue; the receiver that was named alone is concerned."""
-    assert calls(ws, door, "CLOSED") is Standing.REFUSED
+def test_allowing_and_forgetting_hold_from_the_next_association_on(
+    ws: Workspace, doorman: Doorman, prearc: Prearc
+) -> None:
+    """A running node hears of each command through the catalogue; the receiver that was named alone is concerned."""
+    assert calls(ws, doorman, "CLOSED") is Standing.REFUSED
 
     prearc("sender", "allow", "CT9@127.0.0.0/8", "--receiver", "CLOSED")
-    assert calls(ws, door, "CLOSED") is Standing.ALLOWED
-    assert calls(ws, door, "LISTED") is Standing.REFUSED
-    assert calls(ws, door, "CLOSED", host="10.0.0.1") is Standing.REFUSED
+    assert calls(ws, doorman, "CLOSED") is Standing.ALLOWED
+    assert calls(ws, doorman, "LISTED") is Standing.REFUSED
+    assert calls(ws, doorman, "CLOSED", host="10.0.0.1") is Standing.REFUSED
 
     prearc("sender", "forget", "CT9@127.0.0.0/8", "--receiver", "CLOSED")
-    assert calls(ws, door, "CLOSED") is Standing.REFUSED
+    assert calls(ws, doorman, "CLOSED") is Standing.REFUSED
 
 
 def test_a_list_alone_does_not_prove_a_caller_tied_to_a_certificate(tmp_path: Path) -> None:
@@ -157,25 +159,25 @@ def test_a_list_alone_does_not_prove_a_caller_tied_to_a_certificate(tmp_path: Pa
         }
     )  # fmt: skip
     ws = make_workspace(tmp_path, receiver=[tied.model_dump(exclude_unset=True)])
-    door = Door(ws.catalogue, ws.clock)
+    doorman = Doorman(ws.catalogue, ws.clock)
     mr = Certificate(sha256="0" * 64, names=("MR1.example.org",))
     ct = Certificate(sha256="ab" * 32, names=("whoever",))
 
-    assert calls(ws, door, "TIED", "MR1", certificate=mr) is Standing.ALLOWED
-    assert calls(ws, door, "TIED", "CT9", certificate=ct) is Standing.ALLOWED
-    assert calls(ws, door, "TIED", "CT9", certificate=mr) is Standing.REFUSED
-    assert calls(ws, door, "TIED", "MR1") is Standing.REFUSED
+    assert calls(ws, doorman, "TIED", "MR1", certificate=mr) is Standing.ALLOWED
+    assert calls(ws, doorman, "TIED", "CT9", certificate=ct) is Standing.ALLOWED
+    assert calls(ws, doorman, "TIED", "CT9", certificate=mr) is Standing.REFUSED
+    assert calls(ws, doorman, "TIED", "MR1") is Standing.REFUSED
 
-    door.close()
+    doorman.close()
     with ws.catalogue.read() as connection:
         notes = {each.item: each.note for each in senders.listing(ws.settings, connection) if each.seen}
     assert "showed no certificate" in notes["MR1@127.0.0.1"]
     assert f'"sha256:{"0" * 64}" = ["CT9"]' in notes["CT9@127.0.0.1"]
 
 
-def test_who_is_denied_must_be_known(ws: Workspace, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_denied_must_be_known(ws: Workspace, doorman: Doorman, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a catalogue that cannot be read nobody is let in by what was read before."""
-    assert calls(ws, door, "OPEN") is Standing.ALLOWED
+    assert calls(ws, doorman, "OPEN") is Standing.ALLOWED
 
     @contextmanager
     def broken() -> Iterator[None]:
@@ -185,41 +187,41 @@ def test_who_is_denied_must_be_known(ws: Workspace, door: Door, monkeypatch: pyt
     monkeypatch.setattr(ws.catalogue, "read", broken)
 
     with pytest.raises(StoreError):
-        calls(ws, door, "OPEN")
+        calls(ws, doorman, "OPEN")
 
 
-def test_a_look_at_the_rules_costs_next_to_nothing(ws: Workspace, door: Door, prearc: Prearc) -> None:
+def test_a_look_at_the_rules_costs_next_to_nothing(ws: Workspace, doorman: Doorman, prearc: Prearc) -> None:
     """Less than 0.2 ms an association, also when there are some hundred rules and others write meanwhile."""
     prearc("sender", "allow", *[f"S{number}@10.0.0.0/24" for number in range(100)])
-    calls(ws, door, "OPEN")
+    calls(ws, doorman, "OPEN")
 
-    best = min(_seconds_of_a_look(ws, door) for _ in range(5))
+    best = min(_seconds_of_a_look(ws, doorman) for _ in range(5))
 
     assert best < 0.001  # measured 0.13 ms with a hundred rules to match; room for a busy machine
 
 
-def _seconds_of_a_look(ws: Workspace, door: Door) -> float:
+def _seconds_of_a_look(ws: Workspace, doorman: Doorman) -> float:
     started = time.perf_counter()
     for _ in range(20):
-        calls(ws, door, "OPEN", "MR1")
+        calls(ws, doorman, "OPEN", "MR1")
     return (time.perf_counter() - started) / 20
 
 
 # What is listed
 
 
-def test_a_caller_is_listed_once_with_its_count(ws: Workspace, door: Door) -> None:
+def test_a_caller_is_listed_once_with_its_count(ws: Workspace, doorman: Doorman) -> None:
     """However often it calls: since when, when last, how often."""
     for _ in range(5):
-        calls(ws, door, "OBSERVING")
-    door.close()
+        calls(ws, doorman, "OBSERVING")
+    doorman.close()
 
     assert seen(ws) == [("OBSERVING", "CT9", "127.0.0.1", "OBSERVED", 5)]
 
 
-def test_a_caller_is_listed_while_the_node_runs(ws: Workspace, door: Door) -> None:
+def test_a_caller_is_listed_while_the_node_runs(ws: Workspace, doorman: Doorman) -> None:
     """The list does not wait for the end of the process."""
-    calls(ws, door, "OBSERVING")
+    calls(ws, doorman, "OBSERVING")
 
     until = time.monotonic() + 10
     while not seen(ws) and time.monotonic() < until:
@@ -228,12 +230,12 @@ def test_a_caller_is_listed_while_the_node_runs(ws: Workspace, door: Door) -> No
     assert seen(ws) == [("OBSERVING", "CT9", "127.0.0.1", "OBSERVED", 1)]
 
 
-def test_a_flood_of_titles_from_one_address_is_counted_together(ws: Workspace, door: Door) -> None:
+def test_a_flood_of_titles_from_one_address_is_counted_together(ws: Workspace, doorman: Doorman) -> None:
     """The first ones are listed by name, the others in one row; a caller from elsewhere is still listed."""
     for number in range(TITLES_PER_ADDRESS + 100):
-        calls(ws, door, "OBSERVING", f"RANDOM{number}", host="10.0.0.66")
-    calls(ws, door, "OBSERVING", "HONEST", host="10.0.0.1")
-    door.close()
+        calls(ws, doorman, "OBSERVING", f"RANDOM{number}", host="10.0.0.66")
+    calls(ws, doorman, "OBSERVING", "HONEST", host="10.0.0.1")
+    doorman.close()
 
     found = seen(ws)
     assert len(found) == TITLES_PER_ADDRESS + 2
@@ -242,14 +244,16 @@ def test_a_flood_of_titles_from_one_address_is_counted_together(ws: Workspace, d
     assert sum(each[4] for each in found) == TITLES_PER_ADDRESS + 101
 
 
-def test_a_flood_between_two_writes_is_bounded(ws: Workspace, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_between_two_writes_is_bounded(
+    ws: Workspace, doorman: Doorman, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Memory holds so many callers; the number of the others is kept, not who they were."""
-    monkeypatch.setattr(door._sightings, "_run", lambda: None)
+    monkeypatch.setattr(doorman._sightings, "_run", lambda: None)
     for number in range(MOST_PENDING + 50):
-        calls(ws, door, "OBSERVING", "CT9", host=f"10.1.{number // 250}.{number % 250}")
+        calls(ws, doorman, "OBSERVING", "CT9", host=f"10.1.{number // 250}.{number % 250}")
 
-    assert len(door._sightings._pending) == MOST_PENDING + 1
-    door.close()
+    assert len(doorman._sightings._pending) == MOST_PENDING + 1
+    doorman.close()
     assert ("OBSERVING", OTHERS, FAR, "OBSERVED", 50) in seen(ws)
 
 
@@ -269,7 +273,9 @@ def _sighting(number: int) -> table.Seen:
     return table.Seen(caller=caller, standing=Standing.REFUSED, first_at=at, last_at=at, count=1)
 
 
-def test_what_cannot_be_written_is_written_later(ws: Workspace, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_written_is_written_later(
+    ws: Workspace, doorman: Doorman, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full disk keeps no caller out, and the list catches up."""
     write = ws.catalogue.write
 
@@ -279,23 +285,25 @@ def test_what_cannot_be_written_is_written_later(ws: Workspace, door: Door, monk
         yield
 
     monkeypatch.setattr(ws.catalogue, "write", broken)
-    assert calls(ws, door, "OBSERVING") is Standing.OBSERVED
-    door._sightings._write()
+    assert calls(ws, doorman, "OBSERVING") is Standing.OBSERVED
+    doorman._sightings._write()
     assert seen(ws) == []
 
     monkeypatch.setattr(ws.catalogue, "write", write)
-    door.close()
+    doorman.close()
     assert seen(ws) == [("OBSERVING", "CT9", "127.0.0.1", "OBSERVED", 1)]
 
 
-def test_the_log_warns_of_an_observed_caller_once(ws: Workspace, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_warns_of_an_observed_caller_once(
+    ws: Workspace, doorman: Doorman, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once a caller and process, with what to type."""
     said: list[dict[str, Any]] = []
-    monkeypatch.setattr(doors.log, "warning", lambda event, **facts: said.append({"event": event, **facts}))
+    monkeypatch.setattr(doormen.log, "warning", lambda event, **facts: said.append({"event": event, **facts}))
     for _ in range(3):
-        calls(ws, door, "OBSERVING", "CT9")
-    calls(ws, door, "OBSERVING", "CT8")
-    calls(ws, door, "LISTED", "CT9")
+        calls(ws, doorman, "OBSERVING", "CT9")
+    calls(ws, doorman, "OBSERVING", "CT8")
+    calls(ws, doorman, "LISTED", "CT9")
 
     assert [(each["event"], each["calling"]) for each in said] == [
         ("caller.observed", "CT9"),
@@ -307,12 +315,12 @@ def test_the_log_warns_of_an_observed_caller_once(ws: Workspace, door: Door, mon
 # The commands
 
 
-def test_everything_is_listed_with_the_next_command(ws: Workspace, door: Door, prearc: Prearc) -> None:
+def test_everything_is_listed_with_the_next_command(ws: Workspace, doorman: Doorman, prearc: Prearc) -> None:
     """Configuration, commands and who called, in this order; what can be changed by a command names it."""
     prearc("sender", "deny", "BAD", "--reason", "stolen")
-    calls(ws, door, "OBSERVING")
-    calls(ws, door, "LISTED")
-    door.close()
+    calls(ws, doorman, "OBSERVING")
+    calls(ws, doorman, "LISTED")
+    doorman.close()
 
     items = listed(prearc)
 
@@ -336,10 +344,10 @@ def test_everything_is_listed_with_the_next_command(ws: Workspace, door: Door, p
     assert items[2]["set_by"]
 
 
-def test_people_read_a_table_and_hints(ws: Workspace, door: Door, prearc: Prearc) -> None:
+def test_people_read_a_table_and_hints(ws: Workspace, doorman: Doorman, prearc: Prearc) -> None:
     """Who it is on the screen, what to type beside it."""
-    calls(ws, door, "OBSERVING")
-    door.close()
+    calls(ws, doorman, "OBSERVING")
+    doorman.close()
 
     code, out, err = prearc("sender", "list")
 
@@ -348,12 +356,12 @@ def test_people_read_a_table_and_hints(ws: Workspace, door: Door, prearc: Prearc
     assert f"prearc --root {ws.root.path} sender allow" in err or "prearc sender allow CT9@127.0.0.1" in err
 
 
-def test_a_caller_that_was_let_in_leaves_the_list(ws: Workspace, door: Door, prearc: Prearc) -> None:
+def test_a_caller_that_was_let_in_leaves_the_list(ws: Workspace, doorman: Doorman, prearc: Prearc) -> None:
     """What was promoted is not asked for again."""
-    calls(ws, door, "OBSERVING")
-    calls(ws, door, "OBSERVING", "CT8")
-    calls(ws, door, "LISTED", "CT7")
-    door.close()
+    calls(ws, doorman, "OBSERVING")
+    calls(ws, doorman, "OBSERVING", "CT8")
+    calls(ws, doorman, "LISTED", "CT7")
+    doorman.close()
 
     code, out, _ = prearc("sender", "allow", "--from-observed", "--yes", "--json")
 
@@ -364,13 +372,13 @@ def test_a_caller_that_was_let_in_leaves_the_list(ws: Workspace, door: Door, pre
         ("CT9@127.0.0.1", "OBSERVING", "ALLOWED"),
     ]
     assert [each["sender"] for each in listed(prearc) if each["source"] == "network"] == ["CT7@127.0.0.1"]
-    assert calls(ws, Door(ws.catalogue, ws.clock), "OBSERVING") is Standing.ALLOWED
+    assert calls(ws, Doorman(ws.catalogue, ws.clock), "OBSERVING") is Standing.ALLOWED
 
 
-def test_promoting_asks_first(ws: Workspace, door: Door, prearc: Prearc) -> None:
+def test_promoting_asks_first(ws: Workspace, doorman: Doorman, prearc: Prearc) -> None:
     """Without a person to ask and without --yes nothing is done; a dry run does nothing either."""
-    calls(ws, door, "OBSERVING")
-    door.close()
+    calls(ws, doorman, "OBSERVING")
+    doorman.close()
 
     assert prearc("sender", "allow", "--from-observed")[0] == 2
     code, out, _ = prearc("sender", "allow", "--from-observed", "--dry-run", "--json")
@@ -381,12 +389,12 @@ def test_promoting_asks_first(ws: Workspace, door: Door, prearc: Prearc) -> None
     assert event_kinds(ws) == []
 
 
-def test_only_observed_callers_that_can_be_named_are_promoted(ws: Workspace, door: Door, prearc: Prearc) -> None:
+def test_only_observed_callers_that_can_be_named_are_promoted(ws: Workspace, doorman: Doorman, prearc: Prearc) -> None:
     """A title that no list can hold, and what was counted together, are left, and said to be."""
-    calls(ws, door, "OBSERVING", "A@B")
+    calls(ws, doorman, "OBSERVING", "A@B")
     for number in range(TITLES_PER_ADDRESS + 1):
-        calls(ws, door, "OBSERVING", f"R{number}", host="10.0.0.66")
-    door.close()
+        calls(ws, doorman, "OBSERVING", f"R{number}", host="10.0.0.66")
+    doorman.close()
 
     code, out, err = prearc("sender", "allow", "--from-observed", "--dry-run", "--json")
 
@@ -473,11 +481,11 @@ def test_what_makes_no_sense_is_refused(
     assert rows(ws, "SELECT * FROM sender_rule") == []
 
 
-def test_status_tells_of_observed_callers(ws: Workspace, door: Door, prearc: Prearc) -> None:
+def test_status_tells_of_observed_callers(ws: Workspace, doorman: Doorman, prearc: Prearc) -> None:
     """Each is a question to a person until it is allowed or denied."""
-    calls(ws, door, "OBSERVING")
-    calls(ws, door, "LISTED")
-    door.close()
+    calls(ws, doorman, "OBSERVING")
+    calls(ws, doorman, "LISTED")
+    doorman.close()
 
     document = json.loads(prearc("status", "--json")[1])
     assert document["callers"] == {"observed": 1, "refused": 1, "denied": 0}
@@ -488,6 +496,34 @@ def test_status_tells_of_observed_callers(ws: Workspace, door: Door, prearc: Pre
     document = json.loads(prearc("status", "--json")[1])
     assert document["callers"]["observed"] == 0
     assert "prearc sender list" not in [each["command"] for each in document["needs"]]
+
+
+def test_a_rebuild_takes_over_who_is_denied(ws: Workspace, prearc: Prearc) -> None:
+    """A denial outlives the catalogue it was written to, while that can be read; else it is said to be lost."""
+    prearc("sender", "deny", "CT9", "--reason", "stolen")
+    before = rows(ws, "SELECT receiver, item, is_allowed, set_at, set_by, reason FROM sender_rule")
+    ws.catalogue.close()
+
+    code, out, _ = prearc("doctor", "--rebuild", "--yes", "--json")
+
+    assert code == 0, out
+    assert any("1 rule of who may send taken over" in line for line in json.loads(out)["lines"])
+    with closing(sqlite3.connect(ws.root.catalogue_path)) as connection:
+        after = connection.execute(
+            "SELECT receiver, item, is_allowed, set_at, set_by, reason FROM sender_rule"
+        ).fetchall()
+    assert after == [tuple(row.values()) for row in before]
+
+
+def test_a_rebuild_says_when_nobody_knows_who_is_denied(ws: Workspace, prearc: Prearc) -> None:
+    """What cannot be read is not taken for nothing."""
+    prearc("sender", "deny", "CT9")
+    ws.catalogue.close()
+    ws.root.catalogue_path.write_bytes(b"no database at all, " * 400)
+
+    _, out, _ = prearc("doctor", "--rebuild", "--yes", "--json")
+
+    assert any("not known any more" in line and "prearc sender list" in line for line in json.loads(out)["lines"]), out
 
 
 # Through the network

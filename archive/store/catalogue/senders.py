@@ -3,8 +3,11 @@
 import json
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from archive.callers import Caller, Certificate
 from archive.rules.admitting import SenderRule, Standing
@@ -45,6 +48,16 @@ def version(connection: sqlite3.Connection) -> Version:
 def rules(connection: sqlite3.Connection) -> list[SenderRule]:
     """All rules, by receiver and item."""
     return [_rule(row) for row in connection.execute("SELECT * FROM sender_rule ORDER BY receiver, item")]
+
+
+def rules_of_file(path: Path) -> list[SenderRule] | None:
+    """The rules of a catalogue that is not in use, which is not changed by it; None when they cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return rules(connection)
+    except sqlite3.Error:
+        return None
 
 
 def rule(connection: sqlite3.Connection, receiver: str, item: str) -> SenderRule | None:

@@ -1,4 +1,4 @@
-"""The door of a receiver process: how a caller stands, by the configuration and by what was commanded since.
+"""Who is let in by a receiver process: how a caller stands, by the configuration and by what was commanded since.
 
 Commands are told through the catalogue: each association asks it whether the rules are still those that were read
 (tens of microseconds), so that a denial holds from the next association on, in every process.
@@ -23,7 +23,7 @@ MOST_WARNED: Final = 1000
 log = structlog.get_logger("prearc.receive")
 
 
-class Door:
+class Doorman:
     """Who is let in; threads share it."""
 
     def __init__(self, catalogue: Catalogue, clock: Clock) -> None:
