@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 RUN_SECONDS: Final = 40.0
-PACKAGES: Final = {"gdcmscu": "libgdcm-tools", "Orthanc": "orthanc"}
+PACKAGES: Final = {"gdcmscu": "libgdcm-tools", "Orthanc": "orthanc", "node": "nodejs"}
 """Debian's package of a program; what is not listed is DCMTK's."""
 
 
