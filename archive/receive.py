@@ -275,6 +275,7 @@ class AssociationIntake:
             return self._decline(request, part, decision, declined_by)
         filing = Filing(
             claim=decision.claim,
+            key=decision.key,
             header=header,
             association=self._facts,
             rule=decision.rule,

@@ -1,8 +1,8 @@
 """Group commit (durability P6-P8): whoever's turn it is commits for all who wait.
 
-There is no committer thread: the first to get the turn syncs the folders and commits whatever is queued, wakes those
-whose work that was, and hands the turn to the first who queued up meanwhile. An association alone never waits for
-company; many share one fsync and one transaction. (docs/decisions/0004-group-commit.md)
+There is no committer thread: the first to get the turn commits whatever is queued, wakes those whose work that was, and
+hands the turn to the first who queued up meanwhile. An association alone never waits for company; many share one
+transaction. (docs/decisions/0004-group-commit.md)
 """
 
 import os
@@ -23,16 +23,13 @@ T = TypeVar("T")
 
 
 class Pending(Generic[T]):
-    """Work that waits for a commit: `folder` to sync first (or None), `apply` to run in the transaction.
+    """Work that waits for a commit: `apply` is run in the transaction.
 
     `acknowledges`: a success is answered when it is committed, so it must not be while the store is degraded.
     """
 
-    def __init__(
-        self, apply: Callable[[Transaction], T], *, folder: str | None = None, acknowledges: bool = True
-    ) -> None:
+    def __init__(self, apply: Callable[[Transaction], T], *, acknowledges: bool = True) -> None:
         self.apply = apply
-        self.folder = folder
         self.acknowledges = acknowledges
         self.is_done = False
         self.is_committed = False
@@ -54,7 +51,7 @@ class Pending(Generic[T]):
         self._result = self.apply(tx)
 
     def outcome(self) -> T:
-        """What `apply` returned; raises the failure of the sync or the commit."""
+        """What `apply` returned; raises the failure of the commit."""
         if not self.is_committed:
             raise self.failure or StoreError("The commit was interrupted.")
         return self._result  # type: ignore[return-value]
@@ -77,7 +74,7 @@ class Committer:
         InDoubt
             The commit failed and may yet come to light: keep every file.
         StoreError
-            A folder could not be synced, the store is degraded, or a statement failed: nothing was committed.
+            The store is degraded, or a statement failed: nothing was committed.
         """
         with self._guard:
             self._queue.append(pending)  # type: ignore[arg-type]
@@ -100,19 +97,28 @@ class Committer:
         if following is not None:
             following.wake()
 
-    def sync_name(self, part: Part) -> None:
-        """P6 of one file, where its own sync makes its name durable (`SyncOrder.ONCE`): in the thread of its
-        association, because the journal commits for all who wait at once.
+    def sync_name(self, part: Part, folder: str | None) -> None:
+        """P6 of one file, in the thread of its association: threads that sync at once share what the disk does.
+
+        With a `folder` that is synced, else the file, whose own sync makes its name durable (`SyncOrder.ONCE`). What
+        failed is not tried again: what it had to write may be lost, and the kernel would call the next try a success.
+        It degrades the store, so that nothing is acknowledged before a probe succeeded.
 
         Raises
         ------
         StoreError
-            It failed: the store is degraded.
         """
         try:
-            part.sync_name()
+            if folder is None:
+                part.sync_name()
+            else:
+                failpoints.hit("P6")
+                with self.folders.use(folder) as folder_fd:
+                    os.fsync(folder_fd)
+        except FileNotFoundError:
+            pass  # the session moved on: `apply` sees it and the file is re-homed
         except OSError as error:
-            failure = files.store_error(error, "syncing an instance")
+            failure = files.store_error(error, "syncing the name of an instance")
             failure.__cause__ = error
             self._admission.degrade(failure)
             raise failure from error
@@ -124,7 +130,7 @@ class Committer:
 
     def _commit(self, batch: Sequence[Pending[object]]) -> None:
         try:
-            self._sync_folders(batch)
+            self._refuse_if_degraded(batch)
             ready = [pending for pending in batch if pending.failure is None]
             if ready:
                 self._commit_rows(ready)
@@ -132,25 +138,6 @@ class Committer:
             for pending in batch:
                 pending.is_done = True
                 pending.wake()
-
-    def _sync_folders(self, batch: Sequence[Pending[object]]) -> None:
-        """P6, unless the store is degraded. A failed sync is not tried again: what it had to write may be lost, and
-        the kernel would call the next one a success. It degrades the store, so that nothing is acknowledged before
-        a probe succeeded."""
-        self._refuse_if_degraded(batch)
-        for folder in {pending.folder for pending in batch if pending.folder is not None and pending.failure is None}:
-            try:
-                failpoints.hit("P6")
-                with self.folders.use(folder) as folder_fd:
-                    os.fsync(folder_fd)
-            except FileNotFoundError:
-                pass  # the session moved on: `apply` sees it and the file is re-homed
-            except OSError as error:
-                failure = files.store_error(error, "syncing a folder")
-                failure.__cause__ = error
-                self._admission.degrade(failure)
-                self._fail([pending for pending in batch if pending.folder == folder], failure)
-        self._refuse_if_degraded(batch)
 
     def _refuse_if_degraded(self, batch: Sequence[Pending[object]]) -> None:
         reason = self._admission.degraded()

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from archive.config import ReceiverSettings
-from archive.intake.filing import study_of
+from archive.intake.filing import PlaceKey, study_of
 from archive.model import InstanceHeader, Route
 from archive.rules.routing import RouteInput, Routing
 from archive.store.catalogue.intake import AssociationFacts
@@ -23,6 +23,7 @@ class Decision:
     """What routing came to: the claim on a session, and which rules decided, as a receipt tells it."""
 
     claim: Claim
+    key: PlaceKey
     rule: str
 
 
@@ -58,7 +59,8 @@ class Deciding:
             idle_seconds=self._receiver.idle_seconds,
             cap_seconds=self._receiver.cap_seconds,
         )
-        return Decision(claim=claim, rule=_rule_text(route))
+        key = claim.project or "", claim.study.key, claim.label, header.series_key
+        return Decision(claim=claim, key=key, rule=_rule_text(route))
 
 
 def _rule_text(route: Route) -> str:

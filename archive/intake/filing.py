@@ -26,8 +26,11 @@ from archive.store.sync_order import SyncOrder
 _ATTEMPTS: Final = 8
 _DIGEST_LENGTHS: Final = (0, 8, 16, 64)
 
-Places = dict[tuple[str, str, str, str], Place]
-"""The places an association knows already, by project, study, label and series."""
+PlaceKey = tuple[str, str, str, str]
+"""Project, study, label and series."""
+
+Places = dict[PlaceKey, Place]
+"""The places an association knows already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,7 @@ class Filing:
     """All that decides where one instance goes and what its receipt says."""
 
     claim: Claim
+    key: PlaceKey
     header: InstanceHeader
     association: AssociationFacts
     rule: str
@@ -97,13 +101,10 @@ class Filer:
             return None
         new = NewInstance(place=place, header=filing.header, file=linked.file)
         is_synced_alone = linked.is_ours and self._root.sync_order is SyncOrder.ONCE
-        pending = Pending(
-            lambda tx: self._record(tx, new, filing, is_ours=linked.is_ours),
-            folder=None if is_synced_alone else scan_files_path(place.session_path, place.scan),
-        )
+        pending = Pending(lambda tx: self._record(tx, new, filing, is_ours=linked.is_ours))
         try:
-            if is_synced_alone:
-                self._committer.sync_name(part)
+            folder = None if is_synced_alone else scan_files_path(place.session_path, place.scan)
+            self._committer.sync_name(part, folder)
             filed = self._committer.submit(pending)
         except InDoubt:
             raise
@@ -116,8 +117,7 @@ class Filer:
 
     def _place(self, filing: Filing, places: Places, *, is_again: bool) -> Place:
         """P4. What is in `places` stays there until it is replaced: the association holds a session then."""
-        key = _place_key(filing)
-        place = places.get(key)
+        place = places.get(filing.key)
         if place is not None and not is_again:
             return place
         try:
@@ -130,7 +130,7 @@ class Filer:
                     manifest.write(self._root.fd, tx.connection, place.session_id)
         except OSError as error:
             raise files.store_error(error, "making a scan folder") from error
-        places[key] = place
+        places[filing.key] = place
         return place
 
     def _link(self, place: Place, part: Part, name: str, *, is_taken: bool) -> _Linked | None:
@@ -250,14 +250,4 @@ def study_of(header: InstanceHeader) -> Study:
         station_name=header.station_name,
         device_serial_number=header.device_serial_number,
         institution_name=header.institution_name,
-    )
-
-
-def _place_key(filing: Filing) -> tuple[str, str, str, str]:
-    claim = filing.claim
-    return (
-        claim.project or "",
-        claim.study.key,
-        claim.label,
-        filing.header.series_key,
     )

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from archive import failpoints, sessions
 from archive.daemon import Daemon
+from archive.errors import StoreError
 from archive.intake import endings
 from archive.intake.committer import Pending
 from archive.model import Outcome, SessionStatus, StoreRequest
 from archive.receive import AssociationIntake
+from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.endings import Ending, RefusedStore
 from archive.store.parts import Part
 from archive.workspace import Workspace
@@ -200,16 +203,27 @@ def test_nothing_is_acknowledged_after_a_folder_could_not_be_synced(tmp_path: Pa
     assert_consistent(ws)
 
 
-def test_every_waiting_instance_is_refused_when_one_folder_cannot_be_synced(tmp_path: Path) -> None:
-    """Two folders in one commit, one fails: neither is acknowledged, and the other is not even tried afterwards."""
-    ws = labelled_workspace(tmp_path)
-    sender = Sender(ws)
-    works = [Pending(lambda tx: None, folder="prearchive"), Pending(lambda tx: None, folder="archive")]
+def test_what_waits_for_its_commit_is_refused_when_another_name_could_not_be_synced(tmp_path: Path) -> None:
+    """Its own name is durable already, and still it is not acknowledged."""
+    sender = Sender(labelled_workspace(tmp_path))
+    committer = sender.intake.committer
+    _, _, part = begun(sender, "SCANNER", visit()[0])
+    is_in, may_go = threading.Event(), threading.Event()
 
-    with failing("P6=errno:EIO"):
-        sender.intake.committer._commit(works)
+    def stay(tx: Transaction) -> None:
+        is_in.set()
+        assert may_go.wait(30.0)
 
-    assert [work.is_committed for work in works] == [False, False]
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(committer.submit, Pending(stay))
+        assert is_in.wait(30.0)
+        waiting = pool.submit(committer.submit, Pending(lambda tx: None))
+        with failing("P6=errno:EIO"), pytest.raises(StoreError):
+            committer.sync_name(part, None)
+        may_go.set()
+        failure = waiting.exception(30.0)
+
+    assert isinstance(failure, StoreError)
 
 
 def begun(sender: Sender, calling: str, dataset: Dataset) -> tuple[AssociationIntake, StoreRequest, Part]:

@@ -208,13 +208,14 @@ class Catalogue:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection for reading committed rows."""
-        handle = self._take(self._idle)
+        home = self._writers if self._writers else self._idle  # a writer's cache has what was written last
+        handle = self._take(home)
         try:
             yield handle.database.conn
         except sqlite3.Error as error:
             raise _mapped(error) from error
         finally:
-            self._give(handle, self._idle)
+            self._give(handle, home)
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -266,7 +267,9 @@ class Catalogue:
         """Close every idle connection."""
         with self._guard:
             self._closed = True
-            handles, self._idle, self._writers = [*self._idle, *self._writers], [], []
+            handles = [*self._idle, *self._writers]
+            self._idle.clear()
+            self._writers.clear()
         for handle in handles:
             handle.close()
         self._in_use.release()

@@ -39,7 +39,8 @@ def put_away(catalogue: Catalogue) -> None:
     """Close the connections and give the share of the lock back: the file is about to be another one."""
     with catalogue._guard:
         handles = [*catalogue._idle, *catalogue._writers]
-        catalogue._idle, catalogue._writers = [], []
+        catalogue._idle.clear()
+        catalogue._writers.clear()
     for handle in handles:
         catalogue._drop(handle)  # a checkpoint that fails is no matter: that file is what is being set aside
     catalogue._in_use.release()
