@@ -207,6 +207,14 @@ def _socket(tree: SeededResource, dataset: Dataset, random: Random) -> None:
     tree.want(name, FileClass.BAD, uid=None)
 
 
+def _hard_link(tree: SeededResource, dataset: Dataset, random: Random) -> None:
+    """One file under two names: a duplicate like any other."""
+    _twice(lambda dataset: None, SetDifference.IDENTICAL_BYTES)(tree, dataset, random)
+    first, second = sorted(tree.folder.glob(f"{right_name(dataset)}*"))[:2]
+    second.unlink()
+    os.link(first, second)
+
+
 def _broken_name(tree: SeededResource, dataset: Dataset, random: Random) -> None:
     name = os.fsdecode(b"m\xfcller-%d.dcm" % int(dataset.InstanceNumber))
     tree.put(name, encoded(dataset), FileClass.UNLISTED, uid=None)
@@ -221,6 +229,7 @@ DEFECTS: dict[str, Defect] = {
     "with id": _named(lambda dataset: f"PAT-00042_{dataset.InstanceNumber}.dcm", "original", ("PatientID",)),
     "other number": _named(lambda dataset: right_name(dataset).replace("-1-", "-9-"), ""),
     "identical": _twice(lambda dataset: None, SetDifference.IDENTICAL_BYTES),
+    "hard link": _hard_link,
     "group 2": _twice(_other_group_2, SetDifference.SAME_DATASET),
     "header": _twice(_set("PatientName", "Anonymous"), SetDifference.HEADER_ONLY),
     "pixel": _twice(_set("PixelData", bytes(8)), SetDifference.PIXEL_DATA),
