@@ -3,8 +3,10 @@
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
@@ -17,6 +19,9 @@ from scp.passing import Channel, Seat, Word
 from scp.ports import Port
 from scp.server import Associations
 
+STUCK_SECONDS: Final = 1.0
+"""Taking a connection is a millisecond's work."""
+
 
 class ReceiverProcess:
     """One receiver process of the supervisor: a child, the channel to it, and the connections it has."""
@@ -27,7 +32,8 @@ class ReceiverProcess:
         self.is_ready = False
         self.connections: set[int] = set()
         self._given: dict[int, tuple[Arrival, socket.socket]] = {}
-        """Passed, and not taken yet."""
+        """Passed, and not taken yet, oldest first."""
+        self._took_at = 0.0
         self.latest = 0
         """The number of the connection it was given last."""
 
@@ -44,6 +50,8 @@ class ReceiverProcess:
         """Give it a connection; False, and the connection is still the caller's, when it does not take it."""
         if self.channel is None or not self.channel.pass_on(arrival, connection):
             return False
+        if not self._given:
+            self._took_at = time.monotonic()
         self._given[arrival.number] = arrival, connection
         self.connections.add(arrival.number)
         self.latest = arrival.number
@@ -56,12 +64,17 @@ class ReceiverProcess:
             given = self._given.pop(news.number, None)
             if given is not None:
                 given[1].close()
+                self._took_at = time.monotonic()
             if news.word is Word.READY:
                 self.is_ready = True
             elif news.word is Word.OVER:
                 self.connections.discard(news.number)
                 over.append(news.number)
         return over
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether it has had something to take for a while, and took nothing: it was stopped, or waits for ever."""
+        return bool(self._given) and now - self._took_at > STUCK_SECONDS
 
     def bury(self) -> tuple[set[int], list[tuple[Arrival, socket.socket]]]:
         """It is dead: let go of its channel. The connections that died with it, and those that it never took."""

@@ -149,10 +149,12 @@ class Supervisor:
     def _hand_on(self, arrival: Arrival, connection: socket.socket) -> bool:
         """Pass a connection to the process with the fewest, of those the one that has waited longest for another.
 
-        Where none takes it, as when all died a moment ago, it waits here.
+        One that has not even taken what it was given a while ago comes last. Where none takes it, as when all died a
+        moment ago, it waits here.
         """
+        now = time.monotonic()
         ready = (each for each in self._receivers if each.is_ready)
-        for each in sorted(ready, key=lambda it: (len(it.connections), it.latest)):
+        for each in sorted(ready, key=lambda it: (it.is_stuck(now), len(it.connections), it.latest)):
             if len(each.connections) >= self._capacity.of_a_process:
                 arrival = replace(arrival, admission=Admission.REJECT)
             if each.pass_on(arrival, connection):
@@ -172,12 +174,12 @@ class Supervisor:
 
     def _take_signals(self) -> None:
         taken = self._signals.taken()
-        if signal.SIGCHLD in taken:
-            self._reap()
+        if taken & {signal.SIGTERM, signal.SIGINT}:  # before SIGCHLD: at a terminal the children get SIGINT too
+            self._is_ending = True
         if signal.SIGHUP in taken and not self._is_ending:
             self._reload()
-        if taken & {signal.SIGTERM, signal.SIGINT}:
-            self._is_ending = True
+        if signal.SIGCHLD in taken:
+            self._reap()
 
     def _reload(self) -> None:
         """SIGHUP: receiver processes look again; but when it came because the terminal closed, that is the end."""

@@ -21,7 +21,7 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     with Node(tmp_path / "root", tmp_path / "prearc.toml") as each:
-        each.configure()
+        each.configure(node={"processes": 2})
         each.start()
         yield each
 
