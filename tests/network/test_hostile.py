@@ -12,8 +12,9 @@ from typing import Final
 import pytest
 
 from scp.status import status_of
+from tests.certificates import make_authority
 from tests.crash.node import REPOSITORY
-from tests.network.hostile import associations, commands, connections, datasets, pdus
+from tests.network.hostile import associations, commands, connections, datasets, handshakes, pdus
 from tests.network.hostile.attacked import Attacked, Window, facts_of
 from tests.network.hostile.case import Case
 from tests.network.raw_peer import associate_rq
@@ -27,8 +28,8 @@ REST_SECONDS: Final = 0.04
 LONGEST_SECONDS: Final = 10.0
 """No answer may take longer, on a machine that is busy with other tests as well."""
 PLAIN: Final = re.compile(r"[A-Za-z0-9._~+/-]*", re.ASCII)
-WAYS: Final = {"fast": {"fast_path": True}, "stock": {"fast_path": False}}
-"""How PDUs are read: by our own reader, by the library's."""
+WAYS: Final = {"fast": {"fast_path": True}, "stock": {"fast_path": False}, "tls": {"fast_path": True}}
+"""How PDUs are read: by our own reader, by the library's, by our own out of TLS."""
 CASES: Final = [
     *pdus.cases(),
     *associations.cases(),
@@ -36,6 +37,8 @@ CASES: Final = [
     *datasets.cases(),
     *connections.cases(),
 ]
+OVER_TLS: Final = [*handshakes.cases(), *(each for each in (*pdus.cases(), *connections.cases()) if each.is_core)]
+"""What is above PDUs never sees what they came out of."""
 
 
 Nodes = Callable[[str], Attacked]
@@ -49,12 +52,13 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         @cache
         def node(way: str) -> Attacked:
             folder = tmp_path_factory.mktemp(way)
-            return stack.enter_context(Attacked(folder, node=WAYS[way], limits=LIMITS))
+            authority = make_authority(tmp_path_factory.mktemp("certificates")) if way == "tls" else None
+            return stack.enter_context(Attacked(folder, node=WAYS[way], limits=LIMITS, authority=authority))
 
         yield node
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=["fast", "stock"])
 def attacked(request: pytest.FixtureRequest, nodes: Nodes) -> Attacked:
     return nodes(request.param)
 
@@ -62,7 +66,10 @@ def attacked(request: pytest.FixtureRequest, nodes: Nodes) -> Attacked:
 def chosen() -> list[object]:
     first = next(iter(WAYS))
     return [
-        pytest.param(way, case, id=f"{way}-{case.id}") for way in WAYS for case in CASES if way == first or case.is_core
+        pytest.param(way, case, id=f"{way}-{case.id}")
+        for way in WAYS
+        for case in (OVER_TLS if way == "tls" else CASES)
+        if way in (first, "tls") or case.is_core
     ]
 
 
@@ -92,9 +99,10 @@ def assert_traced(attacked: Attacked, case: Case, address: str) -> None:
         assert len(stored) == case.stores
 
 
+@pytest.mark.parametrize("attacked", WAYS, indirect=True)
 def test_the_honest_sender_is_served_meanwhile(attacked: Attacked) -> None:
     """It has half of its undisturbed throughput at least, waits for no answer long, and nothing it sent is lost."""
-    quick = [each for each in CASES if each.does is None and each.is_core]
+    quick = [each for each in (OVER_TLS if attacked.is_tls else CASES) if each.does is None and each.is_core]
     for case in quick:  # alone and beside an attack in turn, as the machine has other things to do too
         attacked.rest(REST_SECONDS)
         with attacked.honest.sending(attacked.disturbed.append), attacked.attacker() as peer:
@@ -119,6 +127,7 @@ def test_nothing_was_named_after_an_attacker(attacked: Attacked) -> None:
     assert {each.split("/")[0] for each in paths} == {"root", "prearc.toml", "ledger"}
 
 
+@pytest.mark.parametrize("attacked", WAYS, indirect=True)
 def test_the_log_is_plain_text(attacked: Attacked) -> None:
     """Each line is one that prearc wrote: printable, beginning with its time, with no event that a peer made up."""
     run_if_new(

@@ -5,6 +5,7 @@ import os
 import re
 import select
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from tests.certificates import Authority
 from tests.crash.node import REPOSITORY, Keys, Node
 from tests.network.hostile.case import Attacker
 from tests.network.hostile.datasets import instance
@@ -58,10 +60,10 @@ class Window:
 class Honest:
     """The honest sender's process; see `tests.network.hostile.honest_sender`."""
 
-    def __init__(self, port: int, ledger: Path) -> None:
+    def __init__(self, port: int, ledger: Path, tls: tuple[Path, ...] = ()) -> None:
         self._ledger = ledger
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.network.hostile.honest_sender", str(port), str(ledger)],
+            [sys.executable, "-m", "tests.network.hostile.honest_sender", str(port), str(ledger), *map(str, tls)],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -113,12 +115,16 @@ class Honest:
 
 
 class Attacked:
-    """A running node with an honest sender; every attack comes from an address of its own."""
+    """A running node with an honest sender; every attack comes from an address of its own.
 
-    def __init__(self, folder: Path, *, node: Keys, limits: Keys) -> None:
+    With an authority all of them speak TLS: attackers have a certificate that is good.
+    """
+
+    def __init__(self, folder: Path, *, node: Keys, limits: Keys, authority: Authority | None = None) -> None:
         self.folder = folder
         self.node = Node(folder / "root", folder / "prearc.toml", lines_kept=None)
-        self.node.configure(node=node, limits=limits)
+        keys, self._honest_tls, self._tls = _tls(authority) if authority is not None else ({}, (), None)
+        self.node.configure(node=node, limits=limits, **keys)
         self._attacks = 0
         self.disturbed: list[Window] = []
         self.undisturbed: list[Window] = []
@@ -126,7 +132,7 @@ class Attacked:
     def __enter__(self) -> Self:
         self.node.start()
         try:
-            self.honest = Honest(self.node.port, self.folder / "ledger")
+            self.honest = Honest(self.node.port, self.folder / "ledger", self._honest_tls)
             self._warm_up()
         except BaseException:
             self.__exit__()
@@ -144,7 +150,7 @@ class Attacked:
         return f"127.{1 + self._attacks // 62500}.{self._attacks // 250 % 250}.{1 + self._attacks % 250}"
 
     def attacker(self) -> Attacker:
-        return Attacker(self.node.port, self.new_address())
+        return Attacker(self.node.port, self.new_address(), tls=self._tls)
 
     def rest(self, seconds: float) -> None:
         """Let the honest sender work alone."""
@@ -170,6 +176,10 @@ class Attacked:
         assert now.is_within(self.base), f"{now} is not back to {self.base} in {RECOVERY_SECONDS} s"
         grown = self.peak_bytes() - self.base_bytes
         assert grown < ALLOWED_BYTES, f"{grown / MIB:.0f} MB more than before"
+
+    @property
+    def is_tls(self) -> bool:
+        return self._tls is not None
 
     @property
     def is_alive(self) -> bool:
@@ -318,6 +328,17 @@ class Attacked:
             time.sleep(LOOK_SECONDS)
             looks.append(self.footprint())
         return looks[-1]
+
+
+def _tls(authority: Authority) -> tuple[dict[str, str], tuple[Path, ...], ssl.SSLContext]:
+    """The node's keys, the honest sender's files, an attacker's context."""
+    node, honest, attacker = (authority.issue(name) for name in ("node", "honest", "attacker"))
+    keys = {
+        "tls_certificate": str(node.certificate),
+        "tls_key": str(node.key),
+        "tls_client_ca": str(authority.certificate),
+    }
+    return keys, (authority.certificate, honest.certificate, honest.key), authority.client(attacker)
 
 
 def _name(pid: int) -> str:

@@ -1,6 +1,7 @@
 """One attack: what a peer does, what it must see, what log and catalogue must say of it afterwards."""
 
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,13 +34,26 @@ ENDS: Final = ("abort", "closed", "reject", "released", "silence")
 class Attacker(RawPeer):
     """A peer at an address of its own that says in words what it is answered."""
 
-    def __init__(self, port: int, address: str, *, receive_bytes: int | None = None) -> None:
-        super().__init__(port, source=address, timeout_seconds=8, receive_bytes=receive_bytes)
-        self.port, self.address = port, address
+    def __init__(
+        self, port: int, address: str, *, receive_bytes: int | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(port, source=address, timeout_seconds=8, receive_bytes=receive_bytes, tls=tls)
+        self.port, self.address, self.tls = port, address, tls
 
     def again(self, *, receive_bytes: int | None = None) -> "Attacker":
         """One more connection from the same address."""
-        return Attacker(self.port, self.address, receive_bytes=receive_bytes)
+        return Attacker(self.port, self.address, receive_bytes=receive_bytes, tls=self.tls)
+
+    def bare(self) -> "Attacker":
+        """One more connection from the same address, without TLS on our side."""
+        return Attacker(self.port, self.address)
+
+    def push_bare(self, data: bytes) -> None:
+        """Send past the TLS of this connection."""
+        try:
+            socket.socket.sendall(self.socket, data)
+        except OSError:
+            pass
 
     def push(self, data: bytes) -> None:
         """Send, as far as the node lets us."""
@@ -51,7 +65,7 @@ class Attacker(RawPeer):
     def finish(self) -> None:
         """FIN: nothing more comes from here."""
         try:
-            self.socket.shutdown(socket.SHUT_WR)
+            socket.socket.shutdown(self.socket, socket.SHUT_WR)  # a TLS socket's own would forget how to read
         except OSError:
             pass
 
@@ -71,6 +85,8 @@ class Attacker(RawPeer):
             kind, content = self.receive()
         except TimeoutError:
             return "silence"
+        except ssl.SSLError:
+            return "closed"
         if kind == REJECT:
             return "reject " + ".".join(map(str, content[1:4]))
         if kind == DATA:

@@ -1,6 +1,7 @@
 """An honest sender beside an attack: a process that stores one instance after another while it is told to.
 
-Run as ``python -m tests.network.hostile.honest_sender PORT LEDGER``; says ``ready``. Commands on standard input:
+Run as ``python -m tests.network.hostile.honest_sender PORT LEDGER [AUTHORITY CERTIFICATE KEY]``, with the files it
+speaks TLS; says ``ready``. Commands on standard input:
 ``go``; ``pause``, answered with ``COUNT SECONDS LONGEST`` of the time since ``go`` (instances acknowledged, time
 spent, the longest wait for one answer in seconds); ``stop``. While it is paused it asks by C-ECHO whether the node
 still answers. Each acknowledged instance is a line ``UID SHA256`` of the ledger. Trouble is a line
@@ -10,6 +11,7 @@ still answers. Each acknowledged instance is a line ``UID SHA256`` of the ledger
 import hashlib
 import os
 import select
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -26,8 +28,9 @@ PIXELS: Final = element(0x7FE00010, b"OW", bytes(range(256)) * 32)
 class HonestSender:
     """One association, one instance at a time."""
 
-    def __init__(self, port: int, ledger: TextIO) -> None:
+    def __init__(self, port: int, ledger: TextIO, tls: ssl.SSLContext | None = None) -> None:
         self._port = port
+        self._tls = tls
         self._ledger = ledger
         self._number = 0
         self._peer = self._connected()
@@ -97,11 +100,22 @@ class HonestSender:
         self._peer = self._connected()
 
     def _connected(self) -> RawPeer:
-        peer = RawPeer(self._port, timeout_seconds=20)
+        peer = RawPeer(self._port, timeout_seconds=20, tls=self._tls)
         peer.associate([(1, MR, [EXPLICIT]), (3, VERIFICATION, [IMPLICIT])], calling=b"HONEST")
         return peer
 
 
+def _context(files: list[str]) -> ssl.SSLContext | None:
+    if not files:
+        return None
+    authority, certificate, key = files
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(authority)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 if __name__ == "__main__":
     with open(sys.argv[2], "w", encoding="ascii") as file:
-        HonestSender(int(sys.argv[1]), file).run()
+        HonestSender(int(sys.argv[1]), file, _context(sys.argv[3:])).run()
