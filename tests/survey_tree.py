@@ -210,9 +210,9 @@ def _socket(tree: SeededResource, dataset: Dataset, random: Random) -> None:
 def _hard_link(tree: SeededResource, dataset: Dataset, random: Random) -> None:
     """One file under two names: a duplicate like any other."""
     _twice(lambda dataset: None, SetDifference.IDENTICAL_BYTES)(tree, dataset, random)
-    first, second = sorted(tree.folder.glob(f"{right_name(dataset)}*"))[:2]
-    second.unlink()
-    os.link(first, second)
+    other = tree.folder / f"IM{dataset.InstanceNumber}.0"
+    other.unlink()
+    os.link(tree.folder / right_name(dataset), other)
 
 
 def _broken_name(tree: SeededResource, dataset: Dataset, random: Random) -> None:
