@@ -1,15 +1,17 @@
 """One association from its connection to its end."""
 
 import socket
+import threading
 from collections.abc import Mapping
 
 from pynetdicom import AE
-from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.association import Association
+from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
+from pynetdicom.association import Association, ServiceUser
 from pynetdicom.pdu_primitives import A_ASSOCIATE, A_RELEASE
 from pynetdicom.transport import AddressInformation
 
 from archive.callers import Certificate
+from scp.bare import make_association
 from scp.limits import Admission
 from scp.messages import ReceiverMessages
 from scp.negotiator import Gate, Negotiator
@@ -37,8 +39,9 @@ class ReceiverAssociation(Association):
         connection: socket.socket,
         peer: tuple[str, int],
     ) -> None:
-        super().__init__(entity, MODE_ACCEPTOR)
-        self.peer_host = peer[0]
+        threading.Thread.__init__(self, name=f"association-{peer[0]}:{peer[1]}", daemon=True)
+        make_association(self, entity, peer)
+        self.peer_host, self._port = peer
         self.certificate: Certificate | None = None  # the peer's, once TLS has verified one
         self.log = gate.log.bind(peer=printable(peer[0]), port=server.port)
         self.pdu_seconds = gate.limits.pdu_seconds
@@ -50,14 +53,10 @@ class ReceiverAssociation(Association):
         self.dul: ReceiverUpperLayer = ReceiverUpperLayer(self, gate.limits.max_pdu_bytes, is_fast=gate.is_fast)
         self.dimse: ReceiverMessages = ReceiverMessages(self, is_fast=gate.is_fast)
         self.acse: Negotiator = Negotiator(self, gate, admission)
-        # Both setters write to the timers of the upper layer, which was replaced just now.
+        self.connection_timeout = self.dimse_timeout = None
         self.acse_timeout = gate.limits.pdu_seconds
         self.network_timeout = gate.limits.idle_association_seconds
-        self.acceptor.maximum_length = gate.limits.max_pdu_bytes
-        self.acceptor.implementation_version_name = entity.implementation_version_name
-        self.requestor.address_info = AddressInformation.from_tuple(peer)
         self.set_socket(ReceiverSocket(self, connection, gate.limits.pdu_seconds))
-        self.name = f"association-{peer[0]}:{peer[1]}"
 
     def context(self, context_id: int) -> Agreed | None:
         """The accepted context with this id."""
@@ -74,6 +73,9 @@ class ReceiverAssociation(Association):
         """This encoded A-ASSOCIATE-AC is on its way."""
         if self._digest is not None and (request := self.acse.learn(answer)) is not None:
             self._gate.known.keep(self._digest, request)
+
+    def run(self) -> None:
+        self.run_reactor()
 
     def run_reactor(self) -> None:
         """The whole life of the association, in its own thread."""
@@ -102,7 +104,7 @@ class ReceiverAssociation(Association):
             self._introduce(primitive.calling_ae_title, primitive.called_ae_title)
             self.acse.negotiate_known(primitive)
         elif isinstance(primitive, A_ASSOCIATE):
-            self.requestor.primitive = primitive
+            self._make_users(primitive)
             self._introduce(primitive.calling_ae_title, primitive.called_ae_title)
             self.acse.negotiate_association()
         elif isinstance(primitive, A_RELEASE) and self.is_established:
@@ -145,6 +147,15 @@ class ReceiverAssociation(Association):
             name = next(iter(self.certificate.names), self.certificate.sha256)
             self.log = self.log.bind(certificate=printable(name))
         return True
+
+    def _make_users(self, request: A_ASSOCIATE) -> None:
+        """What the library's own negotiation works with."""
+        address = AddressInformation.from_tuple((self.peer_host, self._port))
+        self.requestor, self.acceptor = ServiceUser(self, MODE_REQUESTOR), ServiceUser(self, MODE_ACCEPTOR)
+        self.requestor.address_info = address
+        self.requestor.primitive = request
+        self.acceptor.maximum_length = self._gate.limits.max_pdu_bytes
+        self.acceptor.implementation_version_name = self.ae.implementation_version_name
 
     def _introduce(self, calling_ae_title: str, called_ae_title: str) -> None:
         self.log = self.log.bind(calling=printable(calling_ae_title), called=printable(called_ae_title))

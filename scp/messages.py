@@ -13,6 +13,7 @@ from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 
 from archive.model import StoreRequest
+from scp.bare import make_messages
 from scp.commands import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, Command, encode_store_response, read_command
 from scp.contexts import VERIFICATION
 from scp.fragments import PDU_HEADER_BYTES, PDV_HEADER_BYTES
@@ -45,7 +46,7 @@ class ReceiverMessages(DIMSEServiceProvider):
     """
 
     def __init__(self, association: "ReceiverAssociation", *, is_fast: bool) -> None:
-        super().__init__(association)
+        make_messages(self, association)
         self._association = association
         self._is_fast = is_fast
         self._command_bytes = bytearray()

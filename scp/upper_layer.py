@@ -13,6 +13,7 @@ from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, _PDUType
 from pynetdicom.timer import Timer
 from structlog.typing import FilteringBoundLogger
 
+from scp.bare import make_upper_layer
 from scp.fragments import PDU_HEADER_BYTES, FragmentWalk, PduRefusedError, check_pdu
 from scp.text import printable
 
@@ -73,7 +74,7 @@ class ReceiverUpperLayer(DULServiceProvider):
     """
 
     def __init__(self, association: "ReceiverAssociation", max_pdu_bytes: int, *, is_fast: bool) -> None:
-        super().__init__(association)
+        make_upper_layer(self, association)
         self.socket: ReceiverSocket | None = None
         self._association = association
         self._max_pdu_bytes = max_pdu_bytes
@@ -94,6 +95,10 @@ class ReceiverUpperLayer(DULServiceProvider):
     def has_been_silent(self) -> bool:
         """Whether an established association had no traffic for too long; our own work on an answer does not count."""
         return self._association.is_established and self._idle_timer.seconds_left < 0
+
+    def is_alive(self) -> bool:
+        """It is no thread, though the library's is."""
+        return False
 
     def restart_idle_timer(self) -> None:
         self._idle_timer.start()

@@ -2,6 +2,8 @@
 
 import inspect
 import queue
+import re
+import threading
 from importlib.metadata import version
 
 import pytest
@@ -18,6 +20,7 @@ from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket
 
 from scp.association import ReceiverAssociation
+from scp.bare import Line, make_association, make_messages, make_upper_layer
 from scp.library import quiet
 from scp.messages import ReceiverMessages
 from scp.negotiator import Negotiator
@@ -73,6 +76,7 @@ def test_what_we_override_is_there(ours: type, theirs: type, names: list[str]) -
         (fsm.DT_2, ["dul.assoc.dimse.receive_primitive("]),
         (fsm.AE_5, ["dul.artim_timer.start()"]),
         (Association.__init__, ["make_target(self.run_reactor)"]),
+        (Association.get_handlers, ["if event not in self._handlers"]),
         (Association._run_reactor, ["self.acse.send_release(is_response=True)", "self.is_released = True"]),
         (Association._abort_blocking, ["self.acse.send_abort(0x00)", "if block is False"]),
         (Association.acse_timeout.fset, ["self.dul.artim_timer.timeout = value"]),
@@ -139,6 +143,54 @@ def test_an_association_has_the_parts_we_replace() -> None:
         assert hasattr(association, name), name
     for name in ("_recv_pdu", "event_queue", "to_provider_queue", "_idle_timer", "artim_timer", "_kill_thread"):
         assert hasattr(association.dul, name), name
+
+
+def test_what_is_made_bare_lacks_nothing() -> None:
+    """Association, upper layer and DIMSE provider have every attribute the library's constructors set, as these set it.
+
+    But the upper layer is no thread, and its queues are for one thread.
+    """
+    quiet()
+    entity = AE()
+    theirs = Association(entity, "acceptor")
+    ours = Association.__new__(Association)
+    threading.Thread.__init__(ours)
+    make_association(ours, entity, ("127.0.0.1", 11112))
+    ours.dul = DULServiceProvider.__new__(DULServiceProvider)
+    ours.dimse = DIMSEServiceProvider.__new__(DIMSEServiceProvider)
+    make_upper_layer(ours.dul, ours)
+    make_messages(ours.dimse, ours)
+    thread = vars(threading.Thread()).keys()
+
+    timeouts = {"_acse_timeout", "connection_timeout", "_dimse_timeout", "_network_timeout"}
+    assert vars(theirs).keys() - vars(ours).keys() == timeouts | {"acse"}
+    assert vars(theirs.dul).keys() - thread - vars(ours.dul).keys() == {"_idle_timer", "artim_timer"}
+    assert vars(theirs.dimse).keys() == vars(ours.dimse).keys()
+    simple = (bool, str, int, list, type(None))
+    for one, other in ((theirs, ours), (theirs.dul, ours.dul), (theirs.dimse, ours.dimse)):
+        for name, value in vars(one).items():
+            if type(value) in simple and name not in thread | timeouts | {"_run_loop_delay"}:
+                assert getattr(other, name) == value, name
+    assert {type(each) for name, each in vars(ours.dul).items() if "queue" in name} == {Line}
+
+
+def test_a_queue_for_one_thread_is_a_queue() -> None:
+    """First in, first out; empty is said as the library expects it."""
+    line = Line[str]()
+    line.put("a")
+    line.put("b")
+
+    assert line.queue[0] == "a"
+    assert [line.get(False), line.get(block=False), line.empty()] == ["a", "b", True]
+    with pytest.raises(queue.Empty):
+        line.get(False)
+
+
+def test_a_user_that_has_not_negotiated_is_asked_for_two_things() -> None:
+    """The state machine takes its address, a rejection leaves itself there."""
+    asked = set(re.findall(r"remote\.(\w+)", inspect.getsource(fsm)))
+    assert asked == {"address_info"}
+    assert set(re.findall(r"self\.acceptor\.(\w+)", inspect.getsource(ACSE.send_reject))) == {"primitive"}
 
 
 def test_a_quiet_library_binds_no_log_handlers() -> None:
