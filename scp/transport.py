@@ -61,6 +61,7 @@ class ReceiverSocket(AssociationSocket):
         self.socket = secured  # at once, so that `cut` reaches it; the descriptor is the same
         tls.handshake(secured, self._pdu_seconds)
         secured.setblocking(False)
+        self.acknowledge()  # the caller's last word: it may wait for that before it says the next
         return certificates.of_peer(secured)
 
     def start_pdu(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from archive import audit, senders
 from archive.callers import Caller, Certificate
@@ -93,6 +94,25 @@ def listed(prearc: Prearc, *options: str) -> list[dict[str, Any]]:
     assert code == 0
     items: list[dict[str, Any]] = json.loads(out)
     return items
+
+
+# Who may be let in at all
+
+
+@pytest.mark.parametrize(
+    "words", [{"allow": ["*"]}, {"allow": ["MR1"]}, {"callers": "observe"}, {"callers": "enforce"}]
+)
+def test_a_network_is_listened_on_when_it_is_said_who_may_call(words: dict[str, Any]) -> None:
+    """Any caller, some, all for now, or those that are allowed by command."""
+    assert ReceiverSettings.model_validate({"bind": "0.0.0.0", **words}).bind == "0.0.0.0"
+
+
+def test_a_network_is_not_listened_on_without_a_word() -> None:
+    """A scanner that nobody thought of is not let in by leaving a key out; the message says what can be written."""
+    with pytest.raises(ValidationError) as caught:
+        ReceiverSettings(bind="0.0.0.0")
+
+    assert "allow" in str(caught.value) and 'callers = "observe"' in str(caught.value)
 
 
 # How a caller stands
