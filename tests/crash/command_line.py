@@ -121,7 +121,7 @@ class Choice:
         verbs = [verb for verb in self._verbs if fitting[verb] or not VERBS[verb][1] or not is_fit]
         verb = chance.choices(verbs, [VERBS[each][0] for each in verbs])[0] if verbs else "list"
         if verb in ("verify", "plan", "apply", "undo"):
-            return self._on_all(verb, surveys) or [*self._noun["list"]]
+            return self._on_all(verb, surveys) or self._survey(fitting["survey"])
         if verb in ("list", "doctor") or not sessions:
             return [*self._noun["doctor" if verb == "doctor" else "list"]]
         pool = fitting[verb] if is_fit and fitting[verb] else sessions
@@ -138,6 +138,12 @@ class Choice:
         if chance.random() < 0.5:
             step = f"{chance.choice(STEPS_OF_ITEMS)}={{}}@{chance.randint(1, 9)}"
         return chance.choices(["", SLOW, step.format("kill"), step.format("errno:ENOSPC")], [3, 5, 2, 1])[0]
+
+    def _survey(self, archived: Sequence[Known]) -> list[str]:
+        """What makes something to mitigate known."""
+        if not archived:
+            return [*self._noun["list"]]
+        return [*self._noun["survey"], "--session", str(self._chance.choice(archived).id)]
 
     def _on_all(self, verb: str, surveys: KnownSurveys) -> list[str]:
         """A verb that is not for one session; nothing when there is nothing to use it on."""

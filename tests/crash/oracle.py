@@ -21,9 +21,11 @@ from tests.crash.sending import LedgerContents
 
 COMPANION: Final = re.compile(
     r"(?P<session>(prearchive|archive)/[^/]+/[^/]+/[^/]+)/"
-    r"(prearc-manifest\.jsonl|SCANS/[^/]+/DICOM/scan_[^/]+_catalog\.xml)"
+    r"(prearc-manifest\.jsonl|\.prearc-manifest\.jsonl\.\d+\.tmp"
+    r"|SCANS/[^/]+/DICOM/(scan_[^/]+_catalog\.xml|\.scan_[^/]+_catalog\.xml\.\d+\.tmp))"
 )
-"""Files that are derived from the instances of a session in the catalogue and stand beside them."""
+"""Files that are derived from the instances of a session in the catalogue and stand beside them; one that its writer
+did not finish waits there for the doctor."""
 VIOLATIONS_SHOWN: Final = 25
 
 _ROWS: Final = """
