@@ -8,7 +8,7 @@ import typer
 
 from archive.clock import iso
 from archive.model import UNASSIGNED, SessionStatus
-from cli import render, shapes
+from cli import folding, render, shapes
 from cli.opening import opened, reading
 from cli.selection import OneSession
 
@@ -42,7 +42,8 @@ def list_(
             )
             for each in found
         ]
-        render.emit(render.table(("ID", "PROJECT", "LABEL", "INSTANCES", "FINDINGS", "NEXT"), rows))
+        headers = ("ID", "PROJECT", "LABEL", "INSTANCES", "FINDINGS", "NEXT")
+        render.emit(folding.table(headers, rows, under=("FINDINGS", "NEXT")))
     else:
         render.say("no conflicts")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archive.findings import FindingKind
 from archive.model import UNASSIGNED, Outcome, Receipt, Session
-from cli import render, shapes
+from cli import folding, render, shapes
 
 if TYPE_CHECKING:
     from archive.importing.candidates import Declined
@@ -25,6 +25,9 @@ OUTCOMES: Final[Mapping[Outcome, str]] = MappingProxyType(
     }
 )
 _SHOWN_STUDIES: Final = 200
+_STUDY_HEADERS: Final = (
+    "PROJECT", "SUBJECT", "SESSION", "DATE", "MODALITY", "FILES", "SIZE", "INTO", "DESCRIPTION", "STUDY",
+)  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,8 +91,8 @@ def show_plan(report: Report) -> None:
     """Where everything would go, and what speaks against it."""
     plan = report.plan
     if plan.studies:
-        headers = ("PROJECT", "SUBJECT", "SESSION", "STUDY", "FILES", "SIZE", "INTO")
-        render.emit(render.table(headers, map(_study_row, plan.studies[:_SHOWN_STUDIES])))
+        shown = map(_study_row, plan.studies[:_SHOWN_STUDIES])
+        render.emit(folding.table(_STUDY_HEADERS, shown, under=("STUDY", "DESCRIPTION", "SUBJECT", "SIZE", "INTO")))
         if len(plan.studies) > _SHOWN_STUDIES:
             render.emit(f"and {len(plan.studies) - _SHOWN_STUDIES} more; --json has them all")
         render.emit()
@@ -176,6 +179,9 @@ def _study(value: "PlannedStudy") -> dict[str, Any]:
         "project": value.project,
         "subject": value.subject,
         "label": value.label,
+        "study_date": value.study_date or None,
+        "study_description": value.study_description or None,
+        "modalities": sorted(value.modalities),
         "files": value.instance_count,
         "size_bytes": value.size_bytes,
         "session": value.session,
@@ -187,11 +193,19 @@ def _study_row(value: "PlannedStudy") -> tuple[object, ...]:
         value.project or UNASSIGNED,
         value.subject,
         value.label,
-        value.study_instance_uid or "(no UID)",
+        _day(value.study_date),
+        "/".join(sorted(value.modalities)),
         value.instance_count,
         render.size(value.size_bytes),
         "a new session" if value.session is None else f"session {value.session}",
+        value.study_description,
+        value.study_instance_uid or "(no UID)",
     )
+
+
+def _day(date: str) -> str:
+    """A DA (PS3.5 6.2) as a person writes it; what is none as it is."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdecimal() else date
 
 
 def _session_row(value: Session) -> tuple[object, ...]:

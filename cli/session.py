@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archive.model import UNASSIGNED, Session
-from cli import render, session_archive, session_change, session_join, shapes
+from cli import folding, render, session_archive, session_change, session_join, shapes
 from cli.archive_result import finding_lines
 from cli.moments import moment_named
 from cli.opening import opened, reading
@@ -28,6 +28,7 @@ app.command("split")(session_join.split)
 app.command("return")(session_join.return_)
 
 COLUMNS = ("ID", "PROJECT", "SUBJECT", "LABEL", "STATUS", "SCANS", "INSTANCES", "SIZE", "LAST RECEIVED", "FINDINGS")
+UNDER = ("FINDINGS", "LAST RECEIVED", "SUBJECT", "SIZE")
 
 
 @app.command("list")
@@ -51,7 +52,7 @@ def list_(
     if context.obj.is_json:
         render.emit_json([shapes.session(each) for each in found])
     elif found:
-        render.emit(render.table(COLUMNS, map(row, found)))
+        render.emit(folding.table(COLUMNS, map(row, found), under=UNDER))
     else:
         unknown = f" (none was ever in a project '{render.escape(project)}')" if project and not known else ""
         render.say(f"no sessions{unknown}")

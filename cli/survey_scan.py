@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from archive.errors import NotFound
-from cli import render
+from cli import folding, render
 from cli.opening import Options, is_configured, load
 from cli.progress import progress
 
@@ -178,7 +178,7 @@ def _show(result: Result, tree: "Tree") -> None:
     headers = ["resource", "status", *(_COLUMNS[index][0] for index in shown)]
     rows = [(*row[:2], *(row[index + 2] for index in shown)) for row in result.rows]
     if rows:
-        render.emit(render.table(headers, rows))
+        render.emit(folding.table(headers, rows, under=(*reversed(headers[4:]), headers[3])))
     lines = [*result.lines, *(f"{_path(folder)}: cannot be read: {reason}" for folder, reason in tree.closed.items())]
     if lines:
         render.emit()

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from archive.surveys import SurveyStatus as S
-from cli import render
+from cli import folding, render
 
 if TYPE_CHECKING:
     from archive.rules.survey_report import ProjectSummary
@@ -84,7 +84,8 @@ def show_requests(requests: Sequence["SurveyRequest"]) -> None:
         for each in requests
     ]
     heads = ("ID", "SESSION", "SCAN", "STATUS", "SURVEYED", "FILES", *(head for head, _ in shown))
-    render.emit(render.table(heads, rows))
+    counted = tuple(head for head, _ in reversed(shown))
+    render.emit(folding.table(heads, rows, under=("SURVEYED", *counted)))
     counts = Counter(str(each.status) for each in requests)
     render.emit("\n" + ", ".join(f"{status} {number}" for status, number in sorted(counts.items())))
     for line in _next_lines(requests):

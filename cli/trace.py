@@ -8,7 +8,7 @@ import typer
 
 from archive.errors import NotFound, UsageError
 from archive.model import Receipt
-from cli import render, shapes
+from cli import folding, render, shapes
 from cli.opening import reading
 
 _UID: Final = re.compile(r"[0-9.]{1,64}")
@@ -46,10 +46,10 @@ def trace(
     if not found:
         render.emit("nothing was refused")
         return 0
-    render.emit(render.table(headers, map(_row, found)))
+    render.emit(folding.table(headers, map(_row, found), under=("PATH", "PEER", "CALLED", "CALLING")))
     if is_refused:
         lines = [(render.time(each.received_at), each.sop_instance_uid, each.message) for each in found]
-        render.emit("\n" + render.table(("RECEIVED (UTC)", "SOP INSTANCE UID", "WHY"), lines))
+        render.emit("\n" + folding.table(("RECEIVED (UTC)", "SOP INSTANCE UID", "WHY"), lines, under=("WHY",)))
         return 0
     for text in dict.fromkeys(each.rule for each in found if each.rule):
         render.emit(f"routed by  {render.escape(text)}")

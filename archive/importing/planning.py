@@ -47,7 +47,8 @@ class ImportWarning:
 
 @dataclass(slots=True, kw_only=True)
 class PlannedStudy:
-    """One study at one place. `session`: the open session that takes it, whose labels these then are."""
+    """One study at one place. `session`: the open session that takes it, whose labels these then are. What tells it
+    from others, date and description as in its first file, modalities of all, is for the person who reads the plan."""
 
     study_key: str
     study_instance_uid: str
@@ -55,6 +56,9 @@ class PlannedStudy:
     project: str | None
     subject: str
     label: str
+    study_date: str = ""
+    study_description: str = ""
+    modalities: set[str] = field(default_factory=set)
     instance_count: int = 0
     size_bytes: int = 0
     session: int | None = None
@@ -153,7 +157,10 @@ class Planner:
                 project=project,
                 subject=route.subject.value or "",
                 label=label,
+                study_date=header.study_date,
+                study_description=header.study_description,
             )
+        study.modalities |= {header.modality} - {""}
         study.instance_count += 1
         study.size_bytes += size_bytes
 
