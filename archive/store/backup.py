@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from archive.store import files, manifest
+from archive.store import files, listing, manifest
 from archive.store.catalogue.connection import Connection
 
 REPLACED: Final = "manifest.json"
@@ -42,9 +42,11 @@ def note_session(root_fd: int, connection: Connection, session_id: int, path: st
 
 
 def forget(root_fd: int, path: str | None) -> None:
-    """Remove the notes of an operation that was undone, and its folder if nothing else is in it."""
+    """Remove the notes of an operation that was undone, what its dead worker did not finish of them too, and its folder
+    if nothing else is in it."""
     if path is None or files.status(root_fd, path) is None:
         return
-    for name in (REPLACED, INCOMING, ARCHIVED):
+    unfinished = filter(listing.is_temporary, listing.plain_names(root_fd, path))
+    for name in (REPLACED, INCOMING, ARCHIVED, *unfinished):
         files.unlink(root_fd, f"{path}/{name}")
     files.remove_empty_folders(root_fd, path, keep="backup")

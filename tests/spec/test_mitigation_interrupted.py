@@ -170,6 +170,23 @@ def test_what_was_cut_off_after_its_commit_can_be_undone(quick_disk: Path) -> No
         assert_sound(ws)
 
 
+def test_a_note_that_was_never_finished_leaves_no_backup_behind(quick_disk: Path) -> None:
+    """The worker died while it wrote the manifest: what undoes the rest removes that too."""
+    plan, _, everything, session_id = begun(quick_disk / "begun")
+    with copy(quick_disk, 1, ()) as ws:
+        hits = passed_by(lambda: mitigation.apply(ws, plan))
+    with copy(quick_disk, 2, ()) as ws:
+        cut_off(
+            lambda: mitigation.apply(ws, plan), hits.index("BACKED_UP") + 1, partial(assert_reachable, ws, everything)
+        )
+        (ws.root.path / "backup/PI/S1_MR" / str(plan.resources[0].request_id) / ".manifest.json.99999.tmp").touch()
+
+        settled_by_the_next_command(ws, session_id)
+
+        assert not list((ws.root.path / "backup").iterdir())
+        assert_sound(ws)
+
+
 def applied(ws: Workspace, plan: Plan) -> str:
     [done] = mitigation.apply(ws, plan)
     assert done.report is not None
