@@ -57,7 +57,7 @@ def request(
     Raises
     ------
     NotFound
-        The session is not there or not archived, or has no such scan.
+        The session is not there or not archived, or has no such scan; or no session of the project is archived.
     """
     order = Order(
         batch=new_batch(ws),
@@ -71,6 +71,10 @@ def request(
     asked = requesting.request(ws, scope, order)
     if scope.session_id is not None and not asked.to_survey and not asked.in_mitigation and scope.since is None:
         _raise_nothing_there(ws, scope.session_id, scope.scan)
+    if scope.project is not None and not asked.to_survey and not asked.in_mitigation and scope.since is None:
+        raise NotFound(
+            f"No session of a project '{scope.project}' is in the archive.", hint="prearc session list --archived"
+        )
     return asked
 
 

@@ -1,6 +1,8 @@
 """``prearc mitigate``: from survey reports to a plan, its application with a backup, and back."""
 
 import os
+import shlex
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,7 +15,7 @@ from cli import logs, mitigate_text, render
 from cli.confirm import confirm
 from cli.opening import Options, opened
 from cli.progress import progress
-from cli.selection import DryRun, Wait, Yes
+from cli.selection import MAX_ID, DryRun, Wait, Yes
 
 if TYPE_CHECKING:
     from archive.mitigation import Applied
@@ -36,7 +38,9 @@ Reason = Annotated[str, typer.Option(help="Why; recorded.")]
 @app.command("plan")
 def plan(
     context: typer.Context,
-    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Survey requests that are DIVERGENT.")],
+    ids: Annotated[
+        list[int], typer.Argument(metavar="ID...", min=1, max=MAX_ID, help="Survey requests that are DIVERGENT.")
+    ],
     output: Annotated[Path, typer.Option(metavar="PLAN.json", help="The plan's file; it must not exist yet.")],
     keep: Annotated[
         str | None,
@@ -68,14 +72,18 @@ def plan(
     options: Options = context.obj
     with opened(options) as ws:
         made = mitigation.make_plan(ws, ids, policy)
-    _write(output, plan_file.dumps(made))
+    _write(output, plan_file.dumps(made), ids)
     if options.is_json:
         render.emit_json(plan_file.document(made))
         return 0
     mitigate_text.show_totals(made)
     render.emit(f"written: {render.escape(output)}")
-    if any(each.actions for each in made.resources):
-        render.emit(f"next: prearc mitigate show {render.escape(output)}, then prearc mitigate apply")
+    name = render.escape(shlex.quote(str(output)))
+    if any(each.kind is not ActionKind.RETAIN for resource in made.resources for each in resource.actions):
+        render.emit(f"read it:  prearc mitigate show {name}")
+        render.emit(f"apply it: prearc mitigate apply {name}")
+    else:
+        render.emit(f"there is nothing to apply; why: prearc mitigate show {name}")
     return 0
 
 
@@ -208,16 +216,24 @@ def _read(path: Path) -> "Plan":
     return plan_file.loads(text)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, ids: list[int]) -> None:
     """A new file that its owner alone can read: names of files may be a patient's."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise Refused(f"{path} exists; a plan is never written over.", hint="--output with another name") from None
+        again = f"prearc mitigate plan {' '.join(map(str, ids))} --output {shlex.quote(str(_other_name(path)))}"
+        raise Refused(f"{path} exists; a plan is never written over.", hint=again) from None
     except OSError as error:
-        raise Refused(f"The plan cannot be written: {error.strerror}.", hint="--output with another name") from error
+        again = f"prearc mitigate plan {' '.join(map(str, ids))} --output {shlex.quote(path.name)}"
+        raise Refused(f"The plan cannot be written: {error.strerror}.", hint=again) from error
     with os.fdopen(fd, "w", encoding="utf-8") as stream:
         stream.write(text)
+
+
+def _other_name(path: Path) -> Path:
+    """The first name beside it that is free."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(each for each in numbered if not os.path.lexists(each))
 
 
 def _code(results: "list[Applied]") -> int:

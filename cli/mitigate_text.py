@@ -36,13 +36,17 @@ def show_plan(plan: Plan) -> None:
         render.emit(f"\nrequest {each.request_id}, {_where(each)}, {render.escape(each.path)}")
         circles = in_cycles(each.actions)
         for action in each.actions:
-            target = f" -> {render.escape(action.new_name)}" if action.new_name else ""
             size = render.size(action.size_bytes)
-            render.emit(f"  {action.kind:<6}  {render.escape(action.path)}{target}  ({size})")
+            render.emit(f"  {action.kind:<6}  {render.escape(action.path)}  ({size})")
+            if action.new_name:
+                render.emit(f"      ->  {render.escape(action.new_name)}")
             circle = "; names are exchanged, by way of temporary ones" if action.path in circles else ""
             render.emit(f"          {render.escape(action.reason)}{circle}")
         for left in each.left:
-            render.emit(f"  left    {', '.join(map(render.escape, left.paths[:_SHOWN]))}")
+            for number, path in enumerate(left.paths[:_SHOWN]):
+                render.emit(f"  {'' if number else 'left':<6}  {render.escape(path)}")
+            if len(left.paths) > _SHOWN:
+                render.emit(f"          and {len(left.paths) - _SHOWN} more")
             render.emit(f"          {render.escape(left.why)}")
         if not each.actions:
             render.emit("  nothing to do")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,9 @@ from cli.confirm import confirm
 
 if TYPE_CHECKING:
     from archive.workspace import Workspace
+
+MAX_ID: Final = 2**63 - 1
+"""No row of the catalogue has a larger id."""
 
 Sessions = Annotated[
     list[str] | None, typer.Argument(metavar="SESSION...", help="Id, project/timestamp/folder, or project/label.")

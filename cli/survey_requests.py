@@ -17,6 +17,7 @@ from cli.confirm import confirm
 from cli.moments import moment_named
 from cli.opening import Options, actor, opened
 from cli.progress import progress
+from cli.selection import MAX_ID
 
 if TYPE_CHECKING:
     from archive.store.catalogue.resources import Scope
@@ -39,7 +40,9 @@ Reason = Annotated[str, typer.Option(help="Why; recorded.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Read every header, also of files that did not change.")]
 ReadAll = Annotated[bool, typer.Option("--read", help="Read all bytes and compare digests: finds changed pixels.")]
 Rate = Annotated[float, typer.Option(min=0.0, metavar="N", help="Files read in a second, at most; 0: no limit.")]
-Ids = Annotated[list[int], typer.Argument(metavar="ID...", help="Survey requests.")]
+Ids = Annotated[list[int], typer.Argument(metavar="ID...", min=1, max=MAX_ID, help="Survey requests.")]
+SomeIds = Annotated[list[int] | None, typer.Argument(metavar="ID...", min=1, max=MAX_ID, help="Survey requests.")]
+OneId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="Request.")]
 
 
 def run(
@@ -146,7 +149,9 @@ def list_(
     return 0
 
 
-def show(context: typer.Context, request_id: Annotated[int, typer.Argument(metavar="ID", help="Request.")]) -> int:
+def show(
+    context: typer.Context, request_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="Request.")]
+) -> int:
     """One request and its report: every file with a finding, and what to type next."""
     from archive import mitigation, survey
 
@@ -164,7 +169,9 @@ def show(context: typer.Context, request_id: Annotated[int, typer.Argument(metav
 
 def cancel(
     context: typer.Context,
-    ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Survey requests.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="ID...", min=1, max=MAX_ID, help="Survey requests.")
+    ] = None,
     project: Project = None,
     is_queued: Annotated[bool, typer.Option("--queued", help="All that were not surveyed yet.")] = False,
     reason: Reason = "",

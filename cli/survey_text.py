@@ -175,7 +175,13 @@ def _set_lines(report: Mapping[str, Any], member: str) -> list[str]:
             about = report.get("duplicateDifferences", {}).get(sop_class, {}).get(uid, {})
             tags = f" ({', '.join(about['tags'])})" if about.get("tags") else ""
             lines.append(f"{uid}: {about.get('difference', 'UNKNOWN')}{tags}")
-            lines += [f"  {path}  ->  {name}" for path, name in files.items()]
+            names = set(files.values())
+            if len(names) == 1:
+                [name] = names
+                lines += [f"  {path}" + ("  (the right name)" if path == name else "") for path in files]
+                lines += [] if name in files else [f"  should be  {name}"]
+            else:
+                lines += [f"  {path}" + ("" if path == name else f"  ->  {name}") for path, name in files.items()]
     return lines
 
 

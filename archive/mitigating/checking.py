@@ -74,7 +74,7 @@ def check_resource(
         if is_claimed:
             reported = mitigations.reported(connection, plan.request_id)
         else:
-            request, reported = report_to_mitigate(connection, plan.request_id, policy)
+            request, reported = report_to_mitigate(connection, plan.request_id, policy, made_at=made_at)
             is_older = bool(made_at) and made_at < (request.surveyed_at or "")
         seen = looking.resource_now(ws, connection, plan.session_id, plan.scan)
     known = reported.mismatched.keys() | {path for found in reported.sets for path in found.files}

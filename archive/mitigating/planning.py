@@ -41,14 +41,22 @@ def make_plan(ws: Workspace, ids: Sequence[int], policy: Policy) -> Plan:
     )
 
 
-def report_to_mitigate(connection: Connection, request_id: int, policy: Policy) -> tuple[SurveyRequest, Reported]:
+def report_to_mitigate(
+    connection: Connection, request_id: int, policy: Policy, *, made_at: str = ""
+) -> tuple[SurveyRequest, Reported]:
     """A request that a plan can be made for or applied to, and what its report names.
+
+    Parameters
+    ----------
+    made_at
+        When the plan that is to be applied was made, ISO 8601 UTC.
 
     Raises
     ------
     NotFound, Refused
     """
     request = surveys.get(connection, request_id)
+    _refuse_twice(connection, request_id, made_at)
     if next_status(request.status, SurveyEvent.QUEUE_MITIGATION) is None:
         raise Refused(f"Survey request {request_id} is {request.status}: {_why(request.status)}.", hint=_next(request))
     if request.status is SurveyStatus.NEEDS_REVIEW:
@@ -68,6 +76,18 @@ def report_to_mitigate(connection: Connection, request_id: int, policy: Policy) 
     if document is None:
         raise Refused(f"The report of survey request {request_id} was cleaned.", hint=_survey(request))
     return request, reported_of(document)
+
+
+def _refuse_twice(connection: Connection, request_id: int, made_at: str) -> None:
+    """A plan that was carried out is told from one that never could be."""
+    done = [each for each in mitigations.all_of(connection, request_id=request_id) if made_at]
+    after = [each for each in done if each.applied_at >= made_at and each.undone_at is None]
+    if after:
+        raise Refused(
+            f"The plan for request {request_id} was applied at {after[-1].applied_at} by {after[-1].actor}:"
+            f" operation {after[-1].op}.",
+            hint="prearc mitigate list",
+        )
 
 
 def _resource(ws: Workspace, request_id: int, policy: Policy) -> ResourcePlan:

@@ -158,7 +158,7 @@ def _why_left(found: ReportedSet, names: Sequence[str]) -> str:
     match found.difference:
         case SetDifference.HEADER_ONLY:
             tags = f" ({', '.join(found.tags[:5])})" if found.tags else ""
-            return f"they differ in attributes{tags}: prearc mitigate plan ID --include header-only --keep POLICY"
+            return f"they differ in attributes{tags}: a plan with --include header-only and --keep says which stays"
         case SetDifference.PIXEL_DATA:
             return "their pixel data differ: one of them is another image, and no plan decides which"
         case _:

@@ -241,9 +241,13 @@ def test_only_what_diverges_can_be_planned(ws: Workspace) -> None:
 
 
 def test_an_applied_plan_is_not_applied_again(ws: Workspace, plan: Plan) -> None:
-    """Its request is closed."""
-    mitigation.apply(ws, plan)
+    """It says by which operation it was; once that is undone, its request is closed all the same."""
+    [done] = mitigation.apply(ws, plan)
+    assert done.report is not None
 
+    with pytest.raises(Refused, match=f"was applied at .* operation {done.report['operation']}"):
+        mitigation.apply(ws, plan)
+    mitigation.undo(ws, done.report["operation"])
     with pytest.raises(Refused, match="CONFORMING"):
         mitigation.apply(ws, plan)
 

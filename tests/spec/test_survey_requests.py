@@ -177,7 +177,8 @@ def test_scopes(tmp_path: Path) -> None:
     assert len(ask(ws, Scope(session_id=first)).queued) == 2
     assert len(ask(ws, Scope(session_id=first, scan="2")).waiting) == 1
     assert len(ask(ws, Scope(project="PI")).queued) == 1
-    assert ask(ws, Scope(project="OTHER")).to_survey == []
+    with pytest.raises(NotFound, match="No session of a project 'OTHER'"):
+        ask(ws, Scope(project="OTHER"))
     assert ask(ws, Scope(since="2099-01-01T00:00:00.000Z")).to_survey == []
     with ws.catalogue.write() as tx:
         tx.execute("UPDATE instance SET received_at = '2020-01-01T00:00:00.000Z'")
