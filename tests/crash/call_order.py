@@ -51,6 +51,9 @@ def received_too_early(root: Path, calls: Sequence[Call], uids: Iterable[str], *
         answers = acknowledgements(calls, uid)
         if not answers:
             yield f"{uid}: no acknowledgement was seen"
+        if uid not in paths:
+            yield f"{uid}: acknowledged, and its row was not written"
+            continue
         for answer in answers:
             before = [call for call in calls if call.ended < answer.began and not call.error]
             name = _named_once(before, paths[uid]) if is_once else _named(before, paths[uid])

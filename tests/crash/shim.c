@@ -4,7 +4,7 @@
    SHIM_CONTROL, mapped shared, so that a test arms a process that runs and its forked children:
 
        struct control, all int64: 0 count of calls so far; 1 number of the call to hit, from 1 (0: none);
-       2 errno (0: SIGKILL); 3 sticky: that call and every later one; 4 calls that were hit; 5 is it counting;
+       2 errno (0: SIGKILL); 3 sticky, 1: that call and every later one of the kind, 2: and every later one with that path, of any kind; 4 calls that were hit; 5 is it counting;
        6 microseconds to sleep in each sync (a hung disk); 7 microseconds a clock step;
        8 the last number given to a beginning or an end;
        then char kind[32] and char path[224]: only calls of this kind ("" any) whose path has this in it ("" any)
@@ -87,8 +87,9 @@ static int judge(const char *kind, const char *path, int64_t *begun) {
         struct timespec pause = {control->hang / 1000000, control->hang % 1000000 * 1000};
         while (syscall(SYS_nanosleep, &pause, &pause) && errno == EINTR) {}
     }
-    if (control->kind[0] && strcmp(control->kind, kind)) return 0;
     if (control->path[0] && !strstr(path, control->path)) return 0;
+    if (control->sticky == 2 && control->hits) return (int)control->error;
+    if (control->kind[0] && strcmp(control->kind, kind)) return 0;
     int64_t number = __atomic_add_fetch(&control->count, 1, __ATOMIC_SEQ_CST);
     if (!control->at || number < control->at || (number > control->at && !control->sticky)) return 0;
     __atomic_add_fetch(&control->hits, 1, __ATOMIC_SEQ_CST);

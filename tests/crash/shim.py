@@ -28,7 +28,8 @@ KILL: Final = "kill"
 class Fault:
     """What is to happen at call number `at` (from 1) of those of this kind whose path has `path` in it.
 
-    `action` is the name of an errno, or ``kill``; with `is_sticky` every later one fails too.
+    `action` is the name of an errno, or ``kill``; with `is_sticky` every later one fails too, with `is_the_end` every
+    later call with such a path, of any kind.
     """
 
     at: int
@@ -36,6 +37,7 @@ class Fault:
     kind: str = ""
     path: str = ""
     is_sticky: bool = False
+    is_the_end: bool = False
 
     def __str__(self) -> str:
         what = " ".join(filter(None, (self.kind, self.path))) or "call"
@@ -87,7 +89,7 @@ class Shim:
             number = 0 if fault.action == KILL else getattr(errno, fault.action)
             self._memory[_NUMBERS.size :] = _TEXTS.pack(fault.kind.encode(), fault.path.encode())
             self._set(_ERROR, number)
-            self._set(_STICKY, int(fault.is_sticky))
+            self._set(_STICKY, 2 if fault.is_the_end else int(fault.is_sticky))
             self._set(_AT, fault.at)
         self._set(_COUNTING, 1)
 

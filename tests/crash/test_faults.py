@@ -44,12 +44,13 @@ def trial(shared: FaultTrial) -> FaultTrial:
 
 
 def test_a_commit_in_doubt_keeps_its_file(trial: FaultTrial) -> None:
-    """The log's sync fails at a commit: its row may come to light at the next start, and then its file is there."""
+    """The log's sync fails at a commit, and nothing is written over it any more: its row comes to light at the next
+    start, and its file is there."""
     trial.begin()
     trial.send(SCRIPT[:1])
 
     # In the second association: the place of the first instance, its receipt, then the row of the next.
-    trial.shim.arm(Fault(kind="fdatasync", path="-wal", at=3, action="EIO"))
+    trial.shim.arm(Fault(kind="fdatasync", path="-wal", at=3, action="EIO", is_the_end=True))
     trial.send(SCRIPT[1:])
 
     assert trial.shim.hits == 1

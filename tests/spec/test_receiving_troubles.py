@@ -290,6 +290,26 @@ def test_trouble_that_is_not_the_disks_does_not_close_the_node(
     assert_consistent(ws)
 
 
+def test_bytes_that_nobody_knows_are_never_replaced(tmp_path: Path) -> None:
+    """A file without a row has the very name that an instance asks for: the instance gets another one."""
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+    first, second = visit()[:2]
+    with sender:
+        path = ws.root.path / str(sender.store(first).path)
+        sender.store(second)
+        change(ws, "DELETE FROM receipt")
+        change(ws, "DELETE FROM instance WHERE file_name = ?", path.name)
+        path.write_bytes(b"bytes that nobody knows")
+
+        receipt = sender.store(first)
+
+    assert receipt.outcome is Outcome.STORED
+    assert path.read_bytes() == b"bytes that nobody knows"
+    assert ws.root.path / str(receipt.path) != path
+    assert (ws.root.path / str(receipt.path)).read_bytes().endswith(encoded(first))
+
+
 def test_a_part_is_named_after_its_process(tmp_path: Path) -> None:
     """Whoever finds a part can tell by a lock whether its process lives."""
     ws = labelled_workspace(tmp_path)
