@@ -115,8 +115,8 @@ class FaultTrial:
     def settle(self) -> None:
         """Without the fault: what was acknowledged is there before and after recovery, a second recovery changes
         nothing, and then every store works."""
-        self.shim.end()
         self.node.kill()
+        self.shim.end()
         assert "Traceback" not in self.node.log, self.node.last_lines
         assert set(self.heard.statuses) <= REFUSED, f"answered {dict(self.heard.statuses)}\n{self.node.last_lines}"
         if (self.root / "catalogue.sqlite3").exists() and self.heard.acknowledged:
@@ -129,7 +129,7 @@ class FaultTrial:
         assert_unchanged(before, snapshot(self.root))
         self.send()
         assert self.heard.acknowledged == {_identity(each) for each in self._instances.values()}, self.node.last_lines
-        wait_until(self._are_all_closed, lambda: f"open associations:\n{self.node.last_lines}")
+        self.await_closed()
         assert_kept(self.root, self.heard.ledger())
 
     @property
@@ -162,6 +162,14 @@ class FaultTrial:
         """Store the instances of each association one after the other, whatever is answered."""
         for numbers in script:
             self._associate([self._instances[number] for number in numbers])
+
+    def await_closed(self) -> None:
+        """Return when the end of every association is written."""
+        wait_until(self._are_all_closed, lambda: f"open associations:\n{self.node.last_lines}")
+
+    def uid(self, number: int) -> str:
+        """The SOP Instance UID of an instance of the script."""
+        return self._instances[number].sop_instance_uid
 
     def _are_all_closed(self) -> bool:
         with closing(open_catalogue(self.root)) as database:

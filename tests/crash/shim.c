@@ -235,11 +235,11 @@ int rmdir(const char *name) {
     ON_NAME("unlink", AT_FDCWD, name, 0, NO_NAME, real(name));
 }
 
-/* A file that is made: only that counts, not every opening. */
+/* A file that is made: only that counts, not the opening of one that is there. */
 #define MADE(symbol, dir, name, flags, call, plain) \
     if (!((flags) & O_CREAT)) return (plain); \
     va_list rest; va_start(rest, flags); mode_t mode = va_arg(rest, mode_t); va_end(rest); \
-    if (!control->counting) return (call); \
+    if (!control->counting || (!((flags) & O_EXCL) && !faccessat(dir, name, F_OK, AT_EACCESS))) return (call); \
     ON_NAME("create", dir, name, 0, NO_NAME, (call))
 
 int open(const char *name, int flags, ...) {
