@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -240,6 +241,22 @@ def test_broken_handshakes_end_cleanly(receiver: Receiver, authority: Authority,
         _until(lambda: threading.active_count() <= before)
         assert _answer(node, authority.client(scanner)) == ACCEPT
     assert node.events("association.failed") == []
+
+
+def test_a_second_handshake_is_refused(receiver: Receiver, authority: Authority, scanner: Issued) -> None:
+    """Renegotiation (RFC 9325 3.5), as openssl asks for it: the caller is told no, and others are served."""
+    with running(receiver(), pdu_seconds=2) as node:
+        asked = subprocess.run(
+            [
+                "openssl", "s_client", "-connect", f"127.0.0.1:{node.port}", "-tls1_2", "-cert", scanner.certificate,
+                "-key", scanner.key, "-CAfile", authority.certificate,
+            ],
+            input=b"R\n", capture_output=True, timeout=20, check=False,
+        )  # fmt: skip
+
+        assert b"RENEGOTIATING" in asked.stdout + asked.stderr
+        assert b"no renegotiation" in asked.stdout + asked.stderr
+        assert _answer(node, authority.client(scanner)) == ACCEPT
 
 
 def test_silent_callers_hold_up_nobody(receiver: Receiver, authority: Authority, scanner: Issued) -> None:
