@@ -3,8 +3,10 @@
 import secrets
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from typing import Final
 
 import structlog
@@ -39,6 +41,9 @@ from archive.store.root import Root
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.207371837152186712377217243834573823745"
 IMPLEMENTATION_VERSION_NAME: Final = "PREARC_0_1"
+
+MOST_REFUSALS_TOLD: Final = 1000
+"""Receipts of refusals that one association has; more are counted in a last one."""
 
 StatusOf = Callable[[Refusal | None], int]
 log = structlog.get_logger("prearc.receive")
@@ -120,7 +125,7 @@ class AssociationIntake:
         self._places: Places = {}
         self._parts: set[Part] = set()
         self._is_known = False
-        self._has_told_shortage = False
+        self._told = Counter[bool]()  # refusals with a receipt, by whether the instance was admitted
         self._untold: RefusedStore | None = None
         self._is_closed = False
 
@@ -171,21 +176,22 @@ class AssociationIntake:
         """Trace a refused instance; its bytes go to the quarantine where they may tell something.
 
         Of those that were not admitted at all, an association's first has a receipt and the others are counted in
-        one at its end: a sender that tries again and again must not eat the space that is kept in reserve.
+        one at its end: a sender that tries again and again must not eat the space that is kept in reserve. Nor must
+        one that sends what is wrong without end: so is counted what is beyond `MOST_REFUSALS_TOLD`.
         """
-        path = self._intake.quarantine.keep(part, refusal) if part is not None else None
+        is_admitted = part is None or part.is_admitted
+        is_told = self._told[is_admitted] < (self._most_told() if is_admitted else 1)
+        path = self._intake.quarantine.keep(part, refusal) if part is not None and is_told else None
         status = self._intake.status_of(refusal)
         digest = part.dataset_sha256 if part is not None and path is not None else None
 
         refused = RefusedStore(
             sop_instance_uid=request.sop_instance_uid[:128], status=status, message=f"{refusal}: {message}"
         )
-        if part is None or part.is_admitted:
-            self._trace(refused, path, digest)
-        elif self._has_told_shortage:
-            self._untold = replace(refused, count=self._untold.count + 1 if self._untold is not None else 1)
+        if is_told:
+            self._told[is_admitted] += self._trace(refused, path, digest)
         else:
-            self._has_told_shortage = self._trace(refused, path, digest)
+            self._untold = replace(refused, count=self._untold.count + 1 if self._untold is not None else 1)
         if part is not None:
             self._forget(part)
         log.warning("refused", association=self._facts.id, refusal=refusal, status=f"{status:04X}", why=message)
@@ -202,6 +208,10 @@ class AssociationIntake:
             dataset_sha256=digest,
             message=message,
         )
+
+    def _most_told(self) -> float:
+        """An import names its files itself, and they are finite."""
+        return MOST_REFUSALS_TOLD if self._facts.source is Source.SCP else inf
 
     def _trace(self, refused: RefusedStore, path: str | None, digest: str | None) -> bool:
         """Write a refusal's receipt; False when that failed."""

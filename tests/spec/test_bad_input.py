@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archive import failpoints, sessions
-from archive.model import Outcome, Receipt, Refusal, StoreRequest
+from archive import failpoints, receive, sessions
+from archive.model import Outcome, Receipt, Refusal, Source, StoreRequest
 from archive.store import files
 from archive.store.catalogue import receipts
 from archive.workspace import Workspace
@@ -376,6 +376,46 @@ def test_another_refusal_keeps_its_own_receipt_although_space_is_short(tmp_path:
     association.close()
 
     assert [str(told.message) for told in trace(ws, "1.2")] == ["NOT_NEGOTIATED: not for storage"] * 3
+
+
+def test_refusals_without_end_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one association sends wrong is traced and kept so many times; then one receipt says how many more."""
+    monkeypatch.setattr(receive, "MOST_REFUSALS_TOLD", 3)
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+
+    stored = [store_raw(ws, GARBAGE, sender=sender) for _ in range(2)]
+    association = sender.intake.open(receiver=ws.settings.receiver[0], calling_ae_title="X", peer_host="192.0.2.7")
+    request = StoreRequest(sop_class_uid=MR, sop_instance_uid="1.2", transfer_syntax_uid=EXPLICIT)
+    parts = []
+    for _ in range(10):
+        parts.append(association.begin(request))
+        parts[-1].write(GARBAGE)
+        assert association.finish(request, parts[-1]).status == 0x0117
+    association.close()
+
+    assert all(each.path is not None for each in stored)
+    *told, last = [str(each.message) for each in trace(ws, "1.2")]
+    assert len(told) == 3 and not any("more" in each for each in told)
+    assert "7 more of this association were refused" in last
+    assert len(list((ws.root.path / "quarantine").rglob("*.dcm"))) == 5
+    assert_nothing_left(ws)
+
+
+def test_an_import_has_a_receipt_of_each_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many: files of a disk are finite, and a person looks for each."""
+    monkeypatch.setattr(receive, "MOST_REFUSALS_TOLD", 3)
+    ws = labelled_workspace(tmp_path)
+    association = Sender(ws).intake.open(
+        receiver=ws.settings.receiver[0], calling_ae_title="X", peer_host="", source=Source.IMPORT
+    )
+    request = StoreRequest(sop_class_uid=MR, sop_instance_uid="1.2", transfer_syntax_uid=EXPLICIT)
+
+    for _ in range(10):
+        association.refuse(request, Refusal.NOT_NEGOTIATED, "not for storage")
+    association.close()
+
+    assert len(trace(ws, "1.2")) == 10
 
 
 # --- broken bytes ----------------------------------------------------------------------------------------------------
