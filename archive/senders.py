@@ -55,11 +55,18 @@ class Change:
         return (None if self.before is None else self.before.is_allowed) == self.is_allowed
 
 
-def listing(settings: Settings, connection: Connection) -> list[Sender]:
-    """Everything that is listed: the configuration's items, the commanded ones, then who called otherwise.
+def listing(settings: Settings, connection: Connection, receiver: str = EVERY_RECEIVER) -> list[Sender]:
+    """Everything that is listed, of all or of what concerns one receiver: the configuration's items, the commanded
+    ones, then who called otherwise.
 
     Who called and stands on a list by now is left out.
+
+    Raises
+    ------
+    UsageError
+        There is no such receiver.
     """
+    _check_receiver(settings, receiver)
     rules = senders.rules(connection)
     found = [
         Sender(receiver=each.ae_title, item=item, standing=Standing.ALLOWED, source=Source.CONFIGURATION)
@@ -72,15 +79,15 @@ def listing(settings: Settings, connection: Connection) -> list[Sender]:
         found.append(entry)
     for seen in senders.seen(connection):
         found += _called(settings, rules, seen)
-    return found
+    return [each for each in found if receiver in (EVERY_RECEIVER, each.receiver) or not each.receiver]
 
 
 def promotable(settings: Settings, connection: Connection, receiver: str) -> tuple[list[Change], list[Sender]]:
     """What allowing all observed callers would change, and those of them that cannot be allowed by a command."""
     changes: list[Change] = []
     left: list[Sender] = []
-    for each in listing(settings, connection):
-        if each.standing is Standing.OBSERVED and receiver in (EVERY_RECEIVER, each.receiver):
+    for each in listing(settings, connection, receiver):
+        if each.standing is Standing.OBSERVED:
             if each.note:
                 left.append(each)
             else:
@@ -164,6 +171,10 @@ def _check(settings: Settings, item: str, receiver: str) -> None:
     if item == ANY_CALLER:
         what = "'*' is every caller: that is said in the configuration, receiver by receiver."
         raise UsageError(what, hint='callers = "observe" or allow = ["*"] in prearc.toml')
+    _check_receiver(settings, receiver)
+
+
+def _check_receiver(settings: Settings, receiver: str) -> None:
     if receiver and receiver not in {each.ae_title for each in settings.receiver}:
         raise UsageError(f"No receiver is called {receiver}.", hint="prearc receiver list")
 

@@ -1,6 +1,7 @@
 """``prearc sender``: who may send, who called without being on a list, and letting callers in or keeping them out."""
 
 import shlex
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,9 +37,7 @@ def list_(context: typer.Context, receiver: Receiver = "") -> int:
     from archive import senders
 
     with opened(context.obj) as ws, ws.catalogue.snapshot() as connection:
-        found = [
-            each for each in senders.listing(ws.settings, connection) if not receiver or each.receiver in ("", receiver)
-        ]
+        found = senders.listing(ws.settings, connection, receiver)
     if context.obj.is_json:
         render.emit_json([document(each) for each in found])
         return 0
@@ -149,8 +148,8 @@ def _row(sender: "Sender") -> tuple[object, ...]:
         sender.receiver or "every",
         rule.set_by if rule else sender.source,
         seen.count if seen else None,
-        seen.first_at if seen else "",
-        seen.last_at if seen else "",
+        render.time(datetime.fromisoformat(seen.first_at)) if seen else "",
+        render.time(datetime.fromisoformat(seen.last_at)) if seen else "",
         rule.reason if rule else "",
     )
 
@@ -170,7 +169,10 @@ def _promote(
         shown = "\n".join(render.escape(f"  {each.item} at {each.receiver}") for each in changes)
         confirm(f"Allow {render.count(len(changes), 'caller')}?", is_agreed=is_agreed, cost=shown)
         senders.carry_out(ws.catalogue, changes, reason=reason or "observed")
-    return _tell(context, ws, changes, is_dry_run=is_dry_run)
+    code = _tell(context, ws, changes, is_dry_run=is_dry_run)
+    if not is_dry_run:
+        render.say('hint: when nobody new calls any more: callers = "enforce" in prearc.toml, and a restart')
+    return code
 
 
 def _change(

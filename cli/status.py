@@ -141,6 +141,8 @@ def _print(document: dict[str, Any]) -> None:
     pairs += status_receiving.pairs(document["receiver_processes"])
     for each in document["receivers"]:
         state = "listening" if each["is_listening"] else "not listening"
+        state += ", over TLS" if each["tls"] else ""
+        state += ", callers on no list are let in" if each["callers"] == "observe" else ""
         pairs.append(("receiver", f"{each['ae_title']}@{each['bind']}:{each['port']}  {state}"))
     pairs += [
         *status_tls.pairs(document["certificates"]),

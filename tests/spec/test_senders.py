@@ -360,6 +360,9 @@ def test_everything_is_listed_with_the_next_command(ws: Workspace, doorman: Door
         "OBSERVING": "prearc sender allow CT9@127.0.0.1 --receiver OBSERVING",
         "LISTED": "prearc sender allow CT9@127.0.0.1 --receiver LISTED",
     }
+    assert [each["sender"] for each in listed(prearc, "--receiver", "LISTED")] == [
+        "MR1@127.0.0.1", "BAD", "CT9@127.0.0.1"
+    ]  # fmt: skip
     assert items[2]["reason"] == "stolen"
     assert items[2]["set_by"]
 
@@ -486,6 +489,7 @@ def test_what_still_keeps_a_caller_out_is_named(ws: Workspace, prearc: Prearc) -
         (("allow", "CT9@10.0.0.5/8"), 2, "the network is 10.0.0.0/8"),
         (("deny", "TOO_LONG_FOR_AN_AE"), 2, "Invalid AE-title"),
         (("allow", "CT9", "--receiver", "NOBODY"), 2, "No receiver is called NOBODY"),
+        (("list", "--receiver", "NOBODY"), 2, "No receiver is called NOBODY"),
         (("forget", "CT9"), 1, "neither allowed nor denied"),
         (("deny", "CT9", "--reason", "<WHY>"), 2, "stands for your reason"),
     ],
@@ -511,6 +515,7 @@ def test_status_tells_of_observed_callers(ws: Workspace, doorman: Doorman, prear
     assert document["callers"] == {"observed": 1, "refused": 1, "denied": 0}
     assert "prearc sender list" in [each["command"] for each in document["needs"]]
     assert "1 observed, 1 refused" in prearc("status")[1]
+    assert "not listening, callers on no list are let in" in prearc("status")[1]
 
     prearc("sender", "allow", "--from-observed", "--yes")
     document = json.loads(prearc("status", "--json")[1])
