@@ -1,6 +1,7 @@
 """One association from its connection to its end."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Mapping
 
@@ -146,6 +147,8 @@ class ReceiverAssociation(Association):
         if self.certificate is not None:
             name = next(iter(self.certificate.names), self.certificate.sha256)
             self.log = self.log.bind(certificate=printable(name))
+            assert isinstance(connection.socket, ssl.SSLSocket)
+            tls.look_at_caller(connection.socket, self.log)
         return True
 
     def _make_users(self, request: A_ASSOCIATE) -> None:

@@ -94,6 +94,12 @@ def of_peer(connection: ssl.SSLSocket) -> Certificate | None:
     return Certificate(sha256=sha256(encoded).hexdigest(), names=_names(decoded))
 
 
+def validity_of_peer(connection: ssl.SSLSocket) -> Validity | None:
+    """How long the peer's verified certificate holds; None when it showed none."""
+    decoded: Mapping[str, Any] | None = connection.getpeercert()
+    return _validity("caller", Path("its certificate"), [decoded]) if decoded else None
+
+
 def _unreadable(key: str, path: Path) -> list[str]:
     try:
         with path.open("rb") as file:

@@ -24,6 +24,8 @@ CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 A_ASSOCIATE_RQ: Final = 0x01  # first byte of a DICOM connection, PS3.8 9.3.2
 EXPIRY_LOOK_SECONDS: Final = 24 * 3600.0
+MOST_WARNED: Final = 1000
+"""Callers whose certificates are warned of; only those that an authority vouches for get so far."""
 
 _VERIFY: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 _REASONS: Final = {
@@ -59,6 +61,7 @@ class PortTls:
         self._context, self._loaded = _context(receiver)
         self._guard = threading.Lock()
         self._look_at = 0.0
+        self._warned: dict[tuple[str, ...], float] = {}
 
     def wrap(self, connection: socket.socket) -> ssl.SSLSocket:
         """The connection as a TLS one, before its handshake; `connection` itself is of no use any more."""
@@ -113,6 +116,18 @@ class PortTls:
             return  # files that are gone matter at the next reload, which names them
         for each in found:
             log.warning("tls.look_at_files", receiver=self._receiver.ae_title, why=printable(each, 500))
+
+    def look_at_caller(self, connection: ssl.SSLSocket, log: FilteringBoundLogger) -> None:
+        """Warn of a caller's certificate that ends soon, once a day: then it will send nothing more."""
+        found = certificates.validity_of_peer(connection)
+        if found is None or not found.ends_soon:
+            return
+        now = time.monotonic()
+        with self._guard:
+            if now < self._warned.get(found.names, 0.0) or len(self._warned) >= MOST_WARNED:
+                return
+            self._warned[found.names] = now + EXPIRY_LOOK_SECONDS
+        log.warning("tls.callers_certificate_ends", why=found.sentence)
 
 
 def say_the_end(connection: ssl.SSLSocket) -> None:

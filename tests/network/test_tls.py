@@ -544,6 +544,18 @@ def test_what_ends_soon_is_warned_of(authority: Authority, node_pair: Issued) ->
     assert said[0].startswith(f"tls_certificate: {soon.certificate} ends in 11 days (")
 
 
+def test_a_callers_certificate_that_ends_soon_is_warned_of(receiver: Receiver, authority: Authority) -> None:
+    """Once, by its name: a scanner whose certificate has ended sends nothing more."""
+    ending = authority.client(authority.issue("scanner-soon", days=9))
+    with running(receiver()) as node:
+        for _ in range(3):
+            assert _answer(node, ending) == ACCEPT
+    said = node.events("tls.callers_certificate_ends")
+    assert len(said) == 1
+    assert said[0]["certificate"] == "scanner-soon"
+    assert said[0]["why"].startswith("its certificate ends in 8 days (")
+
+
 def test_a_key_for_a_group_is_warned_of(authority: Authority) -> None:
     """It can be meant, and it is told."""
     shared = authority.issue("shared")
