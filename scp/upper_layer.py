@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from scp.bare import make_upper_layer
 from scp.fragments import PDU_HEADER_BYTES, FragmentWalk, PduRefusedError, check_pdu
+from scp.requests import condensed
 from scp.text import printable
 
 if TYPE_CHECKING:
@@ -235,8 +236,10 @@ class ReceiverUpperLayer(DULServiceProvider):
             if encoded is None:
                 self._lose()
                 return
-            if self._recognises(encoded):
-                return
+            if self._is_first_request(encoded):
+                if self._recognises(encoded):
+                    return
+                encoded = condensed(encoded)
             pdu, event = self._decode_pdu(encoded)
         except ConnectionError:
             self.event_queue.put("Evt17")
@@ -251,10 +254,12 @@ class ReceiverUpperLayer(DULServiceProvider):
         if not self._association.has_to_end:
             self.event_queue.put("Evt17")  # transport connection closed
 
+    def _is_first_request(self, encoded: bytearray) -> bool:
+        is_awaited = self.state_machine.current_state == AWAITING_REQUEST
+        return self._is_fast and is_awaited and encoded[0] == ASSOCIATE_RQ
+
     def _recognises(self, encoded: bytearray) -> bool:
-        """Whether it is a request that was accepted before: action AE-6 of the state machine without decoding it."""
-        if self.state_machine.current_state != AWAITING_REQUEST or encoded[0] != ASSOCIATE_RQ:
-            return False
+        """Whether the request was accepted before: action AE-6 of the state machine without decoding it."""
         known = self._association.recognise(encoded)
         if known is None:
             return False
