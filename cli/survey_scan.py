@@ -1,5 +1,6 @@
 """``prearc survey scan``: a tree of files as it is, whoever wrote it; nothing is written."""
 
+import gc
 import json
 import sys
 from collections import Counter
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 FINDINGS_REMAIN: Final = 3
 FILES_SHOWN: Final = 200
 """So many files the text names; the JSON names all."""
+
+_GARBAGE: Final = 50_000
+"""New objects between two looks for cycles, of which a survey makes none: looking costs a tenth of its time."""
 
 _COLUMNS: Final = (
     ("files", "totalEntries"),
@@ -102,6 +106,7 @@ def _surveyed(tree: "Tree", template: "NameTemplate") -> Iterator["Surveyed"]:
     from archive.surveying.resource import from_catalog_xml
     from archive.surveying.surveyor import survey_resources
 
+    gc.set_threshold(_GARBAGE)
     with progress("surveying") as advance, Readers(tree.fd, template, pace=advance) as readers:
         yield from survey_resources(readers, foreign.resources(tree), from_catalog_xml)
 

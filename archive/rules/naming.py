@@ -271,6 +271,8 @@ def _safe_value(value: str, is_uid: bool) -> str:
 
     A leading zero in a UID component violates DICOM PS3.5 9.1 but is seen in the field and harms no name.
     """
+    if value.isalnum() and value.isascii() and not is_uid and len(value) <= MAX_VALUE_CHARS:
+        return value  # most numbers
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", value).lstrip(".") or "_"
     if len(value) > MAX_VALUE_CHARS or (is_uid and not identity.is_uid(value)):
         return f"{safe[:KEPT_CHARS]}~{_digest(value, 16)}"

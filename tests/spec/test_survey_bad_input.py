@@ -3,6 +3,8 @@
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.spec.test_command_line import Answer
 from tests.surveys import archived_workspace, dicom_files, folder
 
 Prearc = Callable[..., Answer]
+REPOSITORY = Path(__file__).resolve().parents[2]
 BROKEN = os.fsdecode(b"m\xfcller.dcm")
 
 
@@ -162,3 +165,35 @@ def test_a_scan_folder_that_is_a_link_is_not_entered(ws: Workspace, prearc: Prea
     assert answer.code == 3
     assert found["status"] in {"NEEDS_REVIEW", "ERROR"}
     assert {path.name: path.stat().st_mtime_ns for path in elsewhere.iterdir()} == before
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(0)
+def test_a_hundred_thousand_files_in_one_folder(ws: Workspace, prearc: Prearc, tmp_path: Path) -> None:
+    """Empty ones beside three sound ones: counted, told within bounds, in bounded memory, by both surveys."""
+    for number in range(100_000):
+        os.close(os.open(folder(ws) / f"{number}.dcm", os.O_CREAT | os.O_WRONLY, 0o600))
+    program = (
+        "import resource, sys; from cli.main import run\n"
+        f"code = run(['--root', {str(ws.root.path)!r}, *sys.argv[1:]], {{}})\n"
+        "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, file=sys.stderr)"
+    )
+
+    def peak(*arguments: str) -> tuple[int, int, str]:
+        command = [sys.executable, "-c", program, *arguments]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        code, mebibytes = map(int, done.stderr.split()[-2:])
+        return code, mebibytes, done.stdout
+
+    scanned = peak("survey", "scan", str(ws.root.path))
+    run_ = peak("survey", "run")
+    again = peak("survey", "run")
+
+    assert [each[0] for each in (scanned, run_, again)] == [3, 3, 3]
+    assert len(scanned[2].splitlines()) < 300
+    assert "100003 files" in scanned[2]
+    assert all(mebibytes < 600 for _, mebibytes, _ in (scanned, run_, again))
+    [found] = prearc("survey", "list", "--json").json
+    assert found["status"] == "NEEDS_REVIEW"
+    assert len(prearc("survey", "show", "1").out.splitlines()) < 300
+    assert len(prearc("survey", "export", "--format", "html").out) < 200_000
