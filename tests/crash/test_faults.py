@@ -5,6 +5,7 @@ answered A700 or its association ended; a second recovery changes nothing; and t
 """
 
 import os
+import random
 import resource
 import time
 from collections.abc import Iterator
@@ -22,7 +23,9 @@ from tests.crash.oracle import assert_kept, files_below
 from tests.crash.shim import KILL, Fault, require_shim
 
 BUDGET_SECONDS = float(os.environ.get("PREARC_CAMPAIGN_SECONDS", "60"))
+SEED = int(os.environ.get("PREARC_CAMPAIGN_SEED", time.time_ns() // 10**9))
 SWEEP_SHARE = 1 / 2
+RECOVERED_TWICE_EVERY = 5
 ACTIONS = ("EIO", "ENOSPC", KILL)
 ALL = sum(map(len, SCRIPT))
 
@@ -99,23 +102,24 @@ def test_a_name_that_cannot_be_made_loses_nothing(trial: FaultTrial, action: str
 @pytest.mark.campaign
 @pytest.mark.timeout(0)
 def test_any_call_may_fail_or_be_the_last(trial: FaultTrial) -> None:
-    """Every call from the first of the start to the last of the script, with each errno and a kill; the calls that
-    are no plain writes first. As many as the budget allows: the counts say how far it came."""
+    """Every call from the first of the start to the last of the script, with each errno and a kill, in an order that
+    PREARC_CAMPAIGN_SEED decides; the calls that are no plain writes first. The counts say how far the budget went."""
     deadline = time.monotonic() + BUDGET_SECONDS * SWEEP_SHARE
     trial.begin()
     trial.send()
     calls = [call for call in trial.shim.calls() if call.kind != "send"]
-    by_number = sorted(calls, key=lambda call: call.began)
+    kinds = [call.kind for call in sorted(calls, key=lambda call: call.began)]
     trial.settle()
-    order = sorted(range(1, len(by_number) + 1), key=lambda number: by_number[number - 1].kind == "write")
-    points = [(number, action) for number in order for action in ACTIONS]
+    points = [(number, action) for number in range(1, len(kinds) + 1) for action in ACTIONS]
+    random.Random(SEED).shuffle(points)
+    points.sort(key=lambda point: kinds[point[0] - 1] == "write")
+    print(f"seed {SEED}", flush=True)
     tried = hit = 0
     for number, action in points:
         if time.monotonic() > deadline:
             break
-        fault = Fault(at=number, action=action)
-        print(f"{fault}: {by_number[number - 1].kind}", flush=True)
-        hit += trial.run(fault)
+        print(f"{action} at call {number} of {len(kinds)}: {kinds[number - 1]}", flush=True)
+        hit += trial.run(Fault(at=number, action=action), is_recovered_twice=tried % RECOVERED_TWICE_EVERY == 0)
         tried += 1
 
     print(f"single faults: {tried} of {len(points)} tried, {hit} came to their call")
