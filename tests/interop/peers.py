@@ -1,5 +1,6 @@
 """A node for real peers: its receivers, what its catalogue and its disk say of what was sent to it."""
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from archive.receive import Intake
 from archive.workspace import Workspace
 from scp.server import Node
 from scp.status import status_of
+from tests.interop import several
 from tests.interop.wire import SentInstance, Tap
 from tests.workbench import make_workspace, rows
 
@@ -75,6 +77,21 @@ class Peered:
 def listening(path: Path, *, receivers: Sequence[dict[str, Any]] = RECEIVERS, **tables: Any) -> Iterator[Peered]:
     """The real node over the real intake, with the root ``<path>/root``."""
     workspace = make_workspace(path, clock=Clock(), receiver=list(receivers), **tables)
+    with contextlib.ExitStack() as stack:
+        port, *others = stack.enter_context(_ports(workspace))
+        tap = stack.enter_context(Tap(port))
+        yield Peered(workspace=workspace, node_port=port, tap=tap, further_ports=tuple(others))
+
+
+@contextmanager
+def _ports(workspace: Workspace) -> Iterator[list[int]]:
+    """Listen on the ports of the settings, in this process or in several; close the workspace at the end."""
+    if several.PROCESSES:
+        node = workspace.settings.node.model_copy(update={"root": workspace.root.path})
+        with several.serving(workspace.settings.model_copy(update={"node": node})) as ports:
+            yield ports
+        workspace.close()
+        return
     intake = Intake(
         workspace.root,
         workspace.catalogue,
@@ -85,11 +102,8 @@ def listening(path: Path, *, receivers: Sequence[dict[str, Any]] = RECEIVERS, **
     )
     node = Node(workspace.settings, intake)
     node.start()
-    address, *others = node.addresses
     try:
-        with Tap(address.port) as tap:
-            further = tuple(each.port for each in others)
-            yield Peered(workspace=workspace, node_port=address.port, tap=tap, further_ports=further)
+        yield [each.port for each in node.addresses]
     finally:
         node.drain(5.0)
         intake.close()
