@@ -24,6 +24,7 @@ ANSWERS_BYTES: Final = 64 << 10
 
 LINGER_SECONDS: Final = 0.5
 LINGER_BYTES: Final = 4 << 20
+TLS_RECORD_BYTES: Final = 1 << 14  # RFC 8446 5.1
 QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -101,16 +102,15 @@ class ReceiverSocket(AssociationSocket):
         ------
         OSError
         """
-        room = self.buffer.room()
-        try:
-            count = self._connection().recv_into(room)
+        connection, room = self._connection(), self.buffer.room()
+        total = 0
+        while count := self._try(connection, room[total:]):
+            total += count
             self.buffer.end += count
-            return count
-        except (BlockingIOError, ssl.SSLWantReadError):
-            self._wants = select.POLLIN
-        except ssl.SSLWantWriteError:
-            self._wants = select.POLLOUT
-        return None
+            # A TLS connection hands out one record at a time, and there may be more.
+            if len(room) - total < TLS_RECORD_BYTES or not isinstance(connection, ssl.SSLSocket):
+                break
+        return total or count
 
     def recv(self, nr_bytes: int) -> bytearray:
         """The next `nr_bytes` bytes, fewer when the peer closed.
@@ -153,18 +153,23 @@ class ReceiverSocket(AssociationSocket):
             except OSError:
                 pass
 
+    def _try(self, connection: socket.socket, view: memoryview) -> int | None:
+        try:
+            return connection.recv_into(view)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            self._wants = select.POLLIN
+        except ssl.SSLWantWriteError:
+            self._wants = select.POLLOUT
+        return None
+
     def _receive(self, view: memoryview) -> int:
         connection = self._connection()
         while True:
             remaining = self._deadline - time.monotonic()
             if remaining <= 0:
                 raise TimeoutError("the PDU was not complete in time")
-            try:
-                return connection.recv_into(view)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                self._wants = select.POLLIN
-            except ssl.SSLWantWriteError:
-                self._wants = select.POLLOUT
+            if (count := self._try(connection, view)) is not None:
+                return count
             self._is_ready(connection, remaining)
 
     def _send(self, view: memoryview, deadline: float) -> int:
