@@ -15,7 +15,9 @@ AT_MOST: Final = 64
 
 
 @dataclass(slots=True)
-class _Folder:
+class Folder:
+    """An open folder; `fd` is valid for as long as somebody uses it."""
+
     fd: int
     identity: tuple[int, int]
     users: int = 0
@@ -32,7 +34,7 @@ class OpenFolders:
 
     def __init__(self, root_fd: int, *, at_most: int = AT_MOST) -> None:
         self.root_fd, self._at_most = root_fd, at_most
-        self._folders: OrderedDict[str, _Folder] = OrderedDict()
+        self._folders: OrderedDict[str, Folder] = OrderedDict()
         self._guard = threading.Lock()
 
     @contextmanager
@@ -44,19 +46,14 @@ class OpenFolders:
         OSError
             There is no such folder (FileNotFoundError), or a link is on the way to it.
         """
-        folder = self._take(relative)
+        folder = self.take(relative)
         try:
             yield folder.fd
         finally:
-            self._give(folder)
+            self.give(folder)
 
-    def close(self) -> None:
-        """Let every descriptor go that nobody uses; those in use go with their last user."""
-        with self._guard:
-            for relative in list(self._folders):
-                self._forget(relative)
-
-    def _take(self, relative: str) -> _Folder:
+    def take(self, relative: str) -> Folder:
+        """As `use`, until it is given back."""
         with self._guard:
             folder = self._folders.get(relative)
             if folder is not None:
@@ -68,21 +65,34 @@ class OpenFolders:
             with self._guard:
                 if self._folders.get(relative) is folder:
                     self._forget(relative)
-            self._give(folder)
+            self.give(folder)
         return self._open(relative)
 
-    def _leads_to(self, relative: str, folder: _Folder) -> bool:
+    def give(self, folder: Folder) -> None:
+        """Give back what was taken."""
+        with self._guard:
+            folder.users -= 1
+            if not folder.users and not folder.is_kept:
+                os.close(folder.fd)
+
+    def close(self) -> None:
+        """Let every descriptor go that nobody uses; those in use go with their last user."""
+        with self._guard:
+            for relative in list(self._folders):
+                self._forget(relative)
+
+    def _leads_to(self, relative: str, folder: Folder) -> bool:
         try:
             status = os.stat(relative, dir_fd=self.root_fd, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return False
         return (status.st_dev, status.st_ino) == folder.identity
 
-    def _open(self, relative: str) -> _Folder:
+    def _open(self, relative: str) -> Folder:
         with files.open_folder(self.root_fd, relative) as opened:
             fd = os.dup(opened)
         status = os.fstat(fd)
-        folder = _Folder(fd=fd, identity=(status.st_dev, status.st_ino), users=1)
+        folder = Folder(fd=fd, identity=(status.st_dev, status.st_ino), users=1)
         with self._guard:
             if relative in self._folders:  # another thread was faster
                 folder.is_kept = False
@@ -91,12 +101,6 @@ class OpenFolders:
             while len(self._folders) > self._at_most:
                 self._forget(next(iter(self._folders)))
         return folder
-
-    def _give(self, folder: _Folder) -> None:
-        with self._guard:
-            folder.users -= 1
-            if not folder.users and not folder.is_kept:
-                os.close(folder.fd)
 
     def _forget(self, relative: str) -> None:
         folder = self._folders.pop(relative)

@@ -6,7 +6,6 @@ The owner is the process that writes it; who holds ``locks/process-<owner>`` liv
 import errno
 import hashlib
 import os
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -15,7 +14,7 @@ from archive import failpoints
 from archive.errors import StoreError
 from archive.model import FileRecord
 from archive.store import files
-from archive.store.folders import OpenFolders
+from archive.store.folders import Folder, OpenFolders
 from archive.store.sync_order import SyncOrder, begin_writing_out, write_out
 
 PART_SUFFIX: Final = ".part"
@@ -46,7 +45,7 @@ class Part:
     ) -> None:
         """`cover` says up to which size in bytes there is room for this part, or raises `OutOfSpace`."""
         self._folders, self._root_fd = folders, folders.root_fd
-        self.id = uuid.uuid4().hex
+        self.id = os.urandom(16).hex()
         self._name = f"{owner}.{self.id}{PART_SUFFIX}"
         self.path = f"{_SPOOL}/{self._name}"
         self.dataset_offset = len(prefix)
@@ -61,11 +60,12 @@ class Part:
         self._begun_bytes = 0
         self._sha256 = hashlib.sha256()
         self._fd: int | None = None
+        self._spool: Folder | None = None
         if failure is not None:
             return
         try:
             failpoints.hit("P1")
-            self._fd = self._create()
+            self._create()
         except OSError as error:
             self._fail(error)
 
@@ -168,26 +168,17 @@ class Part:
         OSError
         """
         failpoints.hit("P5")
-        with self._folders.use(_SPOOL) as spool_fd:
-            os.link(self._name, name, src_dir_fd=spool_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+        assert self._spool is not None, "a failed or dropped part has no name"
+        spool_fd = self._spool.fd
+        os.link(self._name, name, src_dir_fd=spool_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
 
     def drop(self) -> None:
         """Close the file and remove its name; after it was linked into place this leaves only that name."""
-        if self._fd is None:
-            return
-        os.close(self._fd)
-        self._fd = None
-        try:
-            with self._folders.use(_SPOOL) as spool_fd:
-                os.unlink(self._name, dir_fd=spool_fd)
-        except OSError:
-            pass  # recovery at the next start finds it
+        self._close(is_name_kept=False)
 
     def leave_as_evidence(self) -> None:
         """Close the file but keep its name in the spool: recovery lists it."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._close(is_name_kept=True)
 
     def record_of(self, relative: str, name: str) -> FileRecord | None:
         """The file at `relative` under `name` if it holds the same dataset, byte for byte; None when it does not.
@@ -237,9 +228,29 @@ class Part:
             compared += len(piece)
         return compared == self.dataset_bytes
 
-    def _create(self) -> int:
-        with self._folders.use(_SPOOL) as spool_fd:
-            return os.open(self._name, _NEW, files.FILE_MODE, dir_fd=spool_fd)
+    def _close(self, *, is_name_kept: bool) -> None:
+        if self._fd is None or self._spool is None:
+            return
+        os.close(self._fd)
+        self._fd = None
+        try:
+            if not is_name_kept:
+                os.unlink(self._name, dir_fd=self._spool.fd)
+        except OSError:
+            pass  # recovery at the next start finds it
+        finally:
+            self._folders.give(self._spool)
+            self._spool = None
+
+    def _create(self) -> None:
+        """The file, in a folder that is held for as long as the part may have to be removed from it."""
+        spool = self._folders.take(_SPOOL)
+        try:
+            self._fd = os.open(self._name, _NEW, files.FILE_MODE, dir_fd=spool.fd)
+        except BaseException:
+            self._folders.give(spool)
+            raise
+        self._spool = spool
 
     def _write_after_prefix(self, pieces: Sequence[memoryview]) -> None:
         if self._prefix:

@@ -72,8 +72,9 @@ def _call(fd: int, offset: int, size_bytes: int, flags: int) -> None:
 
 
 def order_for(path: Path) -> SyncOrder:
-    """The shortest order that is known to hold on the file system of `path`: ext4 with a journal, its data ordered,
-    barriers on, and no fast commits. Whatever cannot be seen is taken to be otherwise."""
+    """The shortest order that is known to hold on the file system of `path`: `ONCE` on ext4 with a journal, its data
+    ordered, barriers on, and no fast commits, and on XFS with its log on the same device. Whatever cannot be seen is
+    taken to be otherwise."""
     try:
         return SyncOrder.ONCE if _keeps_the_order(path) else SyncOrder.PART_THEN_FOLDER
     except OSError:
@@ -84,10 +85,19 @@ def _keeps_the_order(path: Path) -> bool:
     device = path.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     kind, options = _mount(number)
-    if kind != "ext4" or _sync_file_range is None:
+    if _sync_file_range is None or options & _ORDER_IS_NOT_KEPT:
         return False
-    name = (_DEVICES / number).resolve().name
-    options |= set((_FEATURES / name / "options").read_text(encoding="ascii", errors="replace").split())
+    match kind:
+        case "ext4":
+            return _ext4_keeps_the_order((_DEVICES / number).resolve().name)
+        case "xfs":
+            return not any(option.startswith(("logdev=", "rtdev=")) for option in options)
+    return False
+
+
+def _ext4_keeps_the_order(name: str) -> bool:
+    """By what the kernel says of the device: there is a journal, on it, and it is the usual one."""
+    options = set((_FEATURES / name / "options").read_text(encoding="ascii", errors="replace").split())
     has_journal = any(_JOURNALS.glob(f"{name}-*"))
     return has_journal and options >= _ORDER_IS_KEPT and not options & _ORDER_IS_NOT_KEPT
 

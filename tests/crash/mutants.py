@@ -27,7 +27,7 @@ COMMITTER: Final = "archive/intake/committer.py"
 FILING: Final = "archive/intake/filing.py"
 CONNECTION: Final = "archive/store/catalogue/connection.py"
 ORDER: Final = "crash/test_call_order.py::test_bytes_names_folders_and_rows_are_synced_before_the_answer"
-CUTS: Final = "crash/test_power_cuts.py::test_nothing_acknowledged_is_lost_when_the_power_fails"
+CUT: Final = "crash/test_sync_order.py::test_what_was_acknowledged_last_survives_a_cut_right_after"
 BEFORE_ANSWERS: Final = "answered before it was durable"
 _SYNC_PART: Final = "            else:\n                os.fsync(self.fd)\n"
 _SYNC_NAME: Final = '        failpoints.hit("P6")\n        os.fsync(self.fd)\n'
@@ -53,25 +53,31 @@ RECEIVING: Final = (
     Mutant(
         name="one-sync-and-not-even-that",
         changes=((PARTS, _SYNC_NAME, '        failpoints.hit("P6")\n'),),
-        test=f"{CUTS}[one sync]",
+        test=f"{CUT}[one sync]",
+        complaint=BEFORE_ANSWERS,
+    ),
+    Mutant(
+        name="one-sync-and-not-even-that-on-xfs",
+        changes=((PARTS, _SYNC_NAME, '        failpoints.hit("P6")\n'),),
+        test=f"{CUT}[one sync on XFS]",
         complaint=BEFORE_ANSWERS,
     ),
     Mutant(
         name="the-part-is-not-synced",
         changes=((PARTS, _SYNC_PART, "            else:\n                pass\n"),),
-        test=f"{CUTS}[file and folder]",
+        test=f"{CUT}[file and folder]",
         complaint=BEFORE_ANSWERS,
     ),
     Mutant(
         name="the-folder-is-not-synced",
         changes=((COMMITTER, _SYNC_FOLDER, "                    pass\n"),),
-        test=f"{CUTS}[file and folder]",
+        test=f"{CUT}[file and folder]",
         complaint=BEFORE_ANSWERS,
     ),
     Mutant(
         name="a-commit-that-is-not-synced",
         changes=((CONNECTION, "synchronous = FULL", "synchronous = NORMAL"),),
-        test=f"{CUTS}[one sync]",
+        test=f"{CUT}[one sync]",
         complaint=BEFORE_ANSWERS,
     ),
     Mutant(

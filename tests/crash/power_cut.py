@@ -1,6 +1,7 @@
-"""A disk whose power can be cut: an ext4 image on a loop device, shut down without flushing its journal.
+"""A disk whose power can be cut: an ext4 or XFS image on a loop device, shut down without flushing its journal.
 
-`CuttableDisk.cut` issues EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH (linux/fs/ext4/ext4.h): from
+`CuttableDisk.cut` issues EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH (linux/fs/ext4/ext4.h; XFS_IOC_GOINGDOWN
+and its flag are the same numbers, linux/fs/xfs/libxfs/xfs_fs.h): from
 that moment nothing reaches the image, neither dirty pages nor the running journal transaction, and every
 call on the filesystem fails with EIO. After `remount` the image holds what a disk would hold after a power
 cut, provided that what was handed to the device was written by it: a drive's own lost write cache is not
@@ -27,9 +28,17 @@ import pytest
 IOC_SHUTDOWN: Final = 0x8004587D
 GOING_DOWN_WITHOUT_LOG_FLUSH: Final = 2
 COMMIT_SECONDS: Final = 900
-MOUNT_OPTIONS: Final = f"loop,noatime,noauto_da_alloc,commit={COMMIT_SECONDS}"
+MOUNT_OPTIONS: Final = {"ext4": f"loop,noatime,noauto_da_alloc,commit={COMMIT_SECONDS}", "xfs": "loop,noatime"}
+MKFS: Final = {
+    "ext4": ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,nodiscard"),
+    "xfs": ("mkfs.xfs", "-q", "-f", "-K"),
+}
+XFS_MEGABYTES: Final = 320
+"""mkfs.xfs makes none of less than 300."""
 ORDER_UNKNOWN: Final = "barrier=0"
 """A mount option under which the product syncs each file, and then its folder; a cut is what it is without it."""
+DISKS: Final = {"one sync": ("ext4", ""), "file and folder": ("ext4", ORDER_UNKNOWN), "one sync on XFS": ("xfs", "")}
+"""Kind and mount option of the disks on which the order of syncs differs."""
 MAX_MEGABYTES: Final = 512
 UNMOUNT_PATIENCE_SECONDS: Final = 5.0
 _PREFIX: Final = "prearc-cut-"
@@ -46,13 +55,17 @@ class CuttableDisk:
         Size of the image, at most `MAX_MEGABYTES`; the file is sparse.
     option:
         A further mount option.
+    kind:
+        The file system: ``ext4`` or ``xfs``.
     """
 
-    def __init__(self, folder: Path, *, megabytes: int = 96, option: str = "") -> None:
+    def __init__(self, folder: Path, *, megabytes: int = 96, option: str = "", kind: str = "ext4") -> None:
+        megabytes = max(megabytes, XFS_MEGABYTES) if kind == "xfs" else megabytes
         if not 8 <= megabytes <= MAX_MEGABYTES:
             raise ValueError(f"{megabytes} MB is not between 8 and {MAX_MEGABYTES}")
         _forget_orphans()
-        self._options = f"{MOUNT_OPTIONS},{option}" if option else MOUNT_OPTIONS
+        self._kind = kind
+        self._options = f"{MOUNT_OPTIONS[kind]},{option}" if option else MOUNT_OPTIONS[kind]
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder))
         self._image = self._folder / "disk.img"
         self.mount_point = self._folder / "disk"
@@ -62,7 +75,7 @@ class CuttableDisk:
         try:
             with self._image.open("wb") as image:
                 image.truncate(megabytes * 1024 * 1024)
-            _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,nodiscard", str(self._image))
+            _run(*MKFS[kind], str(self._image))
             self._mount()
         except BaseException:
             self.close()
@@ -110,7 +123,7 @@ class CuttableDisk:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _mount(self) -> None:
-        _run("mount", "-t", "ext4", "-o", self._options, str(self._image), str(self.mount_point))
+        _run("mount", "-t", self._kind, "-o", self._options, str(self._image), str(self.mount_point))
         self._is_mounted = True
 
     def _unmount(self) -> None:
@@ -143,9 +156,12 @@ def why_unavailable() -> str:
     return ""
 
 
-def require_power_cuts() -> None:
+def require_power_cuts(kind: str = "ext4") -> None:
     """Skip the calling test, loudly, where power cannot be cut."""
-    if reason := why_unavailable():
+    reason = why_unavailable()
+    if not reason and shutil.which(f"mkfs.{kind}") is None:
+        reason = f"power cuts of {kind} need mkfs.{kind}"
+    if reason:
         warnings.warn(f"POWER CUTS WERE NOT TESTED: {reason}", stacklevel=2)
         pytest.skip(f"POWER CUTS WERE NOT TESTED: {reason}")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.crowd import Crowd
-from tests.crash.power_cut import ORDER_UNKNOWN, CuttableDisk, require_power_cuts
+from tests.crash.power_cut import DISKS, CuttableDisk, require_power_cuts
 from tests.crash.trial import Tally, Trial
 from tests.crash.visit_trial import VisitTrial
 
@@ -91,8 +91,9 @@ def test_power_cuts_while_receiving(tmp_path: Path) -> None:
 
     def trial_of(stack: ExitStack, seed: int) -> Trial:
         folder = folder_of(tmp_path, seed)
-        option = ORDER_UNKNOWN if seed % 2 else ""  # in both orders of syncs
-        disk = stack.enter_context(CuttableDisk(folder, megabytes=DISK_MEGABYTES, option=option))
+        kind, option = list(DISKS.values())[seed % len(DISKS)]
+        require_power_cuts(kind)
+        disk = stack.enter_context(CuttableDisk(folder, megabytes=DISK_MEGABYTES, option=option, kind=kind))
         return stack.enter_context(Trial(folder, seed=seed, disk=disk))
 
     tally = run(1 / 4, trial_of, Trial.cut_cycle)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from archive.store.sync_order import SyncOrder, order_for
+from tests.crash.instances import INSTANCES_PER_SERIES
 from tests.crash.node import wait_until
 from tests.crash.oracle import datasets_below, files_below
-from tests.crash.power_cut import ORDER_UNKNOWN, CuttableDisk, require_power_cuts
+from tests.crash.power_cut import DISKS, ORDER_UNKNOWN, CuttableDisk, require_power_cuts
 from tests.crash.trial import RECEIVER_ONLY, Trial, age_the_write_ahead_log
 
 pytestmark = pytest.mark.root
@@ -39,6 +40,13 @@ def test_an_ordinary_ext4_needs_one_sync(tmp_path: Path) -> None:
         assert order_for(place) is SyncOrder.ONCE
 
 
+def test_an_xfs_needs_one_sync(tmp_path: Path) -> None:
+    """Its log keeps the order of all changes."""
+    require_power_cuts("xfs")
+    with CuttableDisk(tmp_path, kind="xfs") as disk:
+        assert order_for(disk.mount_point) is SyncOrder.ONCE
+
+
 @pytest.mark.parametrize(
     ("mkfs", "options"),
     [
@@ -57,18 +65,43 @@ def test_any_other_gets_file_and_folder_synced(tmp_path: Path, mkfs: tuple[str, 
 
 
 def test_a_file_system_that_cannot_be_told_gets_file_and_folder_synced() -> None:
-    """Not ext4, or nothing to ask."""
+    """Neither ext4 nor XFS, or nothing to ask."""
     assert order_for(Path("/proc")) is SyncOrder.PART_THEN_FOLDER
     assert order_for(Path("/nowhere")) is SyncOrder.PART_THEN_FOLDER
 
 
-@pytest.mark.parametrize("option", ["", ORDER_UNKNOWN], ids=["one sync", "file and folder"])
-def test_a_name_that_survives_leads_to_a_whole_file(tmp_path: Path, option: str) -> None:
+@pytest.mark.parametrize(("kind", "option"), DISKS.values(), ids=DISKS.keys())
+def test_what_was_acknowledged_last_survives_a_cut_right_after(tmp_path: Path, kind: str, option: str) -> None:
+    """No new series and no growing log has synced anything since: the instance's own syncs made it durable."""
+    require_power_cuts(kind)
+
+    with (
+        CuttableDisk(tmp_path, option=option, kind=kind) as disk,
+        Trial(tmp_path, seed=5, associations=1, disk=disk) as trial,
+    ):
+        trial.node.start(options=RECEIVER_ONLY)
+        trial.send(1)
+        age_the_write_ahead_log(trial.root)
+        trial.send(1)
+        disk.cut()
+        trial.node.kill()
+        disk.remount()
+
+        assert 2 <= len(trial.ledger().acknowledged) < INSTANCES_PER_SERIES
+        trial.judge_remains()
+        trial.recover_and_judge()
+
+
+@pytest.mark.parametrize(("kind", "option"), DISKS.values(), ids=DISKS.keys())
+def test_a_name_that_survives_leads_to_a_whole_file(tmp_path: Path, kind: str, option: str) -> None:
     """Another file's sync commits the journal while an instance has its name and not yet its sync; then the power
     fails. What is found under the name is all of it: recovery adopts it, and no empty file is left to a person."""
-    require_power_cuts()
+    require_power_cuts(kind)
 
-    with CuttableDisk(tmp_path, option=option) as disk, Trial(tmp_path, seed=5, associations=1, disk=disk) as trial:
+    with (
+        CuttableDisk(tmp_path, option=option, kind=kind) as disk,
+        Trial(tmp_path, seed=5, associations=1, disk=disk) as trial,
+    ):
         trial.node.start(options=RECEIVER_ONLY)
         trial.send(1)
         trial.node.kill()
