@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import LogCapture
 
 from archive.config import ReceiverSettings
 from archive.errors import ConfigurationError
 from scp.limits import POLITE_REFUSALS
 from scp.sender import send
 from scp.synthetic import study
-from scp.tls import CIPHERS, client_context
+from scp.tls import CIPHERS, PortTls, client_context
 from tests.certificates import Authority, Issued, make_authority
 from tests.network.fake_intake import CountingPart, FakeIntake, Running, running
 from tests.network.raw_peer import (
@@ -503,6 +505,49 @@ def test_bad_files_are_not_taken_at_a_reload(authority: Authority, scanner: Issu
     (said,) = node.events("tls.not_reloaded")
     assert said["error"] == f"tls_key: {keys.key}: is not the key of {keys.certificate}"
     assert node.events("tls.reloaded") == []
+
+
+def test_a_process_that_begins_after_a_reload_has_the_files_of_now(authority: Authority, tmp_path: Path) -> None:
+    """What it inherited with its port is compared with the files; where nothing changed nothing is read or said."""
+    capture = LogCapture()
+    log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.BoundLogger)
+    keys = _copied(authority.issue("first"), tmp_path)
+    port_tls = PortTls(_settings(keys, authority))
+
+    port_tls.refresh(log)
+    assert capture.entries == []
+    _copied(authority.issue("second"), tmp_path)
+    port_tls.refresh(log)
+    assert [each["event"] for each in capture.entries] == ["tls.reloaded"]
+    keys.key.unlink()
+    port_tls.refresh(log)
+    port_tls.refresh(log)
+
+    assert [each["event"] for each in capture.entries[1:]] == ["tls.not_reloaded", "tls.not_reloaded"]
+    assert capture.entries[1]["error"] == f"tls_key: {keys.key}: cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("a key, they say", "tls_key: {key}: holds no private key in PEM form"),
+        (
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            "tls_certificate: {certificate}: cannot be used with {key}: ",
+        ),
+    ],
+    ids=["text", "broken"],
+)
+def test_a_key_that_is_none_is_named(authority: Authority, tmp_path: Path, content: str, problem: str) -> None:
+    """Whatever is in the file."""
+    keys = _copied(authority.issue("first"), tmp_path)
+    keys.key.write_text(content)
+
+    with pytest.raises(ConfigurationError) as caught:
+        PortTls(_settings(keys, authority))
+
+    (said,) = caught.value.problems
+    assert said.startswith(problem.format(key=keys.key, certificate=keys.certificate))
 
 
 def test_a_caller_that_is_trusted_no_more_cannot_resume(authority: Authority, scanner: Issued, tmp_path: Path) -> None:

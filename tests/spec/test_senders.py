@@ -379,6 +379,32 @@ def test_people_read_a_table_and_hints(ws: Workspace, doorman: Doorman, prearc: 
     assert f"prearc --root {ws.root.path} sender allow" in err or "prearc sender allow CT9@127.0.0.1" in err
 
 
+def test_nobody_is_said_to_be_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty list is a sentence."""
+    ws = make_workspace(tmp_path)
+
+    assert run(["--root", str(ws.root.path), "sender", "list"], {}) == 0
+
+    assert "nobody is listed" in capsys.readouterr().out
+
+
+def test_a_denied_caller_that_calls_is_listed_with_what_keeps_it_out(
+    ws: Workspace, doorman: Doorman, prearc: Prearc
+) -> None:
+    """The way to let it in again is to forget the denial, not to allow it."""
+    prearc("sender", "deny", "CT9@127.0.0.0/8")
+    calls(ws, doorman, "OPEN")
+    doorman.close()
+
+    code, out, err = prearc("sender", "list")
+
+    assert code == 0
+    assert "DENIED    CT9@127.0.0.1" in out
+    assert "note: CT9@127.0.0.1: denied by command" in err
+    assert "sender forget CT9@127.0.0.0/8" in err
+    assert "sender allow" not in err
+
+
 def test_a_caller_that_was_let_in_leaves_the_list(ws: Workspace, doorman: Doorman, prearc: Prearc) -> None:
     """What was promoted is not asked for again."""
     calls(ws, doorman, "OBSERVING")

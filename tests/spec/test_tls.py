@@ -234,6 +234,17 @@ def test_an_echo_with_half_a_certificate_is_refused(folder: Path, prearc: Prearc
     assert prearc("receiver", "echo", "--certificate", folder / "node.pem")[0] == 2
 
 
+def test_an_echo_with_a_broken_certificate_is_refused(folder: Path, prearc: Prearc) -> None:
+    """In words, before anybody is called."""
+    configure(folder)
+    shown = ("--certificate", folder / "node.key", "--key", folder / "node.pem")
+
+    code, out, _ = prearc("receiver", "echo", "--port", 1, *shown, "--json")
+
+    assert code == 5
+    assert "the certificate cannot be used" in json.loads(out)["error"]["message"]
+
+
 def test_status_counts_the_days_of_certificates(folder: Path, prearc: Prearc, authority: Authority) -> None:
     """Those that end within 30 days, or have ended, need a person: exit code 3."""
     configure(folder)
