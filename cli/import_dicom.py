@@ -52,7 +52,7 @@ def import_(
     """Import DICOM files: look at all of them, show the plan, ask, store. Exit code 3 when something was refused."""
     options: Options = context.obj
     verify_filled_in(project=project)
-    with opened(options) as ws:
+    with opened(options, create=not is_dry_run) as ws:
         if not options.is_verbose:
             logs.configure("ERROR")  # what is refused is listed at the end
         receiver = _receiver(ws, called)

@@ -89,16 +89,19 @@ def rules_of(loaded: "Loaded") -> tuple[str, str]:
 
 
 @contextmanager
-def opened(options: Options) -> Iterator["Workspace"]:
-    """The workspace of an existing root, closed at the end."""
+def opened(options: Options, *, create: bool = False) -> Iterator["Workspace"]:
+    """The workspace of an existing root, closed at the end; with `create` one that is not there is made, and said."""
     from archive.workspace import Workspace
-    from cli import logs
+    from cli import logs, render
 
     logs.configure("DEBUG" if options.is_verbose else "WARNING")
     loaded = load(options)
     policy = compile_policy(loaded)
     root = Path(loaded.settings.node.root)
-    workspace = Workspace.open(root, settings=loaded.settings, policy=policy, actor=actor(options))
+    is_new = create and not os.path.lexists(root)
+    workspace = Workspace.open(root, settings=loaded.settings, policy=policy, actor=actor(options), create=is_new)
+    if is_new:
+        render.say(f"made a root: {render.escape(root)}")
     try:
         yield workspace
     finally:

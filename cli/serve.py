@@ -201,8 +201,11 @@ def _prepare_process(settings: "Settings", options: Options) -> None:
 
 def _run_node(root: "Root", settings: "Settings", policy: "Policy", *, receivers: int, with_archiver: bool) -> int:
     """The supervisor: recovery, then the ports, then the processes that serve them."""
+    import structlog
+
     from scp.supervisor import Supervisor
 
+    log = structlog.get_logger("scp")
     with contextlib.ExitStack() as mine:
         mine.enter_context(held(root, NODE_LOCK, f"node processes={receivers}"))
         await_dead_receivers(root)
@@ -222,7 +225,12 @@ def _run_node(root: "Root", settings: "Settings", policy: "Policy", *, receivers
             mine.enter_context(held(root, LISTENING_LOCK, addresses))
             render.say(f"ready {addresses} root={render.escape(root.path)} pid={os.getpid()}")
 
-        return supervisor.run(ready)
+        def ending(connections: int) -> None:
+            log.info("node.draining", connections=connections, at_most_seconds=settings.node.drain_seconds)
+
+        code = supervisor.run(ready, ending)
+    log.info("node.ended", exit_code=code)
+    return code
 
 
 def _ports(settings: "Settings") -> tuple["Port", ...]:
@@ -279,6 +287,8 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
         if not is_child:  # the node says `ready` once, for all of it
             render.say(f"ready archiver root={render.escape(root.path)} pid={os.getpid()}")
         signal.sigwait({signal.SIGTERM, signal.SIGINT})
+        if not is_child:
+            structlog.get_logger("prearc.archiver").info("archiver.ending", at_most_seconds=ARCHIVER_SECONDS)
         stop.set()
         thread.join(timeout=ARCHIVER_SECONDS)
         if thread.is_alive():
@@ -286,6 +296,8 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
             os._exit(0)  # in the middle of an operation: the journal finishes or undoes it at the next start
     if failure:
         raise failure[0]
+    if not is_child:
+        structlog.get_logger("prearc.archiver").info("archiver.ended")
     return 0
 
 

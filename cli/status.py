@@ -11,6 +11,7 @@ from cli import (
     receiver,
     render,
     roles,
+    status_disks,
     status_receiving,
     status_senders,
     status_standing,
@@ -85,6 +86,7 @@ def _document(ws: "Workspace", options: Options, told: list[dict[str, Any]]) -> 
         "today": {str(each): today.get(each, 0) for each in Outcome},
         "processes": told,
         "disk": status_standing.disk(ws),
+        "disks_apart": status_disks.document(ws),
         "recovery": last_report(ws),
         "survey": status_survey.document(ws),
         "verify": status_verify.document(ws),
@@ -93,7 +95,7 @@ def _document(ws: "Workspace", options: Options, told: list[dict[str, Any]]) -> 
     }
     document["needs"] = _needs(document, troubled) + status_survey.needs(document["survey"])
     document["needs"] += status_verify.needs(document["verify"]) + status_senders.needs(document["callers"])
-    document["needs"] += status_tls.needs(document["certificates"])
+    document["needs"] += status_tls.needs(document["certificates"]) + status_disks.needs(document["disks_apart"])
     document["waiting"] = sum(each.status is SessionStatus.READY and each.project is not None for each in troubled)
     return document
 
@@ -156,6 +158,7 @@ def _print(document: dict[str, Any]) -> None:
             f" stops below {render.size(disk['low_water_bytes'])},"
             f" goes on from {render.size(disk['high_water_bytes'])}",
         ),
+        *status_disks.pairs(document["disks_apart"]),
         ("recovery", _recovery(document["recovery"])),
         *status_survey.pairs(document["survey"]),
         *status_verify.pairs(document["verify"]),

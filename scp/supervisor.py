@@ -80,8 +80,9 @@ class Supervisor:
         self._is_ending = False
         self._code = 0
 
-    def run(self, ready: Callable[[], None]) -> int:
-        """Start all, call `ready` once when all receiver processes take connections, go on until SIGTERM, end all.
+    def run(self, ready: Callable[[], None], ending: Callable[[int], None] = lambda connections: None) -> int:
+        """Start all, call `ready` once when all receiver processes take connections, go on until SIGTERM, then call
+        `ending` with the number of open connections and end all.
 
         Returns
         -------
@@ -97,6 +98,7 @@ class Supervisor:
                 if not self._is_ready and all(each.is_ready for each in self._receivers):
                     self._is_ready = True
                     ready()
+            ending(sum(len(each.connections) for each in self._receivers))
             self._end()
         return self._code
 

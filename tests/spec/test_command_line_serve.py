@@ -127,6 +127,9 @@ def test_it_says_ready_once_and_ends_in_time(root: Path) -> None:
     assert (child.returncode, out) == (0, "")
     assert seconds < 10
     assert not [line for line in err.splitlines() if line.startswith("ready")]
+    told = [line for line in err.splitlines() if "event=node." in line]
+    assert "node.draining" in told[0] and "connections=2" in told[0]
+    assert "node.ended" in told[-1]
     assert (ready[2], int(ready[3])) == (str(root.resolve()), child.pid)
     assert [holder(root, name) for name in ("node", "archiver", "listening")] == [None, None, None]
 
