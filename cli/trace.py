@@ -10,8 +10,10 @@ from archive.errors import NotFound, UsageError
 from archive.model import Receipt
 from cli import folding, render, shapes
 from cli.opening import reading
+from cli.wrapping import page_columns, wrapped
 
 _UID: Final = re.compile(r"[0-9.]{1,64}")
+_NAME_COLUMNS: Final = 11
 
 
 def trace(
@@ -52,10 +54,16 @@ def trace(
         render.emit("\n" + folding.table(("RECEIVED (UTC)", "SOP INSTANCE UID", "WHY"), lines, under=("WHY",)))
         return 0
     for text in dict.fromkeys(each.rule for each in found if each.rule):
-        render.emit(f"routed by  {render.escape(text)}")
+        render.emit(_told("routed by", text))
     for text in dict.fromkeys(each.message for each in found if each.message):
-        render.emit(f"why        {render.escape(text)}")
+        render.emit(_told("why", text))
     return 0
+
+
+def _told(name: str, text: str) -> str:
+    """A name and what it is, in lines no wider than the page."""
+    first, *rest = wrapped(text, page_columns() - _NAME_COLUMNS)
+    return "\n".join([f"{name:<{_NAME_COLUMNS}}{first}", *(" " * _NAME_COLUMNS + line for line in rest)])
 
 
 def _row(value: Receipt) -> tuple[object, ...]:

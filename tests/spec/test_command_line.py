@@ -879,3 +879,16 @@ def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path, prearc: Prearc) -> 
 
     assert "no files found" in prearc("import", tmp_path / "empty").out
     assert "study_instance_uid" in prearc("import", "--help").out
+
+
+@pytest.mark.parametrize("words", [("session", "list"), ("conflict", "list"), ("trace", STUDY_1)], ids=" ".join)
+def test_a_list_is_no_wider_than_its_terminal(
+    prearc: Prearc, conflict: int, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """What does not fit stands below its row; a path or UID that is longer has a line of its own."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    lines = prearc(*words).out.splitlines()
+
+    assert len(lines) >= 2
+    assert [line for line in lines if len(line) > 80 and " " in line.strip()] == []

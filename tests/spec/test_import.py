@@ -661,3 +661,29 @@ def test_a_full_disk_refuses_what_does_not_fit(ws: Workspace, tmp_path: Path, pr
     assert [each["kind"] for each in asked.json["warnings"]] == ["SPACE_SHORT"]
     assert (asked.code, agreed.code, agreed.counts()) == (3, 3, (0, 0, 0, 4))
     assert {each["status"] for each in agreed.json["refused"]} == {0xA700}
+
+
+def test_a_root_that_is_not_there_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And said, on stderr; a dry run makes nothing, and names what would."""
+    files = write_files(tmp_path / "in", visit(STUDY_1, series=[SeriesSpec(number=1, instances=2)]))
+    environment = {"PREARC_ROOT": str(tmp_path / "new" / "root")}
+
+    assert run(["import", str(files[0].parent), "--project", "PI", "--dry-run"], environment) == 5
+    assert not (tmp_path / "new").exists()
+    capsys.readouterr()
+    code = run(["import", str(files[0].parent), "--project", "PI", "--yes", "--json"], environment)
+
+    printed = capsys.readouterr()
+    assert (code, json.loads(printed.out)["stored"]) == (0, 2)
+    assert f"made a root: {tmp_path / 'new' / 'root'}" in printed.err
+
+
+def test_the_plan_tells_studies_apart(ws: Workspace, tmp_path: Path, prearc_import: Any) -> None:
+    """By date, modality and description, in the JSON and on the page, which is no wider than its terminal."""
+    write_files(tmp_path / "in", visit(STUDY_1, study_date="20260102", study_description="Knee, follow-up"))
+
+    document = prearc_import(tmp_path / "in", "--dry-run").json["plan"]
+
+    assert [(each["study_date"], each["study_description"], each["modalities"]) for each in document] == [
+        ("20260102", "Knee, follow-up", ["MR"])
+    ]
