@@ -27,11 +27,10 @@ used_seconds = 0.0
 
 
 def copy_product(folder: Path) -> None:
-    """The whole product with its tests: what runs there imports from there."""
-    ignored = shutil.ignore_patterns("__pycache__")
+    """The whole product with its tests, compiled as far as it is: what runs there imports from there."""
     for name in COPIED:
         if (HERE / name).is_dir():
-            shutil.copytree(HERE / name, folder / name, ignore=ignored)
+            shutil.copytree(HERE / name, folder / name)
         else:
             shutil.copyfile(HERE / name, folder / name)
 
