@@ -42,7 +42,6 @@ RECEIVING: Final = (
         ),
         test=ORDER,
         complaint="its bytes were not synced",
-        is_quick=True,
     ),
     Mutant(
         name="one-sync-the-name-before-the-bytes",
@@ -251,6 +250,7 @@ RECEIVING: Final = (
         changes=(("archive/intake/waits.py", "if wait.due < now]", "if wait.due < 0]"),),
         test="spec/test_degraded.py::test_a_disk_that_hangs_closes_the_node_and_nothing_is_acknowledged",
         complaint="FAILED",
+        is_quick=True,
     ),
     Mutant(
         name="a-degraded-node-opens-without-a-probe",
