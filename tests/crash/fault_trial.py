@@ -104,13 +104,16 @@ class FaultTrial:
         return is_hit
 
     def begin(self, fault: Fault | None = None) -> None:
-        """An empty root, and a receiver on it that counts from its first call on; it may be dead already."""
+        """An empty root and a receiver that counts from its first call on; with `fault` it may be dead already."""
         self.node.kill()
         shutil.rmtree(self.root, ignore_errors=True)
         self.heard = Heard()
         self.shim.begin(fault)
         self.node.launch()
-        self.node.await_end_or_ready(timeout_seconds=START_SECONDS)
+        if fault is None:
+            self.node.await_ready()
+        else:
+            self.node.await_end_or_ready(timeout_seconds=START_SECONDS)
 
     def settle(self, *, is_recovered_twice: bool = True) -> None:
         """Without the fault: what was acknowledged is there before and after recovery, a second recovery changes
