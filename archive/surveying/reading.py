@@ -107,19 +107,21 @@ def reading_of(row: Sequence[Any], path: str) -> Reading:
 class FileReader:
     """Reads files one by one, for one template."""
 
-    __slots__ = ("_first_tags", "_is_quick", "_limits", "_quick", "_template")
+    __slots__ = ("_first_tags", "_is_quick", "_limits", "_quick", "_quick_shown", "_template")
 
     def __init__(self, template: NameTemplate, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
         self._template = template
         self._limits = limits
         self._first_tags = _IDENTITY | (template.all_tags & HEADER_TAGS.keys())
         self._quick = QuickReader(_IDENTITY | template.all_tags, limits)
+        self._quick_shown = QuickReader(_SHOWN | template.all_tags, limits)
         self._is_quick = False
 
     def next_folder(self, files: int) -> None:
         """So many files of another folder follow."""
         self._is_quick = files >= QUICK_FROM_FILES
         self._quick.next_folder()
+        self._quick_shown.next_folder()
 
     def read(self, folder_fd: int, name: str, *, with_digests: bool = False) -> Reading:
         """Read one file of an open folder, all its bytes when digests are wanted.
@@ -148,16 +150,26 @@ class FileReader:
             os.close(fd)
 
     def _read_quick(self, read_at: ReadAt, name: str, facts: Reading) -> Reading | None:
-        """An ordinary file with the right name; None of any other."""
+        """An ordinary file; None of any other."""
         size_bytes = facts[0] or 0
-        header = self._quick.read(read_at(0, min(size_bytes, WINDOW_BYTES)), size_bytes, read_at)
-        if header is None or self._template.name_of(header.texts) != name:
+        data = read_at(0, min(size_bytes, WINDOW_BYTES))
+        header = self._quick.read(data, size_bytes, read_at)
+        if header is None:
             return None
-        sop_class_uid, sop_instance_uid = header.texts.get(_SOP_CLASS_UID), header.texts.get(_SOP_INSTANCE_UID)
+        syntax, _, texts = header
+        sop_class_uid, sop_instance_uid = texts.get(_SOP_CLASS_UID), texts.get(_SOP_INSTANCE_UID)
         if not sop_class_uid or not sop_instance_uid:
             return None
-        syntax = header.transfer_syntax_uid
-        return Reading(size_bytes, facts[1], facts[2], "", sop_class_uid, sop_instance_uid, syntax, name)
+        expected = self._template.name_of(texts)
+        found = Reading(size_bytes, facts[1], facts[2], "", sop_class_uid, sop_instance_uid, syntax, expected)
+        if name == expected:
+            return found
+        shown = self._quick_shown.read(data, size_bytes, read_at)
+        if shown is None:
+            return None
+        fields: dict[str, Any] = {HEADER_TAGS[tag]: text for tag, text in shown.texts.items() if tag in HEADER_TAGS}
+        whole = InstanceHeader(transfer_syntax_uid=syntax, **fields)
+        return found._replace(scheme=scheme_of(name, whole), discloses=discloses(name, whole, expected))
 
     def _read(self, fd: int, read_at: ReadAt, name: str, facts: Reading, *, with_digests: bool) -> Reading:
         template, tags, size_bytes = self._template, self._first_tags, facts.size_bytes or 0

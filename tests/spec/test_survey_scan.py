@@ -17,7 +17,7 @@ from archive.errors import StoreError
 from archive.rules.naming import NameTemplate
 from archive.rules.survey import classify, status_of
 from archive.surveying.readers import Readers
-from archive.surveying.reading import Reading
+from archive.surveying.reading import FileReader, Reading
 from archive.surveying.resource import Resource, facts_of, from_catalog_xml, look
 from archive.surveying.surveyor import Surveyed, survey_resource
 from archive.surveys import FileClass, ResourceReport, SetDifference, SurveyStatus
@@ -123,6 +123,22 @@ def test_each_defect_alone_is_found(readers: Readers, home: Path, defect: str) -
 
     assert_found(report_of(plain), tree)
     assert report_of(digested) == report_of(plain)
+
+
+def test_files_read_by_what_was_learnt_are_as_those_read_alone(home: Path) -> None:
+    """Whatever stands in a folder: each file is the same whether its neighbours were read before it or not."""
+    random = Random(11)
+    for number in range(12):
+        tree = seeded(home / f"learnt {number}/SCANS/1/DICOM", random)
+        names = sorted(path.name for path in tree.folder.iterdir() if path.is_file() or path.is_fifo())
+        fd = os.open(tree.folder, os.O_RDONLY)
+        learning, alone = FileReader(TEMPLATE), FileReader(TEMPLATE)
+        learning.next_folder(100)
+        alone.next_folder(1)
+
+        for name in [*names, *reversed(names)]:
+            assert learning.read(fd, name) == alone.read(fd, name)
+        os.close(fd)
 
 
 def test_a_survey_leaves_no_trace(readers: Readers, home: Path) -> None:
