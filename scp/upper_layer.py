@@ -28,7 +28,6 @@ MAX_ASSOCIATE_BYTES: Final = 256 << 10
 P_DATA_SLACK_BYTES: Final = 4096
 """Some senders count the headers of a PDU into the negotiated maximum, some do not."""
 
-
 CLOSING_SECONDS: Final = 0.001
 """How long a peer that was told to go is listened to, before the connection is closed from this side."""
 LONGEST_WAIT_SECONDS: Final = 3600.0
@@ -200,10 +199,8 @@ class ReceiverUpperLayer(DULServiceProvider):
         try:
             for piece in walk.pieces(connection.buffer):
                 messages.take(*piece)
-                if (
-                    self.to_provider_queue.queue or self.event_queue.queue
-                ):  # what is to be sent, or was lost, goes first
-                    self._has_more = True
+                if not (self.to_provider_queue.empty() and self.event_queue.empty()):
+                    self._has_more = True  # what is to be sent, or was lost, goes first
                     break
         finally:
             messages.flush()
