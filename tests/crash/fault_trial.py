@@ -25,6 +25,7 @@ from tests.crash.oracle import (
     statuses,
 )
 from tests.crash.sending import Identity, LedgerContents
+from tests.crash.shell import Shell
 from tests.crash.shim import Fault, Shim
 from tests.network.raw_peer import (
     ACCEPT,
@@ -77,7 +78,8 @@ class FaultTrial:
         self._scratch = folder / "scratch"
         self._scratch.mkdir()
         self.shim = Shim(folder, self.root)
-        configuration = folder / "prearc.toml"
+        self._folder = folder
+        self._configuration = configuration = folder / "prearc.toml"
         self._configured = Node(self.root, configuration)
         self.configure(**receiver)
         self.node = ForkedNode(self.root, configuration, folder, part="scp", environment=self.shim.environment)
@@ -89,6 +91,10 @@ class FaultTrial:
 
     def __exit__(self, *exception: object) -> None:
         self.node.close()
+
+    def shell(self) -> Shell:
+        """For commands on the same root, under the same shim."""
+        return Shell(self.root, self._configuration, self._folder, environment=self.shim.environment)
 
     def configure(self, *, hung_seconds: float = 30.0, **receiver: str | float) -> None:
         """The configuration of the next start."""

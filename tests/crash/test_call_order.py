@@ -1,7 +1,7 @@
 """Nothing is answered, and no source is removed, before what replaces it is durable: seen in the order of the calls."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from tests.crash.call_order import (
 )
 from tests.crash.fault_trial import FaultTrial
 from tests.crash.power_cut import ORDER_UNKNOWN, CuttableDisk, require_power_cuts
-from tests.crash.shell import Shell
 from tests.crash.shim import Call, require_shim
 from tests.second_disk import mounted, require_second_disk
 
@@ -107,14 +106,11 @@ def test_a_copy_is_durable_before_its_source_goes(tmp_path: Path) -> None:
         with mounted(trial.root / "archive", kilobytes=16384):
             trial.node.start()
             trial.send()
-            shell = Shell(trial.root, tmp_path / "prearc.toml", tmp_path, environment=trial.shim.environment)
-            try:
+            with closing(trial.shell()) as shell:
                 assert shell.run("session", "close", "--all", "--yes").code == 0
                 trial.shim.begin()
                 outcome = shell.run("session", "archive", "--all", "--yes")
                 trial.shim.end()
-            finally:
-                shell.close()
             trial.node.kill()
 
             assert outcome.code == 0, outcome

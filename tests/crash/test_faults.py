@@ -9,7 +9,7 @@ import random
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from tests.crash.shim import KILL, Fault, require_shim
 
 BUDGET_SECONDS = float(os.environ.get("PREARC_CAMPAIGN_SECONDS", "60"))
 SEED = int(os.environ.get("PREARC_CAMPAIGN_SEED", time.time_ns() // 10**9))
-SWEEP_SHARE = 1 / 2
+SWEEP_SHARE, ARCHIVING_SHARE = 1 / 2, 1 / 4
 RECOVERED_TWICE_EVERY = 5
 ACTIONS = ("EIO", "ENOSPC", KILL)
 ALL = sum(map(len, SCRIPT))
@@ -123,6 +123,53 @@ def test_any_call_may_fail_or_be_the_last(trial: FaultTrial) -> None:
         tried += 1
 
     print(f"single faults: {tried} of {len(points)} tried, {hit} came to their call")
+    assert hit
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(0)
+def test_any_call_of_an_archiving_may_fail_or_be_the_last(tmp_path: Path) -> None:
+    """The same for `session archive`: undone or finished by the next start, nothing lost, and then it works."""
+    require_shim()
+    deadline = time.monotonic() + BUDGET_SECONDS * ARCHIVING_SHARE
+    with FaultTrial(tmp_path) as trial, closing(trial.shell()) as shell:
+
+        def archive(fault: Fault | None) -> tuple[list[str], int]:
+            """The kinds of its calls, and how many of them were made to fail."""
+            trial.begin()
+            trial.send()
+            trial.await_closed()
+            trial.shim.end()
+            assert shell.run("session", "close", "--all", "--yes").code == 0
+            trial.shim.begin(fault)
+            outcome = shell.run("session", "archive", "--all", "--yes")
+            hits = trial.shim.hits
+            calls = sorted(trial.shim.calls(), key=lambda call: call.began)
+            trial.node.kill()
+            trial.shim.end()
+            assert "Traceback" not in outcome.errors, outcome
+            trial.node.start()
+            assert_kept(trial.root, trial.heard.ledger(), may_repeat=True)
+            if trial.statuses() != {"ARCHIVED"}:
+                again = shell.run("session", "archive", "--all", "--yes")
+                assert (again.code, trial.statuses()) == (0, {"ARCHIVED"}), again
+            assert_kept(trial.root, trial.heard.ledger())
+            return [call.kind for call in calls], hits
+
+        kinds, _ = archive(None)
+        points = [(number, action) for number in range(1, len(kinds) + 1) for action in ACTIONS]
+        random.Random(SEED).shuffle(points)
+        points.sort(key=lambda point: kinds[point[0] - 1] == "write")
+        print(f"seed {SEED}", flush=True)
+        tried = hit = 0
+        for number, action in points:
+            if time.monotonic() > deadline:
+                break
+            print(f"{action} at call {number} of {len(kinds)}: {kinds[number - 1]}", flush=True)
+            hit += archive(Fault(at=number, action=action))[1] > 0
+            tried += 1
+
+    print(f"single faults while archiving: {tried} of {len(points)} tried, {hit} came to their call")
     assert hit
 
 
