@@ -23,6 +23,7 @@ from archive.store.catalogue import senders as table
 from archive.store.catalogue.senders import MOST_SEEN, OTHERS, TITLES_PER_ADDRESS
 from archive.workspace import Workspace
 from cli.main import run
+from cli.opening import Options, actor
 from tests.network.raw_peer import ACCEPT, REJECT, RawPeer, associate_rq
 from tests.network.real_node import real_node
 from tests.workbench import event_kinds, make_workspace, rows
@@ -152,6 +153,20 @@ def test_a_denial_wins_over_everything(ws: Workspace, doorman: Doorman, prearc: 
     assert calls(ws, doorman, "OPEN", "CT9") is Standing.ALLOWED
     doorman.close()
     assert seen(ws) == [(called, "MR1", "127.0.0.1", "DENIED", 1)]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "denied"),
+    [("MR1", "MR1@127.0.0.1"), ("MR1@127.0.0.1", "MR1"), ("127.0.0.0/8", "MR1"), ("MR1", "127.0.0.0/8")],
+)
+def test_a_denial_wins_however_broad_or_narrow(
+    ws: Workspace, doorman: Doorman, prearc: Prearc, allowed: str, denied: str
+) -> None:
+    """No rule is better than another by what it looks like or where it is sorted."""
+    prearc("sender", "allow", allowed)
+    prearc("sender", "deny", denied)
+
+    assert calls(ws, doorman, "CLOSED", "MR1") is Standing.DENIED
 
 
 def test_allowing_and_forgetting_hold_from_the_next_association_on(
@@ -477,6 +492,9 @@ def test_every_change_is_an_event_with_its_reason(ws: Workspace, prearc: Prearc)
         {"sender": "CT9", "receiver": None, "was": "ALLOWED", "reason": "sold"},
         {"sender": "CT9", "receiver": None, "was": "DENIED", "reason": ""},
     ]
+    assert {row["actor"] for row in rows(ws, "SELECT actor FROM event")} == {actor(Options())}
+    (rule,) = rows(ws, "SELECT set_by FROM sender_rule")
+    assert rule["set_by"] == actor(Options())
     assert audit.verify(ws.catalogue).is_whole
 
 
