@@ -10,14 +10,14 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final
 
 from archive.rules.header import HeaderLimits
 from archive.rules.naming import NameTemplate
 from archive.store import files
-from archive.surveying.reading import FileReader, Reading, row_of
+from archive.surveying.reading import WINDOW_BYTES, FileReader, Reading, open_unseen, row_of
 
 MEMORY_BYTES: Final = 1 << 30
 
@@ -57,8 +57,45 @@ def read_names(
             yield from (Reading(size_bytes=0, fault=f"Its folder cannot be opened: {reason}.") for _ in names)
             return
         reader.next_folder(len(names))
+        if not with_digests:
+            read_ahead(folder_fd, names)
         for name in names:
             yield reader.read(folder_fd, name, with_digests=with_digests)
+
+
+def read_ahead(folder_fd: int, names: list[str]) -> None:
+    """Have the disk read the beginnings of all these files at once, when they are not in memory already."""
+    if len(names) > 1 and any(_looked(folder_fd, name, _is_cold) for name in (names[0], names[-1])):
+        for name in names:
+            _looked(folder_fd, name, _ask_for)
+
+
+def _is_cold(fd: int) -> bool:
+    """Whether reading would wait for the disk."""
+    try:
+        os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _ask_for(fd: int) -> bool:
+    os.posix_fadvise(fd, 0, WINDOW_BYTES, os.POSIX_FADV_WILLNEED)
+    return True
+
+
+def _looked(folder_fd: int, name: str, look: Callable[[int], bool]) -> bool:
+    """What a look at an open file says; False where that fails, which is told when it is read."""
+    try:
+        fd = open_unseen(folder_fd, name)
+    except (OSError, ValueError):
+        return False
+    try:
+        return look(fd)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from archive.defaults import TEMPLATE as DEFAULT_TEMPLATE
 from archive.errors import StoreError
 from archive.rules.naming import NameTemplate
 from archive.rules.survey import classify, status_of
+from archive.surveying.reader_child import read_names
 from archive.surveying.readers import Readers
 from archive.surveying.reading import FileReader, Reading
 from archive.surveying.resource import Resource, facts_of, from_catalog_xml, look
@@ -537,3 +538,29 @@ def scan(path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[in
     code = run(["survey", "scan", str(path), "--json", *more], {})
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return code, document
+
+
+def test_files_that_are_not_in_memory_are_asked_for_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them before the first is read; what is found is the same, and a warm folder is asked for nothing."""
+    tree = SeededResource(home / "cold/SCANS/1/DICOM")
+    for number, dataset in enumerate(instances(6)):
+        tree.add(dataset, ("good", "zero bytes", "fifo")[number % 3], Random(1))
+    names = [*sorted(path.name for path in tree.folder.iterdir()), "gone.dcm", "a\0b"]
+    reader, fd = FileReader(TEMPLATE), os.open(home, os.O_RDONLY)
+    path = str(tree.folder.relative_to(home))
+    asked: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *how: asked.append(how[1]))
+
+    warm = list(read_names(reader, fd, path, names, False))
+    asked_warm = len(asked)
+    monkeypatch.setattr(os, "preadv", _would_wait)
+    cold = list(read_names(reader, fd, path, names, False))
+    os.close(fd)
+
+    assert asked_warm == 0
+    assert asked == [1 << 14] * 6
+    assert cold == warm
+
+
+def _would_wait(*_: object) -> int:
+    raise BlockingIOError
