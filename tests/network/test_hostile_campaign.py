@@ -17,7 +17,7 @@ import pytest
 from tests.network.hostile.attacked import Attacked
 from tests.network.hostile.case import Attacker
 from tests.network.hostile.fuzzing import BATCH, LIMITS, fuzz, input_of
-from tests.network.hostile.soak import ALLOWED, Soak, slope
+from tests.network.hostile.soak import ALLOWED, MOST_KEPT, Soak, slope
 from tests.network.raw_peer import message, store_rq
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(0)]
@@ -90,6 +90,7 @@ def test_a_soak_is_flat(attacked: Attacked) -> None:
     print(f"first {soak.samples[0]}\nlast  {soak.samples[-1]}\ngrowth after the warm-up: {soak.growth()}")
     assert {name: grown for name, grown in soak.growth().items() if grown > ALLOWED[name]} == {}
     assert max(each.quarantine_bytes for each in soak.samples) <= QUARANTINE_BYTES
+    assert max(each.kept_descriptors for each in soak.samples) <= MOST_KEPT * attacked.processes
     attacked.assert_all_kept()
     attacked.assert_plain_log()
 

@@ -79,7 +79,7 @@ def _broken() -> Iterator[Case]:
         "context-item-lies-about-its-length": associate_rq(extra=b"\x20\x00\x00\x40" + bytes(8)),
         "user-item-lies-about-its-length": associate_rq(user_items=b"\x55\x00\x40\x00abc"),
         "role-lies-about-its-uid": associate_rq(user_items=user(0x54, struct.pack(">H", 5000) + b"1.2")),
-        "user-information-over-256-kib": pdu(1, whole[6:] + b"\0" * (256 << 10)),
+        "request-over-256-kib": pdu(1, whole[6:] + b"\0" * (256 << 10)),
     }.items():
         yield Case(
             id=id_,
@@ -151,7 +151,7 @@ def _accepted() -> Iterator[Case]:
             logged="pdu.refused",
         )
     yield Case(
-        id="256-kib-of-user-information",
+        id="request-of-256-kib",
         promise="The largest request that is read at all is answered.",
         contexts=None,
         sends=associate_rq(

@@ -178,6 +178,11 @@ class Attacked:
         assert grown < ALLOWED_BYTES, f"{grown / MIB:.0f} MB more than before"
 
     @property
+    def processes(self) -> int:
+        """How many receive, and the one that watches them."""
+        return len(self._receivers())
+
+    @property
     def is_tls(self) -> bool:
         return self._tls is not None
 
@@ -319,6 +324,7 @@ class Attacked:
         self._started = self._processes()
         self.base_bytes = self.peak_bytes()
         self.base = self._settled()
+        assert self.base.parts == 0, "there is a part that nobody sends"
 
     def _settled(self) -> Footprint:
         """What it has while nobody but the honest sender is there: the first that lasts."""

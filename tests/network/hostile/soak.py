@@ -33,6 +33,8 @@ KNOWN: Final = 400
 """Instances that are sent again and again, so that hours do not fill the disk."""
 NEW_SHARE: Final = 0.05
 SIZES: Final = (500, 2000, 2000, 2000, 20_000, 200_000, 2_000_000)
+MOST_KEPT: Final = 64 + 3 * 20
+"""Descriptors that one process keeps: `archive.store.folders.AT_MOST`, and three for each association there was."""
 WARM_SHARE: Final = 0.4
 """Of the samples, those before everything that is kept for later is there."""
 
@@ -44,6 +46,8 @@ class Sample:
     rss_bytes: int
     threads: int
     descriptors: int
+    kept_descriptors: int
+    """Folders and connections to the catalogue, kept for later."""
     wal_bytes: int
     spool_files: int
     quarantine_bytes: int
@@ -52,7 +56,7 @@ class Sample:
 ALLOWED: Final[dict[str, float]] = {
     "rss_bytes": 16 << 20,
     "threads": 0.5,
-    "descriptors": 4,  # connections to the catalogue and folders that are kept
+    "descriptors": 0.5,
     "wal_bytes": 1 << 20,
     "spool_files": 0.5,
 }
@@ -183,11 +187,12 @@ OPERATIONS_OF_PEERS: Final[tuple[Callable[[Soak], None], ...]] = (
 
 def sample(attacked: Attacked) -> Sample:
     root = attacked.node.root
-    footprint = attacked.footprint(is_all=True)
+    footprint = attacked.footprint()
     return Sample(
         rss_bytes=attacked.resident_bytes(),
         threads=footprint.threads,
         descriptors=footprint.descriptors,
+        kept_descriptors=attacked.footprint(is_all=True).descriptors - footprint.descriptors,
         wal_bytes=(root / "catalogue.sqlite3-wal").stat().st_size,
         spool_files=sum(1 for _ in (root / "spool").iterdir()),
         quarantine_bytes=size_of(root / "quarantine"),
