@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from archive.config import Settings
-from scp.children import Child
+from scp.children import Child, stay_on_one_core
 from scp.descriptors import capacity
 from scp.door import OUT_OF_FILES_SECONDS, Arrival, Door
 from scp.limits import Admission
@@ -243,6 +243,7 @@ class Supervisor:
 
     def _receiver_main(self, number: int, channel: socket.socket) -> int:
         self._become_a_child()
+        stay_on_one_core(number, len(self._receivers))
         return self._receive(number, channel)
 
     def _archiver_main(self) -> int:
