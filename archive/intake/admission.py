@@ -8,7 +8,6 @@ waits for one a moment at most.
 import errno
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -20,7 +19,7 @@ from archive.clock import Clock
 from archive.config import NodeSettings
 from archive.errors import OutOfSpace, StoreError
 from archive.intake.space import Space
-from archive.intake.waits import Waits
+from archive.intake.waits import Waiting, Waits
 from archive.store import files
 from archive.store.root import Root
 
@@ -109,24 +108,20 @@ class Admission:
         """How this process stands; causes a probe where one is due, and waits for it a moment."""
         with self._guard:
             self._notice_a_hang()
-            probed = self._begin_probe() if self._fault is not None else None
+            if self._fault is None:
+                return self._looked()
+            probed = self._begin_probe()
         if probed is not None:
             probed.wait(PATIENCE_SECONDS)
         with self._guard:
-            if self._fault is not None:
-                return self._fault
-            if self._clock.monotonic() - self._looked_at >= _LOOK_SECONDS:
-                self._looked_at = self._clock.monotonic()
-                self._look_for_space()
-                self._look_for_writing()
-            return self._fault or self._space
+            return self._fault or self._looked()
 
     def degraded(self) -> str | None:
         """Why nothing may be acknowledged now; None when the store holds what it gets. Never probes."""
         with self._guard:
             return self._fault.reason if self._fault is not None else None
 
-    def waiting(self, what: str, *, size_bytes: int = 0) -> AbstractContextManager[None]:
+    def waiting(self, what: str, *, size_bytes: int = 0) -> Waiting:
         """Around a step that waits for the disk, so that a hung one is noticed."""
         return self.waits.waiting(what, size_bytes=size_bytes)
 
@@ -189,6 +184,15 @@ class Admission:
                 self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
                 self._probe_at = self._clock.monotonic() + self._pause
         over.set()
+
+    def _looked(self) -> Condition:
+        """What the last look at the disk found; once a second it is looked at again."""
+        now = self._clock.monotonic()
+        if now - self._looked_at >= _LOOK_SECONDS:
+            self._looked_at = now
+            self._look_for_space()
+            self._look_for_writing()
+        return self._fault or self._space
 
     def _look_for_writing(self) -> None:
         """A disk with errors is made read-only by the kernel: no need to wait for the first store to fail."""

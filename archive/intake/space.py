@@ -18,6 +18,9 @@ FIRST_STEP_BYTES: Final = 1 << 20
 """What every part is granted at once; most instances never ask again."""
 
 LONGEST_STEP_BYTES: Final = 64 << 20
+_AMPLE_BYTES: Final = 1 << 30
+"""So much above the low water no first step of anybody needs a look of its own."""
+
 _DEFAULT_LOW_INODES: Final = 10_000
 
 
@@ -28,7 +31,9 @@ class Space:
         self._root, self._settings, self._place = root, settings, place
         self._guard = threading.Lock()
         self._granted: dict[Part, int] = {}
-        self._is_short = False
+        self._is_short = self._is_ample = False
+        self._floor_bytes = water_marks(root, settings, place)[0] // 2
+        """What no part gets any more; known anew with every look."""
 
     @property
     def in_flight_bytes(self) -> int:
@@ -39,6 +44,7 @@ class Space:
     def shortage(self) -> str | None:
         """Why nothing may be begun now: too few bytes or inodes; None when there is enough."""
         low, high = water_marks(self._root, self._settings, self._place)
+        self._floor_bytes = low // 2
         try:
             free = self._root.free_bytes(self._place) - self.in_flight_bytes
             inodes, all_inodes = self._root.inodes(self._place)
@@ -53,6 +59,7 @@ class Space:
         if reason is None and all_inodes and inodes < inode_mark:
             reason = f"{inodes} free inodes are below {inode_mark}{self._where}"
         self._is_short = reason is not None
+        self._is_ample = reason is None and free - low >= _AMPLE_BYTES
         if reason is None:
             self._set_ballast_aside(free, low, high)
         return reason
@@ -65,10 +72,12 @@ class Space:
         OutOfSpace
             There is no more but what is kept for the database, half the low water.
         """
-        floor = water_marks(self._root, self._settings, self._place)[0] // 2
         with self._guard:
+            if self._is_ample and part not in self._granted and part.size_bytes <= FIRST_STEP_BYTES:
+                self._granted[part] = FIRST_STEP_BYTES
+                return FIRST_STEP_BYTES
             granted = self._granted.pop(part, 0)
-            available = self._free_bytes() - self._promised() - floor
+            available = self._free_bytes() - self._promised() - self._floor_bytes
             needed = part.size_bytes - granted
             if available < needed:
                 raise OutOfSpace("The disk has no room for the rest of this instance.", hint="prearc status")

@@ -4,10 +4,6 @@ A call into a hung disk cannot be interrupted and gives no error. All that can b
 more, and say so.
 """
 
-import itertools
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,42 +23,53 @@ class Wait:
 
 
 class Waits:
-    """The steps of one process that wait for the disk; thread-safe."""
+    """The steps of one process that wait for the disk; threads share it.
+
+    No lock: each step sets and removes an entry of its own, which is one operation of a dictionary, and so is the copy
+    that is looked at.
+    """
 
     def __init__(self, clock: Clock, *, hung_seconds: float) -> None:
-        self._clock, self._hung_seconds = clock, hung_seconds
-        self._guard = threading.Lock()
-        self._waits: dict[int, Wait] = {}
-        self._numbers = itertools.count()
+        self.clock, self.hung_seconds = clock, hung_seconds
+        self.open: dict[int, tuple[str, float, float]] = {}
 
-    @contextmanager
-    def waiting(self, what: str, *, size_bytes: int = 0) -> Iterator[None]:
+    def waiting(self, what: str, *, size_bytes: int = 0) -> "Waiting":
         """Around a step that waits for the disk; `size_bytes` of data may have to be written in it."""
-        now = self._clock.monotonic()
-        number = next(self._numbers)
-        wait = Wait(what=what, began=now, due=now + self._hung_seconds + size_bytes / SLOWEST_BYTES_PER_SECOND)
-        with self._guard:
-            self._waits[number] = wait
-        try:
-            yield
-        finally:
-            with self._guard:
-                del self._waits[number]
+        return Waiting(self, what, size_bytes)
 
     def overdue(self) -> Wait | None:
         """The oldest step that has taken longer than any disk may; None when there is none."""
-        now = self._clock.monotonic()
-        with self._guard:
-            late = [wait for wait in self._waits.values() if wait.due < now]
-        return min(late, key=lambda wait: wait.began, default=None)
+        if not self.open:
+            return None
+        now = self.clock.monotonic()
+        late = [each for each in list(self.open.values()) if each[2] < now]
+        if not late:
+            return None
+        what, began, due = min(late, key=lambda each: each[1])
+        return Wait(what=what, began=began, due=due)
 
     def count(self) -> int:
         """How many steps wait now."""
-        with self._guard:
-            return len(self._waits)
+        return len(self.open)
 
     def longest_seconds(self) -> float:
         """How long the oldest step has waited; 0 when none waits."""
-        now = self._clock.monotonic()
-        with self._guard:
-            return max((now - wait.began for wait in self._waits.values()), default=0.0)
+        now = self.clock.monotonic()
+        return max((now - began for _, began, _ in list(self.open.values())), default=0.0)
+
+
+class Waiting:
+    """One step, while its block runs."""
+
+    __slots__ = ("_size_bytes", "_waits", "_what")
+
+    def __init__(self, waits: Waits, what: str, size_bytes: int) -> None:
+        self._waits, self._what, self._size_bytes = waits, what, size_bytes
+
+    def __enter__(self) -> None:
+        now = self._waits.clock.monotonic()
+        due = now + self._waits.hung_seconds + self._size_bytes / SLOWEST_BYTES_PER_SECOND
+        self._waits.open[id(self)] = (self._what, now, due)
+
+    def __exit__(self, *exception: object) -> None:
+        del self._waits.open[id(self)]

@@ -247,7 +247,7 @@ RECEIVING: Final = (
     ),
     Mutant(
         name="no-watch-over-a-hung-disk",
-        changes=(("archive/intake/waits.py", "if wait.due < now]", "if wait.due < 0]"),),
+        changes=(("archive/intake/waits.py", "if each[2] < now]", "if each[2] < 0]"),),
         test="spec/test_degraded.py::test_a_disk_that_hangs_closes_the_node_and_nothing_is_acknowledged",
         complaint="FAILED",
         is_quick=True,
