@@ -25,6 +25,7 @@ PDU_SECONDS: Final = 0.6
 """The node's deadline for a PDU while it is attacked."""
 TRICKLE_SECONDS: Final = 0.05
 UID: Final = "1.2.826.0.1.3680043.10.999.3"
+ELSEWHERE: Final = "127.250.0.1"
 PER_ADDRESS: Final = 20
 """Connections of one address the node takes while it is attacked."""
 
@@ -125,12 +126,15 @@ def flood(count: int, first: bytes) -> Callable[[Attacker], Iterable[str]]:
 
 
 def crowd(count: int) -> Callable[[Attacker], Iterable[str]]:
-    """So many silent connections at once from one address."""
+    """So many silent connections at once from one address; somebody else is let in meanwhile."""
 
     def does(peer: Attacker) -> Iterable[str]:
         with ExitStack() as stack:
             for _ in range(count):
                 stack.enter_context(peer.again())
+            with Attacker(peer.port, ELSEWHERE) as other:
+                other.push(associate_rq())
+                yield f"another {other.hears()}"
             yield peer.hears()
 
     return does
@@ -224,7 +228,7 @@ def cases() -> list[Case]:
             promise="One address has as many connections as the cap allows, whatever it opens.",
             contexts=None,
             does=crowd(1000),
-            sees=("closed",),
+            sees=("another accept", "closed"),
             logged="connection.closed",
         ),
         Case(
