@@ -13,7 +13,7 @@ from pynetdicom.sop_class import Verification
 from tests.crash.command_line import CommandLine
 from tests.crash.forked_node import ForkedNode
 from tests.crash.misnaming import misname, mitigated, unsettled_surveys
-from tests.crash.node import START_SECONDS, Node, NodeError, wait_until
+from tests.crash.node import AE_TITLE, START_SECONDS, Node, NodeError, wait_until
 from tests.crash.oracle import assert_kept, assert_unchanged, reported, snapshot, statuses
 from tests.crash.sending import LedgerSender, read_ledger
 from tests.crash.settled import WORKING, assert_settled
@@ -234,7 +234,7 @@ def _echo(port: int) -> bool:
     ae = AE(ae_title="WATCHDOG")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ECHO_SECONDS
     ae.add_requested_context(Verification)
-    association = ae.associate("127.0.0.1", port, ae_title="PREARC")
+    association = ae.associate("127.0.0.1", port, ae_title=AE_TITLE)
     if not association.is_established:
         return False
     answer = association.send_c_echo()

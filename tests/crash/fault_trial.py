@@ -15,7 +15,7 @@ from pynetdicom.dsutils import encode
 from archive.intake.telling import ask
 from tests.crash.forked_node import ForkedNode
 from tests.crash.instances import SOP_CLASSES, SyntheticInstance, identified, synthetic_instance
-from tests.crash.node import START_SECONDS, Node, wait_until
+from tests.crash.node import AE_TITLE, START_SECONDS, Node, wait_until
 from tests.crash.oracle import (
     assert_kept,
     assert_rows_before_answers,
@@ -194,7 +194,7 @@ class FaultTrial:
 
     def _store_all(self, peer: RawPeer, instances: Sequence[SyntheticInstance]) -> None:
         contexts = [(2 * number + 1, uid, [EXPLICIT]) for number, uid in enumerate(SOP_CLASSES)]
-        peer.send(associate_rq(contexts, calling=b"FAULTS"))
+        peer.send(associate_rq(contexts, calling=b"FAULTS", called=AE_TITLE.encode()))
         kind, content = peer.receive()
         if kind == REJECT:
             assert content[1] == TRANSIENT

@@ -23,6 +23,9 @@ READY: Final = re.compile(r"^ready \S*@127\.0\.0\.1:(\d+)\b")
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 15.0
 LINES_KEPT: Final = 60
+AE_TITLE: Final = f"CRASH{os.getpid()}"
+"""Of the nodes of this test run alone: where a killed node listened another one on this machine may listen a moment
+later, and what that one acknowledges is not ours to find again."""
 
 Keys = Mapping[str, str | float]
 """Keys of a table of prearc.toml."""
@@ -70,7 +73,7 @@ class Node:
 
         The water marks are off: the disks of the crash tests are small.
         """
-        keys = {"ae_title": "PREARC", "port": 0, "bind": "127.0.0.1", "idle_seconds": 3600.0, **receiver}
+        keys = {"ae_title": AE_TITLE, "port": 0, "bind": "127.0.0.1", "idle_seconds": 3600.0, **receiver}
         tables: tuple[tuple[str, Keys], ...] = (
             ("[node]", {"low_water_bytes": 0, "high_water_bytes": 0, "fast_path": is_fast_path(), **node}),
             ("[archiver]", {"tick_seconds": tick_seconds}),

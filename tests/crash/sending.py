@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from tests.crash.node import AE_TITLE
+
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 
@@ -60,6 +62,7 @@ class LedgerSender:
         self._words: Counter[str] = Counter()
         self._is_ended = False
         arguments = ["--ledger", ledger, "--seed", seed, "--associations", associations, "--project", project]
+        arguments += ["--called", AE_TITLE]
         arguments += ["--visit"] if is_visit else []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.ledger_sender", *map(str, arguments)],

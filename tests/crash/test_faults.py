@@ -18,7 +18,7 @@ from pynetdicom.sop_class import Verification
 
 from tests.crash.call_order import acknowledgements, paths_of_instances
 from tests.crash.fault_trial import SCRIPT, FaultTrial
-from tests.crash.node import wait_until
+from tests.crash.node import AE_TITLE, wait_until
 from tests.crash.oracle import assert_kept, files_below
 from tests.crash.shim import KILL, Fault, require_shim
 
@@ -267,7 +267,7 @@ def test_a_step_of_the_wall_clock_ends_nothing(tmp_path: Path) -> None:
         trial.begin()
         entity = AE(ae_title="CLOCK")
         entity.add_requested_context(Verification)
-        association = entity.associate("127.0.0.1", trial.node.port, ae_title="PREARC")
+        association = entity.associate("127.0.0.1", trial.node.port, ae_title=AE_TITLE)
         assert association.is_established
         trial.send(SCRIPT[:1])
 

@@ -13,7 +13,7 @@ from tests.crash.command_line import STEPS, STEPS_OF_ITEMS, Choice, known_sessio
 from tests.crash.forked_node import ForkedNode
 from tests.crash.instances import TRANSFER_SYNTAX, SyntheticInstance
 from tests.crash.ledger_sender import SUCCESS, Ledger
-from tests.crash.node import Node
+from tests.crash.node import AE_TITLE, Node
 from tests.crash.oracle import assert_kept, assert_rows_before_answers, assert_unchanged, snapshot
 from tests.crash.power_cut import CuttableDisk
 from tests.crash.sending import LedgerSender, read_ledger
@@ -81,7 +81,7 @@ class VisitTrial:
             self.node.start()
         ae = AE(ae_title="LEDGER")
         ae.add_requested_context(MRImageStorage, TRANSFER_SYNTAX)
-        association = ae.associate("127.0.0.1", self.node.port, ae_title="PREARC")
+        association = ae.associate("127.0.0.1", self.node.port, ae_title=AE_TITLE)
         ledger = Ledger(self._ledgers[1])
         for instance in instances:
             ledger.write("sending", instance)
