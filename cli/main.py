@@ -112,7 +112,7 @@ def _guarded(arguments: list[str], environment: Mapping[str, str], *, is_json: b
 def _run(arguments: list[str], environment: Mapping[str, str]) -> int:
     from archive import failpoints
     from cli import render
-    from cli.app import app
+    from cli.app import app_of
     from cli.opening import Options
 
     failpoints.arm(environment.get("PREARC_FAILPOINTS", ""))
@@ -122,6 +122,8 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> int:
         config=Path(config) if config else None,
         sudo_user=environment.get("SUDO_USER", ""),
     )
+    words = arguments[_globals_end(arguments) :]
+    app = app_of(words[0] if words else "")
     code = app(arguments or ["--help"], prog_name="prearc", obj=options, standalone_mode=False)
     if code == INTERRUPTED and not isinstance(code, render.Told):  # typer has turned the exception into its code
         raise KeyboardInterrupt
