@@ -4,6 +4,7 @@ The only place that reads the environment, and the door at which every exception
 nothing: the commands import what they need when they run.
 """
 
+import errno
 import importlib.util
 import os
 import sys
@@ -19,6 +20,10 @@ PACKAGES: Final = ("scp", "archive", "cli")
 FAILED: Final = 1
 CONFIGURATION: Final = 5
 INTERRUPTED: Final = 130
+SYSTEM_ERRNOS: Final = frozenset(
+    {errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+"""The disk or the system is to blame, whatever was being done."""
 
 _FLAGS: Final = ("--json", "--verbose")
 _VALUES: Final = ("--root", "--config")
@@ -102,11 +107,19 @@ def _guarded(arguments: list[str], environment: Mapping[str, str], *, is_json: b
         return _tell("Interrupted", "Interrupted.", "", INTERRUPTED, is_json=is_json)
     except BrokenPipeError:
         raise
+    except OSError as error:
+        if error.errno not in SYSTEM_ERRNOS:
+            return _unexpected(error, is_json=is_json, is_verbose=is_verbose)
+        return _tell("StoreError", f"{error.strerror}.", "prearc status", FAILED, is_json=is_json)
     except Exception as error:  # noqa: BLE001 - the door: a person gets a sentence
-        if is_verbose:
-            traceback.print_exc()
-        text = f"{type(error).__name__}: {error}"
-        return _tell("Unexpected", text, "the same command with --verbose shows where", FAILED, is_json=is_json)
+        return _unexpected(error, is_json=is_json, is_verbose=is_verbose)
+
+
+def _unexpected(error: Exception, *, is_json: bool, is_verbose: bool) -> int:
+    if is_verbose:
+        traceback.print_exc()
+    text = f"{type(error).__name__}: {error}"
+    return _tell("Unexpected", text, "the same command with --verbose shows where", FAILED, is_json=is_json)
 
 
 def _run(arguments: list[str], environment: Mapping[str, str]) -> int:

@@ -167,6 +167,8 @@ def _live(parent: int, name: str, main: Callable[[], int]) -> NoReturn:
     except ArchiveError as error:
         code = error.exit_code
         log.error("process.failed", error=error.message, hint=error.hint)
+    except OSError as error:  # disk or system: the number tells all there is to tell
+        log.error("process.failed", error=error.strerror or repr(error), hint="prearc status")
     except Exception as error:
         log.error("process.failed", error=repr(error), exc_info=True)
     finally:

@@ -85,6 +85,7 @@ class FaultTrial:
         self.node = ForkedNode(self.root, configuration, folder, part="scp", environment=self.shim.environment)
         self._instances = {number: synthetic_instance(seed, number) for association in SCRIPT for number in association}
         self.heard = Heard()
+        self._log_begins_at = 0
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +115,7 @@ class FaultTrial:
         self.node.kill()
         shutil.rmtree(self.root, ignore_errors=True)
         self.heard = Heard()
+        self._log_begins_at = len(self.node.log)
         self.shim.begin(fault)
         self.node.launch()
         if fault is None:
@@ -126,7 +128,8 @@ class FaultTrial:
         nothing, and then every store works."""
         self.node.kill()
         self.shim.end()
-        assert "Traceback" not in self.node.log, self.node.last_lines
+        told = self.node.log[self._log_begins_at :]
+        assert "Traceback" not in told, told[-6000:]
         assert set(self.heard.statuses) <= REFUSED, f"answered {dict(self.heard.statuses)}\n{self.node.last_lines}"
         if (self.root / "catalogue.sqlite3").exists() and self.heard.acknowledged:
             assert_rows_before_answers(self.root, self.heard.ledger(), self._scratch)

@@ -1,6 +1,8 @@
 """The door: options anywhere, every error as words or as a document, and a light start."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,6 +94,20 @@ def test_the_unexpected_is_one_line(failing: list[BaseException], capsys: pytest
     assert quiet[1].splitlines()[0] == "error: ZeroDivisionError: oh"
     assert "Traceback" not in quiet[1]
     assert "Traceback" in loud[1]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ENOSPC, errno.EMFILE])
+def test_a_disk_that_fails_is_no_surprise(
+    failing: list[BaseException], capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    """Wherever it failed: the system's own words, and where to look; not the name of an exception."""
+    failing.append(OSError(number, os.strerror(number), "/srv/prearc/locks/node"))
+
+    code = run(["fail", "--json"], {})
+
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert code == 1
+    assert (told["kind"], told["message"], told["hint"]) == ("StoreError", f"{os.strerror(number)}.", "prearc status")
 
 
 def test_an_interruption_is_130(failing: list[BaseException], capsys: pytest.CaptureFixture[str]) -> None:

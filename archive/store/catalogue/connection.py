@@ -203,7 +203,7 @@ class Catalogue:
             files.sync_path(self._path.parent)
         except OSError as error:
             if error.errno != errno.EROFS:
-                raise
+                raise files.store_error(error, "syncing the folder of the catalogue") from error
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
