@@ -41,7 +41,8 @@ class Endings:
         try:
             with self._changed:
                 owed = tuple(self._owed.values())
-            with self._catalogue.write() as tx:
+            # Nothing is promised with an ending: one that a power cut takes is written by the recovery after it.
+            with self._catalogue.write(is_durable=any(each.untold is not None for each in owed)) as tx:
                 for ending in owed:
                     write(tx, ending)
         except (StoreError, OSError) as error:

@@ -88,3 +88,22 @@ def test_a_walk_goes_on_past_a_file_that_vanishes(tmp_path: Path) -> None:
     os.close(fd)
 
     assert len({first, *rest}) == 19
+
+
+def test_what_waits_for_no_disk_is_one_transaction_alone(tmp_path: Path) -> None:
+    """It is committed without a sync; the next one on the same connection is durable again, also after a fault."""
+    workspace = make_workspace(tmp_path)
+    catalogue = workspace.catalogue
+
+    def level(*, is_durable: bool, raises: bool = False) -> int:
+        with catalogue.write(is_durable=is_durable) as tx:
+            found = int(tx.execute("PRAGMA synchronous").fetchone()[0])
+            tx.execute("UPDATE association SET is_open = is_open")
+            if raises:
+                raise StoreError("on purpose")
+        return found
+
+    assert [level(is_durable=True), level(is_durable=False), level(is_durable=True)] == [2, 1, 2]
+    with pytest.raises(StoreError):
+        level(is_durable=False, raises=True)
+    assert level(is_durable=True) == 2

@@ -116,6 +116,7 @@ class _Handle:
             with self.write_lock():
                 for pragma in _PRAGMAS:
                     connection.execute(pragma)
+            self._synchronous = int(connection.execute("PRAGMA synchronous").fetchone()[0])
         except BaseException:
             if connection is not None:
                 connection.close()
@@ -134,6 +135,14 @@ class _Handle:
         except BaseException:
             self.roll_back()
             raise
+
+    def relax(self) -> None:
+        """Until `tighten`, a commit is written and not synced (``NORMAL``); the next sync takes it along."""
+        self.database.conn.execute("PRAGMA synchronous = 1")
+
+    def tighten(self) -> None:
+        """Commits are synced again, as they were."""
+        self.database.conn.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def roll_back(self) -> None:
         """Undo the transaction, and forget what it may have taught."""
@@ -228,8 +237,10 @@ class Catalogue:
                 connection.rollback()
 
     @contextmanager
-    def write(self, *, actor: str | None = None) -> Iterator[Transaction]:
+    def write(self, *, actor: str | None = None, is_durable: bool = True) -> Iterator[Transaction]:
         """One durable transaction: committed when this returns, gone when it raises.
+
+        One that is not survives its process, and a power cut only with the next durable one: it waits for no disk.
 
         Raises
         ------
@@ -242,6 +253,8 @@ class Catalogue:
         assert handle is not None
         body_done = False
         try:
+            if not is_durable:
+                handle.relax()
             with handle.write_lock():
                 with handle.transaction(actor=actor or self.actor, clock=self.clock) as tx:
                     yield tx
@@ -261,6 +274,8 @@ class Catalogue:
             if handle is not None:
                 if handle.database.conn.in_transaction:  # interrupted at the COMMIT
                     handle.roll_back()
+                if not is_durable:
+                    handle.tighten()
                 self._give(handle, self._writers)
 
     def close(self) -> None:
