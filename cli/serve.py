@@ -268,6 +268,7 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
     import structlog
 
     from archive.daemon import Daemon
+    from scp.children import await_end
 
     stop = threading.Event()
     failure: list[BaseException] = []
@@ -286,7 +287,7 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
         thread.start()
         if not is_child:  # the node says `ready` once, for all of it
             render.say(f"ready archiver root={render.escape(root.path)} pid={os.getpid()}")
-        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+        await_end(lambda: None)
         if not is_child:
             structlog.get_logger("prearc.archiver").info("archiver.ending", at_most_seconds=ARCHIVER_SECONDS)
         stop.set()

@@ -6,6 +6,7 @@ Whoever forks must have no other thread: `scp.supervisor` has none.
 
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import signal
@@ -61,8 +62,12 @@ class Child:
         try:
             self.pid = fork(main if is_first else lambda: _disarmed(main), name=f"prearc-{self.kind}")
         except OSError as error:  # no more processes, no memory
-            log.error(f"{self.kind}.not_started", process=self.number, error=error.strerror)
-            self._wait_a_while()
+            self.not_started(error)
+
+    def not_started(self, error: OSError) -> None:
+        """There was no room for it: try again after a pause."""
+        log.error(f"{self.kind}.not_started", process=self.number, error=error.strerror)
+        self._wait_a_while()
 
     def reap(self) -> int | None:
         """The exit code when it has ended, once; negative: the signal that ended it."""
@@ -131,6 +136,23 @@ def stay_on_one_core(number: int, of: int) -> None:
     cores = sorted(os.sched_getaffinity(0))
     if of >= len(cores):
         os.sched_setaffinity(0, {cores[(number - 1) % len(cores)]})
+
+
+def await_end(on_hangup: Callable[[], None]) -> None:
+    """Return when this process is to end; in the main thread, with `SIGNALS` blocked. A hangup is no end in itself."""
+    while signal.sigwait(SIGNALS) == signal.SIGHUP and not terminal_is_gone():
+        on_hangup()
+
+
+def terminal_is_gone() -> bool:
+    """Whether this process was started at a terminal that is there no more: then a hangup is its end."""
+    for descriptor in range(3):
+        try:
+            os.tcgetpgrp(descriptor)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return True
+    return False
 
 
 def die_with(parent_pid: int) -> None:

@@ -1,6 +1,5 @@
 """A receiver process: how the supervisor sees it, and what it does itself."""
 
-import signal
 import socket
 import threading
 import time
@@ -13,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from archive.config import Settings
 from archive.receive import Intake
 from scp import passing
-from scp.children import SIGNALS, Child
+from scp.children import Child, await_end
 from scp.door import Arrival
 from scp.passing import Channel, Seat, Word
 from scp.ports import Port
@@ -39,7 +38,11 @@ class ReceiverProcess:
 
     def start(self, main: Callable[[socket.socket], int]) -> None:
         """Fork it; `main` gets its end of the channel."""
-        ours, its = passing.pair()
+        try:
+            ours, its = passing.pair()
+        except OSError as error:  # no descriptor left
+            self.child.not_started(error)
+            return
         self.channel = Channel(ours)
         self.child.start(lambda: main(its))
         its.close()
@@ -95,8 +98,7 @@ def receive(
     taking = threading.Thread(target=seat.serve, args=(associations.take,), name="seat", daemon=True)
     taking.start()
     seat.say(Word.READY)
-    while signal.sigwait(SIGNALS) == signal.SIGHUP:
-        associations.reload()
+    await_end(associations.reload)
     seat.close()
     taking.join()
     associations.drain()

@@ -6,8 +6,6 @@ can fork at any moment, and there is little in it that could end it. A receiver 
 connections with it and nothing else; what calls meanwhile goes to the others, or waits in the backlog.
 """
 
-import errno
-import os
 import select
 import signal
 import socket
@@ -20,7 +18,7 @@ from typing import Final
 import structlog
 
 from archive.config import Settings
-from scp.children import Child, stay_on_one_core
+from scp.children import Child, stay_on_one_core, terminal_is_gone
 from scp.descriptors import capacity
 from scp.door import OUT_OF_FILES_SECONDS, Arrival, Door
 from scp.limits import Admission
@@ -185,7 +183,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         """SIGHUP: receiver processes look again; but when it came because the terminal closed, that is the end."""
-        if _terminal_is_gone():
+        if terminal_is_gone():
             self._is_ending = True
             return
         for each in self._receivers:
@@ -260,12 +258,3 @@ class Supervisor:
             self._waiting += each.bury()[1]
         self._close_waiting()
         self._let_go()
-
-
-def _terminal_is_gone() -> bool:
-    """Whether this process was started at a terminal that is there no more."""
-    try:
-        os.tcgetpgrp(0)
-    except OSError as error:
-        return error.errno == errno.EIO
-    return False

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import sqlite3
@@ -269,6 +270,24 @@ def test_a_hangup_makes_every_receiver_process_look_again(node: Node) -> None:
         assert stored(peer, 0) == 0
     assert sorted(re.findall(r"pid=(\d+)", " ".join(lines))) == sorted(map(str, pids))
     assert receiver_pids(node.root) == pids
+
+
+def test_a_node_at_a_terminal_ends_with_it(tmp_path: Path) -> None:
+    """The terminal is closed: that hangup is no order to look again, and nothing is left running unseen."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(REPOSITORY)
+        command = [sys.executable, "-m", "cli", "--root", str(tmp_path / "root"), "serve", "--port", "0"]
+        os.execv(sys.executable, command)
+    said = b""
+    while b"\nready " not in said:
+        said += os.read(terminal, 4096)
+
+    os.close(terminal)
+
+    wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, lambda: said.decode())
+    assert receiver_pids(tmp_path / "root") == []
+    assert holder(tmp_path / "root", "node") is None
 
 
 def test_all_processes_die_with_the_supervisor(node: Node) -> None:
