@@ -6,8 +6,6 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -16,14 +14,14 @@ import typer
 
 from archive.errors import ConfigurationError, UsageError
 from cli import render
-from cli.opening import Options, compile_policy, load, process_actor
+from cli.node_root import recover_root, workspace_of
+from cli.opening import Options, compile_policy, load
 from cli.roles import (
     ARCHIVER_LOCK,
     LISTENING_LOCK,
     NODE_LOCK,
     await_dead_receivers,
     held,
-    held_if_free,
     receiver_lock,
 )
 
@@ -209,7 +207,7 @@ def _run_node(root: "Root", settings: "Settings", policy: "Policy", *, receivers
     with contextlib.ExitStack() as mine:
         mine.enter_context(held(root, NODE_LOCK, f"node processes={receivers}"))
         await_dead_receivers(root)
-        _recover(root, settings, policy, with_archiver=with_archiver)
+        recover_root(root, settings, policy, with_archiver=with_archiver)
         ports = _ports(settings)
         addresses = ",".join(_address(port.address) for port in ports)
         supervisor = Supervisor(
@@ -254,7 +252,7 @@ def _receive(
     from scp.receiver_process import receive
     from scp.status import status_of
 
-    with _workspace(root, settings, policy, "receiver") as ws, held(ws.root, receiver_lock(number), "receiver"):
+    with workspace_of(root, settings, policy, "receiver") as ws, held(ws.root, receiver_lock(number), "receiver"):
         intake = Intake(ws.root, ws.catalogue, settings, policy, status_of=status_of, clock=ws.clock)
         try:
             receive(channel, ports, settings, intake, structlog.get_logger("scp"))
@@ -272,7 +270,7 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
 
     stop = threading.Event()
     failure: list[BaseException] = []
-    opened = _workspace(root, settings, policy, "archiver", create=not is_child)
+    opened = workspace_of(root, settings, policy, "archiver", create=not is_child)
     with held(root, ARCHIVER_LOCK, "archiver"), opened as ws:
         daemon = Daemon(ws, stop=stop)
 
@@ -300,45 +298,6 @@ def _run_archiver(root: "Root", settings: "Settings", policy: "Policy", *, is_ch
     if not is_child:
         structlog.get_logger("prearc.archiver").info("archiver.ended")
     return 0
-
-
-def _recover(root: "Root", settings: "Settings", policy: "Policy", *, with_archiver: bool) -> None:
-    """Put everything right that a crash left; nothing listens yet, and no process of the node is there yet.
-
-    Nobody archives meanwhile, unless ``--only archiver`` runs already beside ``--only scp``: then the locks of
-    the sessions keep both apart.
-    """
-    import structlog
-
-    from archive.clock import Clock
-    from archive.rebuild import ensure_catalogue
-    from archive.recovery import recover
-
-    log = structlog.get_logger("prearc.node")
-    hold = held if with_archiver else held_if_free
-    with hold(root, ARCHIVER_LOCK, "recovery") as is_alone:
-        rebuilt = None
-        if is_alone:
-            rebuilt = ensure_catalogue(
-                root.path, settings=settings, policy=policy, actor=process_actor("receiver"), clock=Clock()
-            )
-        with _workspace(root, settings, policy, "receiver", create=True) as ws:
-            for line in recover(ws, rebuilt=rebuilt).lines:
-                log.warning("recovery", what=line)
-
-
-@contextmanager
-def _workspace(
-    root: "Root", settings: "Settings", policy: "Policy", role: str, *, create: bool = False
-) -> Iterator["Workspace"]:
-    from archive.workspace import Workspace
-
-    actor = process_actor(role)
-    ws = Workspace.open(root.path, settings=settings, policy=policy, actor=actor, create=create)
-    try:
-        yield ws
-    finally:
-        ws.close()
 
 
 def _address(address: "ListeningAddress") -> str:

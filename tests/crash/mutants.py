@@ -33,7 +33,35 @@ _SYNC_PART: Final = "            else:\n                os.fsync(self.fd)\n"
 _SYNC_NAME: Final = '        failpoints.hit("P6")\n        os.fsync(self.fd)\n'
 _SYNC_FOLDER: Final = "                    os.fsync(folder_fd)\n"
 
+DEAD: Final = "spec/test_dead_processes.py::"
+
 RECEIVING: Final = (
+    Mutant(
+        name="a-session-is-let-go-before-it-is-settled",
+        changes=(("archive/dead_processes.py", "not _settle(ws, session_id, associations, notes)", "session_id < 0"),),
+        test=f"{DEAD}test_a_file_without_a_row_is_adopted_and_the_session_let_go",
+        complaint="report.adopted ==",
+    ),
+    Mutant(
+        name="a-session-is-settled-while-others-file-into-it",
+        changes=(
+            ("archive/upkeep/comparison.py", "if holds.is_held_besides(connection, session.id, dead):", "if False:"),
+        ),
+        test=f"{DEAD}test_a_session_others_file_into_waits_until_they_are_done",
+        complaint="report.adopted ==",
+    ),
+    Mutant(
+        name="parts-of-the-living-are-set-aside",
+        changes=(
+            (
+                "archive/upkeep/leftovers.py",
+                "if status is None or (owner in living if owner else living):",
+                "if status is None:",
+            ),
+        ),
+        test=f"{DEAD}test_parts_of_the_dead_go_to_lost_and_found_and_those_of_the_living_stay",
+        complaint="lost_parts ==",
+    ),
     Mutant(
         name="no-sync-of-the-file",
         changes=(
