@@ -79,7 +79,7 @@ class QuickReader:
         self._explicit, self._implicit = (
             Shapes(wanted=wanted, highest=BEFORE_PIXEL_DATA, is_implicit=is_implicit) for is_implicit in (False, True)
         )
-        self._memo: dict[tuple[bytes, int, bytes | None, bytes], str] = {}
+        self._memo: dict[tuple[bytes, int, Value], str] = {}
 
     def next_folder(self) -> None:
         """Other files begin."""
@@ -156,7 +156,7 @@ class QuickReader:
 
     def _text(self, character_set: bytes, tag: int, value: Value) -> str:
         """A value as text; most are the same in many files."""
-        key = character_set, tag, *value
+        key = character_set, tag, value
         text = self._memo.get(key)
         if text is None:
             encodings = encodings_of(character_set.decode("latin-1").strip("\0 ")) if tag >> 16 != 2 else ("latin-1",)
