@@ -21,6 +21,7 @@ from archive.reconcile import reconcile
 from archive.returning import give_back
 from archive.rules.mitigation import action_id
 from archive.workspace import Workspace
+from scp.synthetic import SeriesSpec
 from tests.merge import assert_sound
 from tests.mitigations import duplicate, misname, names, planned, quicken, surveyed
 from tests.story import archive_session, ready, visit
@@ -457,3 +458,62 @@ def test_a_cleaned_report_tells_no_names_and_can_be_undone(ws: Workspace, plan: 
     assert "wrong.dcm" not in json.dumps(report)
     mitigation.undo(ws, done.report["operation"])
     assert "wrong.dcm" in names(ws)
+
+
+def test_what_was_overwritten_since_is_not_undone_and_the_backup_is_named(ws: Workspace, plan: Plan) -> None:
+    """A renamed file got other bytes by an archiving: no name is taken back, nothing is lost, and where the files are
+    is said."""
+    [done] = mitigation.apply(ws, plan)
+    assert done.report is not None
+    later = visit(series=[SeriesSpec(number=1, instances=4)])
+    for dataset in later:
+        dataset.ImageComments = "sent again"
+    assert archive_session(ws, ready(ws, later).id, mode=MergeMode.OVERWRITE).status == "ARCHIVED"
+    before = tree(ws)
+
+    with pytest.raises(StaleState) as stale:
+        mitigation.undo(ws, done.report["operation"])
+
+    assert done.report["cachePath"] in stale.value.message
+    assert stale.value.hint == f"prearc survey show {plan.resources[0].request_id}"
+    assert tree(ws) == before
+    assert_sound(ws)
+
+
+def test_a_session_that_was_away_and_came_back_is_undone_no_more(ws: Workspace, plan: Plan) -> None:
+    """Returned, relabelled, and archived under another label, or its own: its mitigation says where it is now."""
+    [done] = mitigation.apply(ws, plan)
+    assert done.report is not None
+    op, session_id = done.report["operation"], plan.resources[0].session_id
+    give_back(ws, session_id)
+    with pytest.raises(StaleState, match="not in the archive any more"):
+        mitigation.undo(ws, op)
+    sessions.relabel(ws, session_id, label="OTHER_MR")
+    assert archive_session(ws, session_id).status == "ARCHIVED"
+
+    with pytest.raises(StaleState, match="OTHER_MR"):
+        mitigation.undo(ws, op)
+    [listed] = mitigation.list_all(ws)
+    assert "OTHER_MR" in listed.why_not
+    give_back(ws, session_id)
+    sessions.relabel(ws, session_id, label="S1_MR")
+    assert archive_session(ws, session_id).status == "ARCHIVED"
+
+    undone = mitigation.undo(ws, op)
+
+    assert undone.undone_at is not None
+    assert {"wrong.dcm", "copy.dcm"} <= set(names(ws))
+    assert_sound(ws)
+
+
+def test_a_stale_plan_of_a_session_that_was_relabelled_is_refused(ws: Workspace) -> None:
+    """It says another label and another place."""
+    misname(ws, {names(ws)[0]: "wrong.dcm"})
+    plan = planned(ws)
+    session_id = plan.resources[0].session_id
+    give_back(ws, session_id)
+    sessions.relabel(ws, session_id, label="OTHER_MR")
+    assert archive_session(ws, session_id).status == "ARCHIVED"
+
+    with pytest.raises((Refused, StaleState), match="OTHER_MR"):
+        mitigation.apply(ws, plan)
