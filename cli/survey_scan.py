@@ -47,15 +47,15 @@ class Result:
     """What is told when all resources are surveyed."""
 
     rows: list[tuple[object, ...]] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
+    lines: list[tuple[str, ...]] = field(default_factory=list)
     lines_left_out: int = 0
     totals: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
 
-    def tell(self, line: str) -> None:
-        """Keep a line, if there is room."""
+    def tell(self, *lines: str) -> None:
+        """Keep what is said of one thing, if there is room."""
         if len(self.lines) < FILES_SHOWN:
-            self.lines.append(line)
+            self.lines.append(lines)
         else:
             self.lines_left_out += 1
 
@@ -140,7 +140,7 @@ def _add(result: Result, surveyed: "Surveyed") -> dict[str, Any]:
         result.tell(f"{uri}: {_path(remark.text)}")
     for file in surveyed.report.files:
         if file.kind != "CONFORMING":
-            result.tell(f"{uri}/{_line(file)}")
+            result.tell(f"{uri}/{_path(file.path)}: {file.kind}", *_facts(file))
     return document | {"report": survey_json.document(surveyed.report)}
 
 
@@ -153,9 +153,9 @@ def _status(surveyed: "Surveyed") -> "SurveyStatus":
     return SurveyStatus.ERROR if surveyed.problem else SurveyStatus.RESOURCE_DELETED
 
 
-def _line(file: "SurveyedFile") -> str:
-    """What a file is, and what it should be."""
-    facts = [str(file.kind)]
+def _facts(file: "SurveyedFile") -> list[str]:
+    """What is wrong with a file, and what it should be."""
+    facts: list[str] = []
     if file.reason:
         facts.append(file.reason)
     elif file.expected_name != file.path.rpartition("/")[2]:
@@ -164,7 +164,7 @@ def _line(file: "SurveyedFile") -> str:
         facts.append(f"name of scheme {file.scheme}")
     if file.discloses:
         facts.append(f"its name carries {' and '.join(file.discloses)}")
-    return f"{_path(file.path)}: {', '.join(facts)}"
+    return facts
 
 
 def _path(text: str) -> str:
@@ -184,11 +184,12 @@ def _show(result: Result, tree: "Tree") -> None:
     rows = [(*row[:2], *(row[index + 2] for index in shown)) for row in result.rows]
     if rows:
         render.emit(folding.table(headers, rows, under=(*reversed(headers[4:]), headers[3])))
-    lines = [*result.lines, *(f"{_path(folder)}: cannot be read: {reason}" for folder, reason in tree.closed.items())]
-    if lines:
+    closed = [(f"{_path(folder)}: cannot be read: {reason}",) for folder, reason in tree.closed.items()]
+    told = [*result.lines, *closed]
+    if told:
         render.emit()
-    for line in lines:
-        render.emit(render.escape(line))
+    for first, *facts in told:
+        render.emit("\n".join([render.escape(first), *(f"    {render.escape(fact)}" for fact in facts)]))
     if result.lines_left_out:
         render.emit(f"... and {result.lines_left_out} more: --json names all")
     if rows:
