@@ -13,6 +13,7 @@ OPEN: Final = "OPEN"
 HUNG: Final = "HUNG"
 _KERNEL_LOG: Final = "sudo dmesg --level err,warn | tail -n 20"
 _STOPPED: Final = {"receiver": "nothing is received", "archiver": "nothing is archived"}
+_ONE_STOPPED: Final = "one of several receiver processes takes nothing"
 
 
 def processes(root: Path) -> list[dict[str, Any]]:
@@ -47,9 +48,10 @@ def disk(ws: "Workspace") -> dict[str, Any]:
 
 def needs(root: Path, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each process that takes nothing, why, since when, and what to type."""
+    open_roles = {each["role"] for each in told if each["standing"] == OPEN}
     return [
         {
-            "what": f"{_STOPPED.get(each['role'], 'nothing is done')}: {_state(each)}",
+            "what": f"{_ONE_STOPPED if each['role'] in open_roles else _STOPPED[each['role']]}: {_state(each)}",
             "session": None,
             "command": _command(root, each),
         }

@@ -440,6 +440,21 @@ def test_status_says_why_nothing_is_received(
         waiting.__exit__(None, None, None)
 
 
+def test_a_receiver_process_that_is_closed_beside_an_open_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told, and it is not said that nothing is received."""
+    ws = labelled_workspace(tmp_path)
+    Sender(ws)
+    Sender(ws).intake.gate.degrade(StoreError("syncing an instance: Input/output error"))
+
+    code, text = status(ws, capsys)
+
+    assert code == 3
+    assert "one of several receiver processes takes nothing: receiver" in " ".join(text.split())
+    assert "nothing is received: receiver" not in text
+
+
 def test_an_open_node_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line for all processes, and the disk with its inodes and its ballast."""
     ws = labelled_workspace(tmp_path)
