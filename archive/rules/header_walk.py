@@ -51,6 +51,8 @@ UNDEFINED: Final = 0xFFFFFFFF
 ITEM: Final = 0xFFFEE000
 ITEM_END: Final = 0xFFFEE00D
 SEQUENCE_END: Final = 0xFFFEE0DD
+_LAST_IN_ITEM: Final = 0xFFFDFFFF  # above are items and delimiters
+_NOTHING: Final[frozenset[int]] = frozenset()
 
 _SHORT_VRS: Final = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
 _LONG_VRS: Final = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
@@ -252,10 +254,13 @@ def skip_undefined(
     """
     stack: list[tuple[bool, Elements]] = [(False, _inside(elements, vr, offset))]
     while stack:
+        is_item, inner = stack[-1]
+        if is_item:  # its plain elements at once
+            offset, _, count = inner.skim(offset, -1, _LAST_IN_ITEM, _NOTHING, {})
+            elements_left -= count
         elements_left -= 1
         if elements_left < 0 or len(stack) > 2 * depth:
             raise LimitExceeded("Sequences are longer or deeper than a header may have.")
-        is_item, inner = stack[-1]
         tag, vr, length, offset = inner.head(offset)
         if tag == END:
             raise TruncatedHeader()

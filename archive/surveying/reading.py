@@ -25,6 +25,9 @@ WINDOW_BYTES: Final = 1 << 14
 QUICK_FROM_FILES: Final = 4
 """Of so many files in one folder it pays to learn how they are made."""
 
+MISSES: Final = 8
+"""After so many files one after the other that it was no use for it is given up for the folder."""
+
 _SOP_CLASS_UID: Final = KEYWORD_TAGS["SOPClassUID"]
 _SOP_INSTANCE_UID: Final = KEYWORD_TAGS["SOPInstanceUID"]
 _PIECE_BYTES: Final = 1 << 20
@@ -107,7 +110,7 @@ def reading_of(row: Sequence[Any], path: str) -> Reading:
 class FileReader:
     """Reads files one by one, for one template."""
 
-    __slots__ = ("_first_tags", "_is_quick", "_limits", "_quick", "_quick_shown", "_template")
+    __slots__ = ("_first_tags", "_is_quick", "_limits", "_misses", "_quick", "_quick_shown", "_template")
 
     def __init__(self, template: NameTemplate, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
         self._template = template
@@ -116,10 +119,12 @@ class FileReader:
         self._quick = QuickReader(_IDENTITY | template.all_tags, limits)
         self._quick_shown = QuickReader(_SHOWN | template.all_tags, limits)
         self._is_quick = False
+        self._misses = 0
 
     def next_folder(self, files: int) -> None:
         """So many files of another folder follow."""
         self._is_quick = files >= QUICK_FROM_FILES
+        self._misses = 0
         self._quick.next_folder()
         self._quick_shown.next_folder()
 
@@ -141,8 +146,12 @@ class FileReader:
             if not stat.S_ISREG(status.st_mode):
                 return facts._replace(fault=kind_fault(status.st_mode))
             read_at = file_reader(fd, WINDOW_BYTES)
-            if self._is_quick and not with_digests and (quick := self._read_quick(read_at, name, facts)):
-                return quick
+            if self._is_quick and not with_digests:
+                if quick := self._read_quick(read_at, name, facts):
+                    self._misses = 0
+                    return quick
+                self._misses += 1
+                self._is_quick = self._misses < MISSES
             return self._read(fd, read_at, name, facts, with_digests=with_digests)
         except OSError as error:
             return facts._replace(fault=f"It cannot be read: {os.strerror(error.errno or 0)}.")
