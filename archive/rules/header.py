@@ -8,6 +8,7 @@ allow.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -301,6 +302,7 @@ def encode_file_prefix(
     return bytes(PREAMBLE_BYTES) + b"DICM" + length + group
 
 
+@lru_cache(maxsize=128)  # all but the instance's UID are the same for a series
 def _encode(element: int, vr: bytes, text: str) -> bytes:
     """One element of group 2, padded to even length with NUL for UIDs and a space otherwise (PS3.5 6.2)."""
     if vr == b"UI":
