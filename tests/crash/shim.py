@@ -1,5 +1,6 @@
 """The driver's side of `shim.c`: compiled once, armed and read while a process runs."""
 
+import atexit
 import errno
 import functools
 import mmap
@@ -140,6 +141,7 @@ class Shim:
 def library() -> Path:
     """The compiled shim; it goes with the process that compiled it."""
     folder = Path(tempfile.mkdtemp(prefix="prearc-shim-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     built = folder / "shim.so"
     command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(built), str(SOURCE), "-ldl"]
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
