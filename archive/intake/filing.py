@@ -122,15 +122,26 @@ class Filer:
             return place
         try:
             failpoints.hit("P4")
-            with self._catalogue.write() as tx:
-                place = intake.allocate(tx, filing.claim, filing.header, filing.association)
-                if place.is_new_session or place.is_new_scan or is_again:
-                    files.make_folder(self._root.fd, scan_files_path(place.session_path, place.scan))
-                if place.is_new_session:
-                    manifest.write(self._root.fd, tx.connection, place.session_id)
+            place = (None if is_again else self._found(filing)) or self._made(filing, is_again=is_again)
         except OSError as error:
             raise files.store_error(error, "making a scan folder") from error
         places[filing.key] = place
+        return place
+
+    def _found(self, filing: Filing) -> Place | None:
+        """A place that is there and needs only to be held; the commit of the instance's row makes that durable."""
+        with self._catalogue.write(is_durable=False) as tx:
+            if not intake.has_place(tx, filing.claim, filing.header):
+                return None
+            return intake.allocate(tx, filing.claim, filing.header, filing.association)
+
+    def _made(self, filing: Filing, *, is_again: bool) -> Place:
+        with self._catalogue.write() as tx:
+            place = intake.allocate(tx, filing.claim, filing.header, filing.association)
+            if place.is_new_session or place.is_new_scan or is_again:
+                files.make_folder(self._root.fd, scan_files_path(place.session_path, place.scan))
+            if place.is_new_session:
+                manifest.write(self._root.fd, tx.connection, place.session_id)
         return place
 
     def _link(self, place: Place, part: Part, name: str, *, is_taken: bool) -> _Linked | None:

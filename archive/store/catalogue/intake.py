@@ -105,6 +105,15 @@ def allocate(tx: Transaction, claim: Claim, header: InstanceHeader, association:
     )
 
 
+def has_place(tx: Transaction, claim: Claim, header: InstanceHeader) -> bool:
+    """Whether `allocate` would find the session receiving and the scan there, so that only the hold is new."""
+    session_id = opening.receiving(tx, claim)
+    if session_id is None:
+        return False
+    sql = "SELECT 1 FROM scan WHERE session_id = ? AND study_instance_uid = ? AND series_key = ?"
+    return tx.execute(sql, (session_id, header.study_instance_uid, header.series_key)).fetchone() is not None
+
+
 def _hold(tx: Transaction, session_id: int, association_id: int) -> None:
     """The association touches the session: its clocks stand still."""
     tx.execute(

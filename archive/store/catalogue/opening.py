@@ -52,6 +52,12 @@ def session_for(tx: Transaction, claim: Claim) -> tuple[int, str, bool]:
     return (*_create(tx, claim, key), True)
 
 
+def receiving(tx: Transaction, claim: Claim) -> int | None:
+    """The session that takes the instances of a claim, if it is RECEIVING already."""
+    row = tx.execute(_ACCEPTING, (claim.project or "", claim.study.key, claim.label)).fetchone()
+    return row["id"] if row is not None and row["status"] == SessionStatus.RECEIVING else None
+
+
 def filed_like(connection: Connection, key: Key) -> Session | None:
     """The session whose labels a new one of this key gets: the home of the latest of this key that is not in the
     trash."""
