@@ -267,7 +267,7 @@ def _undo(ws: Workspace, intent: Intent, items: Sequence[Item], *, how: str, put
     take_back(ws, intent.op, items)
     stuck = still_placed(ws, intent.op, items)
     if stuck is not None:
-        log.error("operation_not_undone", op=intent.op, session=intent.session_id, src=stuck.src, dst=stuck.dst)
+        log.error("operation_not_undone", op=intent.op, session=intent.session_id, item=stuck.n)
         return stuck
     backup.forget(ws.root.fd, intent.detail.get("backup"))
     with ws.catalogue.write() as tx:

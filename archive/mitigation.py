@@ -227,7 +227,7 @@ def _one(
         return Applied(request_id=request_id, status=status, report=report)
     except (ArchiveError, OSError) as error:
         text = error.message if isinstance(error, ArchiveError) else os.strerror(error.errno or 0)
-        log.error("mitigation_failed", request=request_id, error=text)
+        log.error("mitigation_failed", request=request_id, error=text.partition("\n")[0])  # names of files follow
         if report is None:
             _end(ws, request_id, error, text)
         code = error.exit_code if isinstance(error, ArchiveError) else StoreError.exit_code

@@ -158,7 +158,9 @@ def _let_go(ws: Workspace, op: str, item: Item, *, has_heir: bool) -> None:
     if _is_superseded(ws, item):
         files.unlink(ws.root.fd, item.src)
     elif files.status(ws.root.fd, item.src) is not None:
-        log.error("old_name_kept", op=op, src=item.src, why="the new name does not hold its bytes")
+        # not the name: an older one may be a patient's; the journal has it
+        folder = files.split(item.src)[0]
+        log.error("old_name_kept", op=op, item=item.n, folder=folder, why="the new name does not hold its bytes")
 
 
 def _drop_derived(ws: Workspace, path: str, folders: Iterable[str]) -> None:

@@ -44,7 +44,9 @@ def unsettled_surveys(root: Path) -> list[tuple[int, str]]:
 
 
 def mitigated(root: Path) -> int:
-    """How many mitigations were carried out."""
+    """How many mitigations were carried out; none where there is no catalogue yet."""
+    if not (root / "catalogue.sqlite3").exists():
+        return 0
     with closing(sqlite3.connect(f"file:{root}/catalogue.sqlite3?mode=ro", uri=True, timeout=20)) as database:
         return int(database.execute("SELECT count(*) FROM mitigation").fetchone()[0])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from archive import failpoints, mitigation, sessions, survey
 from archive.errors import Busy, Refused, StaleState
@@ -517,3 +518,25 @@ def test_a_stale_plan_of_a_session_that_was_relabelled_is_refused(ws: Workspace)
 
     with pytest.raises((Refused, StaleState), match="OTHER_MR"):
         mitigation.apply(ws, plan)
+
+
+def test_what_changed_after_the_check_is_not_in_the_log(
+    ws: Workspace, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the session's lock all is read once more. The error names the files; the log does not: an old name may be a
+    patient's."""
+
+    def change_meanwhile(ws: Workspace, session_id: int) -> None:
+        (folder(ws) / "wrong.dcm").unlink()
+
+    monkeypatch.setattr(mitigation, "settle", change_meanwhile)
+    before = [path for path in tree(ws) if not path.endswith("/wrong.dcm")]
+
+    with capture_logs() as logged:
+        [done] = mitigation.apply(ws, plan)
+
+    assert (done.status, done.exit_code) == ("DIVERGENT", 4)
+    assert "wrong.dcm" in done.error
+    assert "mitigation_failed" in str(logged)
+    assert "wrong.dcm" not in str(logged)
+    assert list(tree(ws)) == before
