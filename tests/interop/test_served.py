@@ -21,7 +21,7 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     with Node(tmp_path / "root", tmp_path / "prearc.toml") as each:
-        each.configure(node={"processes": 2})
+        each.configure(node={"processes": 2}, ae_title="PREARC")
         each.start()
         yield each
 

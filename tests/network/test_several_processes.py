@@ -47,7 +47,7 @@ FOUR = {"connections": 4, "connections_per_address": 3}
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     with Node(tmp_path / "root", tmp_path / "prearc.toml") as each:
-        each.configure(node=TWO, tick_seconds=0.1)
+        each.configure(node=TWO, tick_seconds=0.1, ae_title="PREARC")
         each.start()
         yield each
 
@@ -140,7 +140,7 @@ def test_connections_are_spread_evenly_and_counted_together(tmp_path: Path) -> N
     """4 associations are 2 and 2. The caps hold for all processes together, in total and for each address; beyond them
     one is rejected, transient; one that ends makes room."""
     with Node(tmp_path / "root", tmp_path / "prearc.toml") as node, ExitStack() as open_:
-        node.configure(node=TWO, limits=FOUR)
+        node.configure(node=TWO, limits=FOUR, ae_title="PREARC")
         node.start()
         peers = [open_.enter_context(associated(node)) for _ in range(3)]
         assert answer(node) == (REJECT, 2, 3, 2)
@@ -216,7 +216,7 @@ def test_a_receiver_process_that_dies_leaves_the_others_undisturbed(node: Node) 
 def test_a_file_of_a_dead_process_gets_its_row_without_a_restart(tmp_path: Path) -> None:
     """Killed between the file and its row, and nobody sends it again: it is adopted while the node runs."""
     with Node(tmp_path / "root", tmp_path / "prearc.toml") as node:
-        node.configure(node=TWO, tick_seconds=0.1)
+        node.configure(node=TWO, tick_seconds=0.1, ae_title="PREARC")
         node.start("P6=kill")
         with associated(node) as peer:
             start(peer, 0)

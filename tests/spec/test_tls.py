@@ -305,7 +305,7 @@ def test_a_running_node_takes_renewed_files_at_sighup(tmp_path: Path, authority:
     keys = {"tls_certificate": str(certificate), "tls_key": str(key), "tls_client_ca": str(authority.certificate)}
     tls = authority.client(scanner)
     with Node(tmp_path / "root", tmp_path / "prearc.toml") as node:
-        node.configure(**keys)
+        node.configure(ae_title="PREARC", **keys)
         node.start(options=["--processes", "2"])
         with RawPeer(node.port, tls=tls, timeout_seconds=20) as old:
             old.associate()

@@ -124,7 +124,7 @@ class Attacked:
         self.folder = folder
         self.node = Node(folder / "root", folder / "prearc.toml", lines_kept=None)
         keys, self._honest_tls, self._tls = _tls(authority) if authority is not None else ({}, (), None)
-        self.node.configure(node=node, limits=limits, **keys)
+        self.node.configure(node=node, limits=limits, ae_title="PREARC", **keys)
         self._attacks = 0
         self.disturbed: list[Window] = []
         self.undisturbed: list[Window] = []

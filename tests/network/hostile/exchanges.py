@@ -76,7 +76,7 @@ def record() -> None:
         head = bytes(128) + b"DICM" + element(0x00020000, b"UL", struct.pack("<L", len(meta))) + meta
         file.write_bytes(head + instance(f"{UID}.9", tail=element(0x7FE00010, b"OW", bytes(512))))
         with Node(folder / "root", folder / "prearc.toml") as node:
-            node.configure()
+            node.configure(ae_title="PREARC")
             node.start()
             for kept, command in {
                 "echoscu": ("echoscu", "-aec", "PREARC", "127.0.0.1"),
