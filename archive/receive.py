@@ -24,7 +24,7 @@ from archive.intake.endings import Endings
 from archive.intake.filing import Filer, Filing, Places
 from archive.intake.quarantine import Quarantine
 from archive.intake.telling import Teller
-from archive.intake.understanding import Understanding
+from archive.intake.understanding import Understandings
 from archive.model import InstanceHeader, Outcome, Receipt, Refusal, Source, StoreRequest
 from archive.rules import header as headers
 from archive.rules.header_walk import EmptyDataset, TruncatedHeader
@@ -76,6 +76,7 @@ class Intake:
         self.folders = OpenFolders(root.fd)
         self.committer = Committer(self.folders, catalogue, self.gate, batch=settings.limits.commit_batch)
         self.filer = Filer(root, catalogue, self.committer, template=policy.template, clock=clock)
+        self.understandings = Understandings(policy.also, policy.limits)
         self.doorman = Doorman(catalogue, clock)
         self.endings = Endings(catalogue)
         self.quarantine = Quarantine(root, limit_bytes=settings.limits.quarantine_bytes, clock=clock)
@@ -121,7 +122,7 @@ class AssociationIntake:
     def __init__(self, intake_: Intake, receiver: ReceiverSettings, facts: AssociationFacts) -> None:
         self._intake, self._receiver, self._facts = intake_, receiver, facts
         self._deciding = Deciding(intake_.policy.router(receiver), receiver, facts)
-        self._understanding = Understanding(intake_.policy.also, intake_.policy.limits)
+        self._understanding = intake_.understandings.borrow()
         self._places: Places = {}
         self._parts: set[Part] = set()
         self._is_known = False
@@ -252,6 +253,7 @@ class AssociationIntake:
         self._is_closed = True
         for part in list(self._parts):
             self._forget(part)
+        self._intake.understandings.give_back(self._understanding)
         if self._places or self._is_known:
             self._intake.endings.add(Ending(association_id=self._facts.id, untold=self._untold))
 

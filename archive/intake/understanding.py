@@ -1,6 +1,7 @@
 """P2: what an instance says of itself, read from its part within limits."""
 
 import os
+from collections import deque
 from typing import Final
 
 from archive.attributes import HEADER_TAGS
@@ -11,6 +12,8 @@ from archive.rules.header_walk import HeaderLimits
 from archive.store.parts import Part
 
 _FIRST_BYTES: Final = 1 << 14
+_KEPT: Final = 4
+"""Readers that wait for the next association; each remembers some values, so there are few."""
 _KNOWN: Final = frozenset(HEADER_TAGS)
 
 
@@ -51,3 +54,23 @@ class Understanding:
             also=self._also,
             limits=self._limits,
         )
+
+
+class Understandings:
+    """The readers of a process. Associations lend each other what they have learnt of their senders' headers: a
+    scanner that opens one for every image is not read from the beginning each time. Thread-safe."""
+
+    def __init__(self, also: frozenset[int], limits: HeaderLimits) -> None:
+        self._also, self._limits = also, limits
+        self._kept: deque[Understanding] = deque(maxlen=_KEPT)
+
+    def borrow(self) -> Understanding:
+        """A reader for one thread, until `give_back`."""
+        try:
+            return self._kept.pop()
+        except IndexError:
+            return Understanding(self._also, self._limits)
+
+    def give_back(self, understanding: Understanding) -> None:
+        """It may be another's from now on."""
+        self._kept.append(understanding)

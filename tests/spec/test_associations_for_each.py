@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from archive.model import Outcome, SessionStatus
+from archive.receive import AssociationIntake
 from archive.store.catalogue import sessions
 from archive.store.catalogue.connection import Catalogue
 from archive.workspace import Workspace
@@ -84,3 +85,22 @@ def test_a_session_that_is_received_into_again_is_reopened_durably(workspace: Wo
     assert writes == [False, True, True, False]
     with workspace.catalogue.read() as connection:
         assert sessions.get(connection, receipt.session_id).status is SessionStatus.RECEIVING
+
+
+def test_what_was_learnt_of_headers_serves_the_next_association(workspace: Workspace) -> None:
+    """A reader is lent to one association at a time, and goes to the next; few are kept."""
+    intake = Sender(workspace).intake
+    receiver = workspace.settings.receiver[0]
+
+    def begin() -> AssociationIntake:
+        return intake.open(receiver=receiver, calling_ae_title="SCANNER", peer_host="192.0.2.7")
+
+    several = [begin() for _ in range(8)]
+    readers = [each._understanding for each in several]
+    for each in several:
+        each.close()
+        each.close()
+    later = [begin() for _ in range(8)]
+
+    assert len({id(each) for each in readers}) == len({id(each._understanding) for each in later}) == 8
+    assert sum(each._understanding in readers for each in later) == 4
