@@ -1,7 +1,7 @@
 """Attacks by connections: slow, silent, half-open, reset, deaf, too many."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Final
 
@@ -132,12 +132,46 @@ def crowd(count: int) -> Callable[[Attacker], Iterable[str]]:
         with ExitStack() as stack:
             for _ in range(count):
                 stack.enter_context(peer.again())
-            with Attacker(peer.port, ELSEWHERE) as other:
-                other.push(associate_rq())
-                yield f"another {other.hears()}"
+            yield _another(peer)
             yield peer.hears()
 
     return does
+
+
+def halves(peer: Attacker) -> Iterable[str]:
+    """From five addresses so many instances that are never finished; somebody else is let in meanwhile."""
+    with ExitStack() as stack:
+        for one in _from_everywhere(stack, peer, 18):
+            started(one)
+        yield _another(peer)
+
+
+def all_taken(peer: Attacker) -> Iterable[str]:
+    """From five addresses all connections there may be, silent: who comes is told, until they are cut off."""
+    with ExitStack() as stack:
+        silent_ones = list(_from_everywhere(stack, peer, PER_ADDRESS))
+        yield _another(peer)
+        for one in silent_ones:
+            one.hears()
+    until = time.monotonic() + 10 * PDU_SECONDS
+    while (heard := _another(peer)) != "another accept" and time.monotonic() < until:
+        time.sleep(TRICKLE_SECONDS)
+    yield heard
+
+
+def _from_everywhere(stack: ExitStack, peer: Attacker, each: int) -> Iterator[Attacker]:
+    for number in range(5):
+        for _ in range(each):
+            one = Attacker(peer.port, f"127.251.{number}.1")
+            stack.callback(one.socket.close)
+            yield one
+
+
+def _another(peer: Attacker) -> str:
+    """What somebody at a new address is told."""
+    with Attacker(peer.port, ELSEWHERE) as other:
+        other.push(associate_rq())
+        return f"another {other.hears()}"
 
 
 def beyond_the_cap(peer: Attacker) -> Iterable[str]:
@@ -230,6 +264,20 @@ def cases() -> list[Case]:
             does=crowd(1000),
             sees=("another accept", "closed"),
             logged="connection.closed",
+        ),
+        Case(
+            id="a-hundred-half-instances",
+            promise="Instances that are begun and not finished cost little, and the others are let in.",
+            contexts=None,
+            does=halves,
+            sees=("another accept",),
+        ),
+        Case(
+            id="all-connections-taken",
+            promise="Silent peers from many addresses keep newcomers out until their deadline, and no longer.",
+            contexts=None,
+            does=all_taken,
+            sees=("another reject 2.3.2", "another accept"),
         ),
         Case(
             id="beyond-the-cap-of-an-address",
