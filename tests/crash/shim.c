@@ -4,7 +4,8 @@
    SHIM_CONTROL, mapped shared, so that a test arms a process that runs and its forked children:
 
        struct control, all int64: 0 count of calls so far; 1 number of the call to hit, from 1 (0: none);
-       2 errno (0: SIGKILL); 3 sticky, 1: that call and every later one of the kind, 2: and every later one with that path, of any kind; 4 calls that were hit; 5 is it counting;
+       2 errno (0: SIGKILL; -1: to the node's first process as well, and
+       so to all of it); 3 sticky, 1: that call and every later one of the kind, 2: and every later one with that path, of any kind; 4 calls that were hit; 5 is it counting;
        6 microseconds to sleep in each sync (a hung disk); 7 microseconds a clock step;
        8 the last number given to a beginning or an end;
        then char kind[32] and char path[224]: only calls of this kind ("" any) whose path has this in it ("" any)
@@ -40,6 +41,7 @@ static struct control nothing, *control = &nothing;
 static char root[1024];
 static size_t root_length;
 static int log_fd = -1;
+static pid_t outside; /* who starts the nodes: not one of them */
 
 __attribute__((constructor)) static void begin(void) {
     const char *name = getenv("SHIM_CONTROL"), *below = getenv("SHIM_ROOT"), *log = getenv("SHIM_LOG");
@@ -52,6 +54,7 @@ __attribute__((constructor)) static void begin(void) {
     snprintf(root, sizeof root, "%s", below);
     root_length = strlen(root);
     if (log) log_fd = syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    outside = syscall(SYS_getpid);
     control = at;
 }
 
@@ -93,7 +96,9 @@ static int judge(const char *kind, const char *path, int64_t *begun) {
     int64_t number = __atomic_add_fetch(&control->count, 1, __ATOMIC_SEQ_CST);
     if (!control->at || number < control->at || (number > control->at && !control->sticky)) return 0;
     __atomic_add_fetch(&control->hits, 1, __ATOMIC_SEQ_CST);
-    if (!control->error) {
+    if (control->error <= 0) {
+        pid_t parent = syscall(SYS_getppid);
+        if (control->error < 0 && parent != outside) syscall(SYS_kill, parent, SIGKILL);
         syscall(SYS_kill, (pid_t)syscall(SYS_getpid), SIGKILL);
         for (;;) syscall(SYS_pause);
     }

@@ -23,14 +23,18 @@ _SIZE: Final = _NUMBERS.size + _TEXTS.size
 _COUNT, _AT, _ERROR, _STICKY, _HITS, _COUNTING, _HANG, _CLOCK_STEP = range(8)
 _SEQUENCE_AT: Final = 8 * 8
 KILL: Final = "kill"
+"""SIGKILL to the process that makes the call."""
+
+CRASH: Final = "crash"
+"""SIGKILL to the whole node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """What is to happen at call number `at` (from 1) of those of this kind whose path has `path` in it.
 
-    `action` is the name of an errno, or ``kill``; with `is_sticky` every later one fails too, with `is_the_end` every
-    later call with such a path, of any kind.
+    `action` is the name of an errno, ``kill`` or ``crash``; with `is_sticky` every later one fails too, with
+    `is_the_end` every later call with such a path, of any kind.
     """
 
     at: int
@@ -87,7 +91,8 @@ class Shim:
         self._memory[:_SEQUENCE_AT] = bytes(_SEQUENCE_AT)
         self._memory[_NUMBERS.size :] = bytes(_TEXTS.size)
         if fault is not None:
-            number = 0 if fault.action == KILL else getattr(errno, fault.action)
+            number = {KILL: 0, CRASH: -1}.get(fault.action)
+            number = getattr(errno, fault.action) if number is None else number
             self._memory[_NUMBERS.size :] = _TEXTS.pack(fault.kind.encode(), fault.path.encode())
             self._set(_ERROR, number)
             self._set(_STICKY, 2 if fault.is_the_end else int(fault.is_sticky))

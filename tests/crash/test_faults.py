@@ -20,13 +20,13 @@ from tests.crash.call_order import acknowledgements, paths_of_instances
 from tests.crash.fault_trial import SCRIPT, FaultTrial
 from tests.crash.node import AE_TITLE, wait_until
 from tests.crash.oracle import assert_kept, files_below
-from tests.crash.shim import KILL, Fault, require_shim
+from tests.crash.shim import CRASH, KILL, Fault, require_shim
 
 BUDGET_SECONDS = float(os.environ.get("PREARC_CAMPAIGN_SECONDS", "60"))
 SEED = int(os.environ.get("PREARC_CAMPAIGN_SEED", time.time_ns() // 10**9))
 SWEEP_SHARE, ARCHIVING_SHARE = 1 / 2, 1 / 4
 RECOVERED_TWICE_EVERY = 5
-ACTIONS = ("EIO", "ENOSPC", KILL)
+ACTIONS = ("EIO", "ENOSPC", KILL, CRASH)
 ALL = sum(map(len, SCRIPT))
 
 
@@ -90,7 +90,9 @@ def test_a_sync_that_failed_is_not_tried_again(trial: FaultTrial) -> None:
     trial.settle()
 
 
-@pytest.mark.parametrize("action", ["ENOSPC", pytest.param(KILL, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize(
+    "action", ["ENOSPC", *(pytest.param(each, marks=pytest.mark.campaign) for each in (KILL, CRASH))]
+)
 def test_a_name_that_cannot_be_made_loses_nothing(trial: FaultTrial, action: str) -> None:
     """At the link of the third instance: refused, or dead with a part that has no other name."""
     assert trial.run(Fault(kind="link", at=3, action=action))
@@ -102,8 +104,9 @@ def test_a_name_that_cannot_be_made_loses_nothing(trial: FaultTrial, action: str
 @pytest.mark.campaign
 @pytest.mark.timeout(0)
 def test_any_call_may_fail_or_be_the_last(trial: FaultTrial) -> None:
-    """Every call from the first of the start to the last of the script, with each errno and a kill, in an order that
-    PREARC_CAMPAIGN_SEED decides; the calls that are no plain writes first. The counts say how far the budget went."""
+    """Every call from the first of the start to the last of the script, with each errno, a kill of the process and a
+    crash of the node, in an order that PREARC_CAMPAIGN_SEED decides; the calls that are no plain writes first. The
+    counts say how far the budget went."""
     deadline = time.monotonic() + BUDGET_SECONDS * SWEEP_SHARE
     trial.begin()
     trial.send()
