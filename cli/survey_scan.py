@@ -106,9 +106,13 @@ def _surveyed(tree: "Tree", template: "NameTemplate") -> Iterator["Surveyed"]:
     from archive.surveying.resource import from_catalog_xml
     from archive.surveying.surveyor import survey_resources
 
+    before = gc.get_threshold()
     gc.set_threshold(_GARBAGE)
-    with progress("surveying") as advance, Readers(tree.fd, template, pace=advance) as readers:
-        yield from survey_resources(readers, foreign.resources(tree), from_catalog_xml)
+    try:
+        with progress("surveying") as advance, Readers(tree.fd, template, pace=advance) as readers:
+            yield from survey_resources(readers, foreign.resources(tree), from_catalog_xml)
+    finally:
+        gc.set_threshold(*before)
 
 
 def _add(result: Result, surveyed: "Surveyed") -> dict[str, Any]:

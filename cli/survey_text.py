@@ -201,26 +201,37 @@ def _next(request: "SurveyRequest") -> list[str]:
             return []
 
 
+_SUMMED = (
+    ("FILES", "totalEntries"),
+    ("UIDS", "totalUids"),
+    ("MISMATCHED", "totalMismatchedFiles"),
+    ("DUPLICATES", "totalDuplicates"),
+    ("BAD", "totalBadFiles"),
+    ("MOVED", "totalMovedFiles"),
+    ("REMOVED", "totalRemovedFiles"),
+    ("ERRORS", "totalFileErrors"),
+)
+
+
 def show_summaries(found: Sequence["ProjectSummary"]) -> None:
     """A line a project."""
+    from archive.rules.survey_report import MITIGATED
+
     if not found:
         render.emit("no surveys; ask for one: prearc survey run")
         return
+    columns = [
+        (head, name)
+        for head, name in _SUMMED
+        if name not in MITIGATED or any(each.totals[name] for each in found)  # most archives have none
+    ]
     rows = [
         (
             each.project,
             each.overall_status,
             sum(each.statuses.values()),
-            each.totals["totalEntries"],
-            each.totals["totalUids"],
-            each.totals["totalMismatchedFiles"],
-            each.totals["totalDuplicates"],
-            each.totals["totalBadFiles"],
-            each.totals["totalMovedFiles"],
-            each.totals["totalRemovedFiles"],
-            each.totals["totalFileErrors"],
+            *(each.totals[name] for _, name in columns),
         )
         for each in found
     ]
-    counted = ("FILES", "UIDS", "MISMATCHED", "DUPLICATES", "BAD", "MOVED", "REMOVED", "ERRORS")
-    render.emit(render.table(("PROJECT", "OVERALL", "RESOURCES", *counted), rows))
+    render.emit(render.table(("PROJECT", "OVERALL", "RESOURCES", *(head for head, _ in columns)), rows))
