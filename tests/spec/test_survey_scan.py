@@ -126,14 +126,17 @@ def test_each_defect_alone_is_found(readers: Readers, home: Path, defect: str) -
     assert report_of(digested) == report_of(plain)
 
 
-def test_files_read_by_what_was_learnt_are_as_those_read_alone(home: Path) -> None:
+@pytest.mark.parametrize(
+    "text", [TEMPLATE.text, "${Rows}-${PatientName}-${ReferencedImageSequence}-${SOPInstanceUID}-${Columns}.ima"]
+)
+def test_files_read_by_what_was_learnt_are_as_those_read_alone(home: Path, text: str) -> None:
     """Whatever stands in a folder: each file is the same whether its neighbours were read before it or not."""
-    random = Random(11)
+    random, template = Random(11), NameTemplate.compile(text)
     for number in range(12):
-        tree = seeded(home / f"learnt {number}/SCANS/1/DICOM", random)
+        tree = seeded(home / f"learnt {len(text)} {number}/SCANS/1/DICOM", random)
         names = sorted(path.name for path in tree.folder.iterdir() if path.is_file() or path.is_fifo())
         fd = os.open(tree.folder, os.O_RDONLY)
-        learning, alone = FileReader(TEMPLATE), FileReader(TEMPLATE)
+        learning, alone = FileReader(template), FileReader(template)
         learning.next_folder(100)
         alone.next_folder(1)
 
