@@ -68,9 +68,9 @@ class Daemon:
         """Do what schedules say is due, and survey what is queued, one resource at a time."""
         self._guarded("interrupted mitigations", lambda: settle_dead(self._ws))
         self._guarded("survey schedules", lambda: run_due(self._ws))
-        self._guarded("surveys", lambda: work(self._ws, stop=self._stop))
+        self._survey_queued()
         self._guarded("old survey requests", self._prune_daily)
-        self._guarded("verification schedules", lambda: verify_schedules.run_due(self._ws, stop=self._stop))
+        self._guarded("verification schedules", self._verify_due)
 
     def tick(self) -> None:
         """One look at everything that may be due. Nothing that goes wrong with one session stops the others."""
@@ -81,6 +81,13 @@ class Daemon:
         self._guarded("abandoned sessions", lambda: release_abandoned(self._ws))
         self._guarded("idle sessions", self._build_due)
         self._guarded("autoarchive", self._archive_due)
+
+    def _survey_queued(self) -> None:
+        self._guarded("surveys", lambda: work(self._ws, stop=self._stop))
+
+    def _verify_due(self) -> None:
+        """It may take hours: what is queued for survey meanwhile does not wait for its end."""
+        verify_schedules.run_due(self._ws, stop=self._stop, between=self._survey_queued)
 
     def _prune_daily(self) -> None:
         now = self._ws.clock.monotonic()

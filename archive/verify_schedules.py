@@ -1,7 +1,7 @@
 """Verification by the clock: the files that were verified longest ago, for as long as the schedule says."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -24,10 +24,10 @@ class Overview:
     moments: Moments
 
 
-def run_due(ws: Workspace, *, stop: threading.Event) -> int:
+def run_due(ws: Workspace, *, stop: threading.Event, between: Callable[[], object] = lambda: None) -> int:
     """Verify what the schedules say is due, until `stop` is set; how many of them were due.
 
-    What a run did not come to is first in the next one.
+    What a run did not come to is first in the next one. `between` is done every few seconds meanwhile.
 
     Raises
     ------
@@ -36,7 +36,11 @@ def run_due(ws: Workspace, *, stop: threading.Event) -> int:
     StoreError
         The disk failed as a whole.
     """
-    return run_scheduled(ws, Kind.VERIFY, ws.settings.verify.schedule, lambda *due: _verify(ws, *due, stop=stop))
+
+    def carry_out(schedule: VerifyScheduleSettings, batch: str) -> Mapping[str, int]:
+        return _verify(ws, schedule, batch, stop=stop, between=between)
+
+    return run_scheduled(ws, Kind.VERIFY, ws.settings.verify.schedule, carry_out)
 
 
 def overviews(ws: Workspace) -> list[Overview]:
@@ -48,13 +52,21 @@ def overviews(ws: Workspace) -> list[Overview]:
         ]
 
 
-def _verify(ws: Workspace, schedule: VerifyScheduleSettings, batch: str, *, stop: threading.Event) -> Mapping[str, int]:
+def _verify(
+    ws: Workspace,
+    schedule: VerifyScheduleSettings,
+    batch: str,
+    *,
+    stop: threading.Event,
+    between: Callable[[], object],
+) -> Mapping[str, int]:
     found = verify(
         ws,
         Scope(project=schedule.project),
         max_seconds=schedule.max_seconds,
         rate=schedule.rate_files_per_second,
         stop=stop,
+        between=between,
     )
     log.info("verified", cron=schedule.cron, batch=batch, files=found.files, left=found.left, **found.counts)
     return {"files": found.files, **{name: count for name, count in found.counts.items() if count}, "left": found.left}

@@ -76,6 +76,7 @@ def verify(
     rate: float = 0.0,
     sleep: Callable[[float], object] = time.sleep,
     stop: threading.Event | None = None,
+    between: Callable[[], object] = lambda: None,
 ) -> Verification:
     """Read files until all of the scope were read, the time is over or `stop` is set; the file that is being read is
     finished.
@@ -84,6 +85,8 @@ def verify(
     ----------
     rate
         Files per second; 0 is no limit.
+    between
+        Called now and then between two files, each time that verdicts are recorded: what must not wait for the end.
 
     Raises
     ------
@@ -101,7 +104,8 @@ def verify(
         raise Busy("Another process verifies this root.", hint="prearc status")
     try:
         pace = Pace(rate, ws.clock.monotonic)
-        return _Run(ws, scope, max_seconds=max_seconds, pace=pace, sleep=sleep, stop=stop).carry_out()
+        run = _Run(ws, scope, max_seconds=max_seconds, pace=pace, sleep=sleep, stop=stop, between=between)
+        return run.carry_out()
     finally:
         lock.release()
 
@@ -118,9 +122,10 @@ class _Run:
         pace: Pace,
         sleep: Callable[[float], object],
         stop: threading.Event | None,
+        between: Callable[[], object],
     ) -> None:
         self._ws, self._scope, self._pace, self._sleep = ws, scope, pace, sleep
-        self._stop = stop or threading.Event()
+        self._stop, self._between = stop or threading.Event(), between
         self._began = ws.clock.monotonic()
         self._began_text = iso(ws.clock.now())
         self._deadline = None if max_seconds is None else self._began + max_seconds
@@ -176,6 +181,7 @@ class _Run:
         self._whole.append((instance, Verdict.OK))
         if len(self._whole) >= _NOTE_FILES or self._ws.clock.monotonic() >= self._note_at:
             self._note()
+            self._between()
 
     def _note(self) -> None:
         if self._whole:

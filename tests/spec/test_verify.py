@@ -18,13 +18,16 @@ from archive.clock import iso
 from archive.config_file import load_settings
 from archive.daemon import Daemon
 from archive.errors import Busy, StoreError
-from archive.model import MergeMode, Outcome, SessionStatus
+from archive.model import Instance, MergeMode, Outcome, SessionStatus
 from archive.reconcile import reconcile
+from archive.store.catalogue.resources import Scope as SurveyScope
 from archive.store.catalogue.verified import Scope, coverage
+from archive.upkeep.verdicts import Look
 from archive.verifying import Verification, verify
 from archive.workspace import Workspace
 from cli.main import run
 from scp.synthetic import SeriesSpec
+from tests.mitigations import quicken
 from tests.second_disk import mounted, require_second_disk
 from tests.story import (
     STUDY_1,
@@ -563,3 +566,28 @@ def test_the_node_verifies_by_its_schedules(ws: Workspace, clock: SteppedClock) 
     daemon.survey()
 
     assert verify_schedules.overviews(ws)[0].moments.result["OK"] == 3
+
+
+def test_a_survey_does_not_wait_for_a_verification(
+    ws: Workspace, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for after the first file was read, and done before the last one is."""
+    ws = scheduled(ws)
+    quicken(monkeypatch)
+    daemon = Daemon(ws, stop=threading.Event())
+    daemon.survey()
+    clock.advance(12 * 3600)
+    done: list[str] = []
+    real = verifying.look
+
+    def look(ws: Workspace, instance: Instance) -> Look:
+        clock.advance(3.0)
+        if not done:
+            survey.request(ws, SurveyScope(), requester="tester@here")
+        done.append(rows(ws, "SELECT status FROM survey_request")[0]["status"])
+        return real(ws, instance)
+
+    monkeypatch.setattr(verifying, "look", look)
+    daemon.survey()
+
+    assert done == ["QUEUED_FOR_SURVEY", "CONFORMING", "CONFORMING"]
