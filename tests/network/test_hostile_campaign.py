@@ -1,6 +1,6 @@
 """Hours of hostility: inputs broken at random, a soak, and floods that take their time.
 
-PREARC_CAMPAIGN_SECONDS is the budget, of which a quarter goes to broken inputs and a half to the soak;
+PREARC_CAMPAIGN_SECONDS is the budget, of which a quarter and an eighth go to broken inputs and a half to the soak;
 PREARC_CAMPAIGN_SEED repeats an earlier run, which printed it.
 """
 
@@ -16,7 +16,7 @@ import pytest
 
 from tests.network.hostile.attacked import Attacked
 from tests.network.hostile.case import Attacker
-from tests.network.hostile.fuzzing import BATCH, LIMITS, fuzz, input_of
+from tests.network.hostile.fuzzing import BATCH, LIMITS, assert_alike, fuzz, input_of
 from tests.network.hostile.soak import ALLOWED, MOST_KEPT, Soak, slope
 from tests.network.raw_peer import message, store_rq
 
@@ -75,6 +75,29 @@ def blame(folder: Path, seed: int, first: int, *, is_fast: bool) -> None:
                 print(f"{error}\n{saved}:\n{saved.read_text()}", flush=True)
                 return
     print(f"none of inputs {first} to {first + BATCH - 1} of seed {seed} alone", flush=True)
+
+
+def test_both_ways_of_reading_answer_alike(tmp_path: Path) -> None:
+    """The same broken inputs to two nodes, one on the fast path and one without it."""
+    deadline = time.monotonic() + BUDGET_SECONDS / 8
+    total = 0
+    print(f"seed {SEED}", flush=True)
+    with ExitStack() as stack:
+        fast, stock = (
+            stack.enter_context(Attacked(_made(tmp_path / name), node={"fast_path": name == "fast"}, limits=LIMITS))
+            for name in ("fast", "stock")
+        )
+        for number in count():
+            assert_alike(fast, stock, input_of(SEED, number))
+            total += 1
+            if time.monotonic() > deadline:
+                break
+    print(f"{total} inputs answered alike")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def test_a_soak_is_flat(attacked: Attacked) -> None:

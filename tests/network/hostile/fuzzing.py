@@ -8,7 +8,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -18,13 +18,24 @@ from tests.network.hostile.attacked import Attacked
 from tests.network.hostile.case import Attacker
 from tests.network.hostile.connections import PER_ADDRESS
 from tests.network.hostile.exchanges import exchanges
-from tests.network.raw_peer import CLOSED, DATA, pdu, pdv
+from tests.network.raw_peer import (
+    ABORT,
+    ACCEPT,
+    CLOSED,
+    DATA,
+    REJECT,
+    context_results,
+    pdu,
+    pdv,
+    response_elements,
+)
 
 LIMITS: Final = {"pdu_seconds": 0.6, "idle_association_seconds": 20.0, "connections_per_address": PER_ADDRESS}
 BATCH: Final = 50
 PATIENCE_SECONDS: Final = 8.0
 INTERESTING: Final = (0, 1, 2, 3, 4, 6, 7, 8, 0x40, 0x7F, 0x80, 0xFF, 0x100, 0x4000, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF)
 LONG: Final = (*INTERESTING, 0x10000, 0x1FFFF, 0x20000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+ANSWER_ELEMENTS: Final = (0x0100, 0x0120, 0x0900)  # command field, message id, status: PS3.7 E.1
 PDV_HEADER_BYTES: Final = 6
 PDU_HEADER_BYTES: Final = 6
 
@@ -195,6 +206,20 @@ class Said:
         """C-STOREs that were answered 0000."""
         return self.conversation.statuses(C_STORE_RSP).count(0)
 
+    def answers(self) -> list[tuple[int, ...]]:
+        """What was said to it: type, and of what can be told apart the results, reason, or field, id and status."""
+        found: list[tuple[int, ...]] = []
+        for kind, content in self.conversation.node_pdus:
+            if kind == ACCEPT:
+                results = sorted((number, result) for number, (result, _) in context_results(content).items())
+                found.append((kind, *(each for result in results for each in result)))
+            elif kind == DATA:
+                numbers = response_elements(content)
+                found.append((kind, *(numbers.get(each, -1) for each in ANSWER_ELEMENTS)))
+            else:
+                found.append((kind, *(content[1:4] if kind == REJECT else ())))
+        return found
+
     def digests(self) -> set[str]:
         """The datasets that were acknowledged, as far as another reader than ours understands what was sent."""
         try:
@@ -291,6 +316,20 @@ def fuzz(attacked: Attacked, seed: int, first: int, count: int) -> None:
         attacked.assert_plain_log()
     except AssertionError as error:
         raise AssertionError(f"{error}\nseed {seed}, inputs {first} to {first + count - 1}") from error
+
+
+def assert_alike(fast: Attacked, stock: Attacked, what: Input) -> None:
+    """Both ways of reading answer the same.
+
+    The fast one looks at fragments as they come: it answers what is whole in a PDU whose end is broken, and aborts
+    one that does not come to its end. So the other's answers are the beginning of its own.
+    """
+    quick, slow = (say(each, replace(what, is_reset=False)).answers() for each in (fast, stock))
+    is_aborted = slow[-1:] == [(ABORT,)]
+    begun = slow[:-1] if is_aborted else slow
+    difference = f"fast {quick}\nstock {slow}\n{what}"
+    assert quick[: len(begun)] == begun, difference
+    assert quick[-1:] == [(ABORT,)] if is_aborted or len(quick) > len(begun) else True, difference
 
 
 def main() -> None:
