@@ -86,5 +86,7 @@ def test_each_broken_product_is_caught(tmp_path: Path, mutant: Mutant) -> None:
     )
 
     used_seconds += time.monotonic() - began
+    if result.returncode == 0 and " skipped" in result.stdout and " passed" not in result.stdout:
+        pytest.skip(f"NOT TRIED: this machine lacks what {mutant.test} needs")
     assert result.returncode == 1, f"not caught:\n{result.stdout}\n{result.stderr}"
     assert mutant.complaint in result.stdout, result.stdout
