@@ -25,13 +25,17 @@ from archive.store import files
 from archive.store.locks import FileLock, open_lock_file
 from archive.store.schema import migrations
 
+LOG_PAGES: Final = 4000
+"""So long (16 MB) the write-ahead log gets before it is copied into the database and written over. The pages that every
+commit changes are copied once for all of it; four times SQLite's default spares three of four such copies."""
+
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA busy_timeout = 10000",
     "PRAGMA cache_size = -16384",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA wal_autocheckpoint = 4000",
+    f"PRAGMA wal_autocheckpoint = {LOG_PAGES}",
 )
 
 _REMEMBERED_AT_MOST: Final = 1024
