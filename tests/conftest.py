@@ -2,7 +2,9 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +24,14 @@ def nothing_stays_open() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)  # a node that was started in this process blocks signals
     os.umask(umask)
     close_since(before)
+
+
+@pytest.fixture
+def quick_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder where a sync costs nothing, for what is about names and rows and never about the power."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="prearc-test-", dir=memory) as folder:
+        yield Path(folder)

@@ -1,8 +1,6 @@
 """A mitigation that renames, exchanges and takes out, cut off anywhere: finished or undone, nothing ever lost."""
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -32,17 +30,6 @@ NAMES = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     quicken(monkeypatch)
-
-
-@pytest.fixture
-def quick_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder where a sync costs nothing: what is cut off here is a process, not the power."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="prearc-test-", dir=memory) as folder:
-        yield Path(folder)
 
 
 def begun(path: Path) -> tuple[Plan, dict[str, str], set[str], int]:
