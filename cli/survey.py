@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import survey_export, survey_prune, survey_requests, survey_scan
+from cli import survey_across, survey_export, survey_prune, survey_requests, survey_scan
 from cli.opening import Options
 
 app = typer.Typer(help="Whether the files of the archive are what their metadata say.", rich_markup_mode=None)
@@ -32,3 +32,4 @@ app.command("clean")(survey_requests.clean)
 app.command("prune")(survey_prune.prune)
 app.command("summary")(survey_requests.summary)
 app.command("export")(survey_export.export)
+app.command("across")(survey_across.across)
