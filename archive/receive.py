@@ -64,7 +64,9 @@ class Intake:
         *,
         status_of: StatusOf,
         clock: Clock,
+        role: str = "receiver",
     ) -> None:
+        """`role`: how this process calls itself when it is asked how it stands."""
         self.root, self.catalogue, self.settings, self.policy = root, catalogue, settings, policy
         self.status_of, self.clock = status_of, clock
         self.owner = uuid.uuid4().hex
@@ -72,7 +74,7 @@ class Intake:
         if not self._alive.acquire(wait_seconds=2.0, holder=f"receiver {self.owner}"):
             raise Busy("Another process has this one's name.")
         self.gate = Admission(root, settings.node, clock)
-        self._teller = Teller(root, "receiver", self.gate, clock)
+        self._teller = Teller(root, role, self.gate, clock)
         self.folders = OpenFolders(root.fd)
         self.committer = Committer(self.folders, catalogue, self.gate, batch=settings.limits.commit_batch)
         self.filer = Filer(root, catalogue, self.committer, template=policy.template, clock=clock)

@@ -134,7 +134,7 @@ def import_intake(ws: "Workspace", policy: "Policy") -> "Intake":
     from archive.receive import Intake
     from scp.status import status_of
 
-    return Intake(ws.root, ws.catalogue, ws.settings, policy, status_of=status_of, clock=ws.clock)
+    return Intake(ws.root, ws.catalogue, ws.settings, policy, status_of=status_of, clock=ws.clock, role="import")
 
 
 def is_storage(sop_class_uid: str) -> bool:

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 OPEN: Final = "OPEN"
 HUNG: Final = "HUNG"
 _KERNEL_LOG: Final = "sudo dmesg --level err,warn | tail -n 20"
-_STOPPED: Final = {"receiver": "nothing is received", "archiver": "nothing is archived"}
+_STOPPED: Final = {
+    "receiver": "nothing is received",
+    "archiver": "nothing is archived",
+    "import": "nothing is imported",
+}
 _ONE_STOPPED: Final = "one of several receiver processes takes nothing"
 
 

@@ -38,7 +38,7 @@ class Teller:
     Parameters
     ----------
     role
-        ``receiver`` or ``archiver``.
+        ``receiver``, ``archiver`` or ``import``.
     """
 
     def __init__(self, root: Root, role: str, admission: Admission, clock: Clock) -> None:

@@ -21,6 +21,7 @@ from archive.model import Outcome, SessionStatus
 from archive.store import ballast
 from archive.workspace import Workspace
 from cli.main import run
+from cli.serve import import_intake
 from scp.synthetic import SeriesSpec
 from tests.second_disk import mounted, require_second_disk
 from tests.spec.test_receiving_troubles import begun, failing, fill_up
@@ -382,6 +383,17 @@ def test_each_process_tells_how_it_stands(tmp_path: Path) -> None:
     assert ill["since"] == "2026-01-05T10:15:00.000Z"
     assert ask(ws.root.path) == []
     assert not list((ws.root.path / "locks").glob("*state-*"))
+
+
+def test_an_import_is_no_receiver(tmp_path: Path) -> None:
+    """It takes instances as a receiver does, and is told apart where somebody asks what runs."""
+    ws = labelled_workspace(tmp_path)
+    intake = import_intake(ws, ws.policy)
+
+    (told,) = ask(ws.root.path)
+    intake.close()
+
+    assert (told["role"], told["standing"]) == ("import", "OPEN")
 
 
 def test_the_word_of_a_dead_process_is_not_heard(tmp_path: Path) -> None:
