@@ -17,10 +17,13 @@ def scan(
     template: Annotated[
         str | None, typer.Option(metavar="T", help="Template of file names; else the configured one.")
     ] = None,
+    is_across: Annotated[
+        bool, typer.Option("--across", help="Also which instances are in several resources; keeps every UID in memory.")
+    ] = False,
 ) -> int:
     """Survey any tree that XNAT or prearc wrote, read-only; nothing is stored. Exit code 3: something was found."""
     options: Options = context.obj
-    return survey_scan.scan(options, path, template)
+    return survey_scan.scan(options, path, template, is_across=is_across)
 
 
 app.command("run")(survey_requests.run)

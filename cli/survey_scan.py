@@ -4,7 +4,7 @@ import gc
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,28 @@ _COLUMNS: Final = (
 )
 
 
+class Places:
+    """In which resources each instance is; every UID is kept until the end."""
+
+    def __init__(self) -> None:
+        self._uris: list[str] = []
+        self._first: dict[str, int] = {}
+        self._several: dict[str, list[int]] = {}
+
+    def add(self, uri: str, uids: Iterable[str]) -> None:
+        """The instances of one more resource."""
+        number = len(self._uris)
+        self._uris.append(uri)
+        for uid in uids:
+            first = self._first.setdefault(uid, number)
+            if first != number:
+                self._several.setdefault(uid, [first]).append(number)
+
+    def several(self) -> dict[str, list[str]]:
+        """The resources of each instance that is in more than one, by UID."""
+        return {uid: [self._uris[number] for number in self._several[uid]] for uid in sorted(self._several)}
+
+
 @dataclass(slots=True, kw_only=True)
 class Result:
     """What is told when all resources are surveyed."""
@@ -51,6 +73,7 @@ class Result:
     lines_left_out: int = 0
     totals: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
+    places: "Places | None" = None
 
     def tell(self, *lines: str) -> None:
         """Keep what is said of one thing, if there is room."""
@@ -60,7 +83,7 @@ class Result:
             self.lines_left_out += 1
 
 
-def scan(options: Options, path: str, template: str | None) -> int:
+def scan(options: Options, path: str, template: str | None, *, is_across: bool = False) -> int:
     """Survey every DICOM resource of a tree; 3 when one does not conform.
 
     Raises
@@ -72,7 +95,7 @@ def scan(options: Options, path: str, template: str | None) -> int:
 
     compiled = _template(options, template)
     tree = foreign.open_tree(Path(path))
-    result = Result()
+    result = Result(places=Places() if is_across else None)
     with closing(tree):
         for number, surveyed in enumerate(_surveyed(tree, compiled)):
             document = _add(result, surveyed)
@@ -84,11 +107,32 @@ def scan(options: Options, path: str, template: str | None) -> int:
         totals = {**result.totals, "totalResources": result.statuses.total(), "statuses": dict(result.statuses)}
         if options.is_json:
             sys.stdout.write("" if result.statuses else '{"resources": [')
-            closed = {_path(folder): reason for folder, reason in tree.closed.items()}
-            render.emit(f'\n], "totals": {json.dumps(totals)}, "closedFolders": {json.dumps(closed)}}}')
+            render.emit(f'\n], "totals": {json.dumps(totals)}, {_rest(result, tree)}}}')
         else:
             _show(result, tree)
-    return FINDINGS_REMAIN if tree.closed or set(result.statuses) - {"CONFORMING"} else 0
+            _show_across(result)
+    several = result.places is not None and result.places.several()
+    return FINDINGS_REMAIN if several or tree.closed or set(result.statuses) - {"CONFORMING"} else 0
+
+
+def _rest(result: Result, tree: "Tree") -> str:
+    """The last members of the JSON."""
+    members: dict[str, object] = {"closedFolders": {_path(folder): why for folder, why in tree.closed.items()}}
+    if result.places is not None:
+        members["acrossResources"] = result.places.several()
+    return json.dumps(members)[1:-1]
+
+
+def _show_across(result: Result) -> None:
+    if result.places is None:
+        return
+    several = result.places.several()
+    for uid, uris in list(several.items())[:FILES_SHOWN]:
+        render.emit("\n  ".join([f"\n{render.escape(uid)} is in", *map(render.escape, uris)]))
+    if len(several) > FILES_SHOWN:
+        render.emit(f"... and {len(several) - FILES_SHOWN} more: --json names all")
+    told = render.count(len(several), "instance") if several else "no instance"
+    render.emit(f"\n{told} in more than one resource")
 
 
 def _template(options: Options, text: str | None) -> "NameTemplate":
@@ -137,6 +181,8 @@ def _add(result: Result, surveyed: "Surveyed") -> dict[str, Any]:
         if surveyed.problem:
             result.tell(f"{uri}: {surveyed.problem}")
         return document | {"problem": surveyed.problem}
+    if result.places is not None:
+        result.places.add(uri, (uid for uids in surveyed.report.uids.values() for uid in uids))
     totals = survey_json.totals(surveyed.report)
     result.totals.update(totals)
     result.rows.append((uri, str(status), *(totals[name] for _, name in _COLUMNS)))

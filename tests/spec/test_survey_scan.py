@@ -567,3 +567,29 @@ def test_files_that_are_not_in_memory_are_asked_for_at_once(home: Path, monkeypa
 
 def _would_wait(*_: object) -> int:
     raise BlockingIOError
+
+
+def test_instances_that_are_in_several_resources_are_told_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with all its places, in the JSON and on the page; both resources conform by themselves."""
+    one, other = instances(2)
+    for scan in ("P1/arc001/S1/SCANS/1/DICOM", "P1/arc001/S2/SCANS/1/DICOM", "P2/arc001/S3/SCANS/7/DICOM"):
+        tree = SeededResource(tmp_path / scan)
+        tree.add(one, "good", Random(1))
+        if "S1" in scan:
+            tree.add(other, "good", Random(1))
+        tree.write_catalog()
+
+    plain = run(["survey", "scan", str(tmp_path), "--json"], {})
+    assert "acrossResources" not in json.loads(capsys.readouterr().out)
+    code = run(["survey", "scan", str(tmp_path), "--across", "--json"], {})
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    shown = run(["survey", "scan", str(tmp_path), "--across"], {})
+    out = capsys.readouterr().out
+
+    assert (plain, code, shown) == (0, 3, 3)
+    places = ["P1/arc001/S1/SCANS/1/DICOM", "P1/arc001/S2/SCANS/1/DICOM", "P2/arc001/S3/SCANS/7/DICOM"]
+    assert {uid: sorted(uris) for uid, uris in document["acrossResources"].items()} == {str(one.SOPInstanceUID): places}
+    assert "1 instance in more than one resource" in out
+    assert all(f"  {place}" in out for place in places)
