@@ -27,6 +27,7 @@ COMMITTER: Final = "archive/intake/committer.py"
 FILING: Final = "archive/intake/filing.py"
 CONNECTION: Final = "archive/store/catalogue/connection.py"
 ORDER: Final = "crash/test_call_order.py::test_bytes_names_folders_and_rows_are_synced_before_the_answer"
+EVERY_ORDER: Final = "crash/test_call_order.py::test_everything_is_synced_before_the_answer_in_every_order"
 CUT: Final = "crash/test_sync_order.py::test_what_was_acknowledged_last_survives_a_cut_right_after"
 BEFORE_ANSWERS: Final = "answered before it was durable"
 _SYNC_PART: Final = "            else:\n                os.fsync(self.fd)\n"
@@ -86,20 +87,20 @@ RECEIVING: Final = (
     Mutant(
         name="one-sync-and-not-even-that-on-xfs",
         changes=((PARTS, _SYNC_NAME, '        failpoints.hit("P6")\n'),),
-        test=f"{CUT}[one sync on XFS]",
-        complaint=BEFORE_ANSWERS,
+        test=f"{EVERY_ORDER}[one sync on XFS]",
+        complaint="its bytes were not synced",
     ),
     Mutant(
         name="the-part-is-not-synced",
         changes=((PARTS, _SYNC_PART, "            else:\n                pass\n"),),
-        test=f"{CUT}[file and folder]",
-        complaint=BEFORE_ANSWERS,
+        test=f"{EVERY_ORDER}[file and folder]",
+        complaint="its bytes were not synced",
     ),
     Mutant(
         name="the-folder-is-not-synced",
         changes=((COMMITTER, _SYNC_FOLDER, "                    pass\n"),),
-        test=f"{CUT}[file and folder]",
-        complaint=BEFORE_ANSWERS,
+        test=f"{EVERY_ORDER}[file and folder]",
+        complaint="its name was not synced",
     ),
     Mutant(
         name="a-commit-that-is-not-synced",

@@ -17,7 +17,7 @@ from tests.crash.call_order import (
     sources_dropped_too_early,
 )
 from tests.crash.fault_trial import FaultTrial
-from tests.crash.power_cut import ORDER_UNKNOWN, CuttableDisk, require_power_cuts
+from tests.crash.power_cut import DISKS, ORDER_UNKNOWN, CuttableDisk, require_power_cuts
 from tests.crash.shim import Call, require_shim
 from tests.second_disk import mounted, require_second_disk
 
@@ -62,14 +62,12 @@ def test_bytes_names_folders_and_rows_are_synced_before_the_answer(received: Rec
 
 @pytest.mark.campaign
 @pytest.mark.root
-@pytest.mark.parametrize(
-    ("option", "is_once"), [("", True), (ORDER_UNKNOWN, False)], ids=["one sync", "file and folder"]
-)
-def test_everything_is_synced_before_the_answer_in_both_orders(tmp_path: Path, option: str, is_once: bool) -> None:
-    """On an ordinary ext4, and on one whose journal keeps no order."""
-    require_power_cuts()
-    with CuttableDisk(tmp_path, option=option) as disk, receiving(tmp_path, disk.mount_point) as there:
-        assert there.is_once is is_once
+@pytest.mark.parametrize(("kind", "option"), DISKS.values(), ids=DISKS.keys())
+def test_everything_is_synced_before_the_answer_in_every_order(tmp_path: Path, kind: str, option: str) -> None:
+    """On an ordinary ext4, on one whose journal keeps no order, and on XFS."""
+    require_power_cuts(kind)
+    with CuttableDisk(tmp_path, option=option, kind=kind) as disk, receiving(tmp_path, disk.mount_point) as there:
+        assert there.is_once is (option != ORDER_UNKNOWN)
         assert len(there.uids) == 5
         assert there.problems(there.calls) == ""
 
