@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, _PDUType
 from pynetdicom.timer import Timer
 from structlog.typing import FilteringBoundLogger
@@ -35,6 +36,17 @@ AWAITING_REQUEST: Final = "Sta2"  # DICOM PS3.8 9.2.1
 AWAITING_ANSWER: Final = "Sta3"
 ESTABLISHED: Final = "Sta6"
 CLOSING: Final = "Sta13"
+ABORTS: Final = frozenset({"AA-1", "AA-8"})
+"""What the state machine does about a PDU that is out of order."""
+PDU_OF_EVENT: Final = {
+    "Evt3": "A-ASSOCIATE-AC",
+    "Evt4": "A-ASSOCIATE-RJ",
+    "Evt6": "A-ASSOCIATE-RQ",
+    "Evt10": "P-DATA-TF",
+    "Evt12": "A-RELEASE-RQ",
+    "Evt13": "A-RELEASE-RP",
+}
+"""PS3.8 table 9-10: the events that are received PDUs, but an abort."""
 
 
 class MonotonicTimer(Timer):
@@ -141,7 +153,7 @@ class ReceiverUpperLayer(DULServiceProvider):
     def _step(self) -> None:
         """Do the one thing that comes next; wait only when there is nothing to do."""
         if not self.event_queue.empty():
-            self.state_machine.do_action(self.event_queue.get())
+            self._act(self.event_queue.get())
         elif self._process_recv_primitive() or self._association.attend():
             return
         elif self.artim_timer.seconds_left < 0:
@@ -153,6 +165,17 @@ class ReceiverUpperLayer(DULServiceProvider):
         elif self._is_ready():
             self._read_pdu_data()
             self._idle_timer.start()
+
+    def _act(self, event: str) -> None:
+        """Let the state machine act; where it aborts or turns away by itself, say why."""
+        state = self.state_machine.current_state
+        self.state_machine.do_action(event)
+        if event in PDU_OF_EVENT and TRANSITION_TABLE[event, state] in ABORTS:
+            self.log.warning("pdu.out_of_order", pdu=PDU_OF_EVENT[event])
+        elif state == AWAITING_REQUEST and event == "Evt18":
+            self.log.info("connection.closed", reason="SILENT")
+        elif state == AWAITING_REQUEST and event == "Evt6" and self.state_machine.current_state == CLOSING:
+            self.log.warning("association.rejected", reason="PROTOCOL_VERSION")
 
     def _close(self) -> None:
         """Hear what the peer still says, if it is at once; then close."""

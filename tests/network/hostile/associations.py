@@ -59,7 +59,7 @@ def _rejected() -> Iterator[Case]:
             contexts=None,
             sends=associate_rq(**options),  # type: ignore[arg-type]
             sees=(f"reject {reason}",),
-            logged=None if "version" in id_ else "association.rejected",
+            logged="association.rejected",
             is_core=id_ == "no-contexts",
         )
 

@@ -208,7 +208,14 @@ def cases() -> list[Case]:
         for id_, does in slow.items()
     ]
     cases.append(
-        Case(id="silent", promise="Who says nothing is cut off.", contexts=None, does=silent, sees=("closed",))
+        Case(
+            id="silent",
+            promise="Who says nothing is cut off.",
+            contexts=None,
+            does=silent,
+            sees=("closed",),
+            logged="connection.closed",
+        )
     )
     for id_, does in {
         "reset-in-the-middle-of-an-instance": reset_in_the_middle,
