@@ -17,6 +17,8 @@ KNOWN_REQUESTS: Final = 64
 
 
 _FIXED_BYTES: Final = 74  # up to the variable items: DICOM PS3.8 9.3.2
+_TITLES: Final = (10, 26)  # called, calling
+_TITLE_BYTES: Final = 16
 _PRESENTATION_CONTEXT: Final = 0x20  # PS3.8 9.3.2.2: an id, three reserved bytes, sub-items
 _TRANSFER_SYNTAX: Final = 0x40
 _PLAIN_UID: Final = re.compile(rb"[0-9.]{1,64}")
@@ -68,6 +70,14 @@ class KnownRequests:
 def digest_of(encoded: bytes | bytearray) -> bytes:
     """What a request is known by: nothing but the same bytes has it."""
     return hashlib.sha256(encoded).digest()
+
+
+def padded(encoded: bytearray) -> bytearray:
+    """An A-ASSOCIATE-RQ whose AE titles end in spaces, as PS3.8 9.3.2 wants; some callers fill them up with NUL."""
+    for start in _TITLES:
+        title = encoded[start : start + _TITLE_BYTES].rstrip(b"\0")
+        encoded[start : start + _TITLE_BYTES] = title.ljust(min(_TITLE_BYTES, len(encoded) - start))
+    return encoded
 
 
 def condensed(encoded: bytearray) -> bytearray:

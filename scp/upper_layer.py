@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from scp.bare import make_upper_layer
 from scp.fragments import PDU_HEADER_BYTES, FragmentWalk, PduRefusedError, check_pdu
-from scp.requests import condensed
+from scp.requests import condensed, padded
 from scp.text import printable
 
 if TYPE_CHECKING:
@@ -256,6 +256,8 @@ class ReceiverUpperLayer(DULServiceProvider):
             if encoded is None:
                 self._lose()
                 return
+            if encoded[0] == ASSOCIATE_RQ:
+                encoded = padded(encoded)
             if self._is_first_request(encoded):
                 if self._recognises(encoded):
                     return

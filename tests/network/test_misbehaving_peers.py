@@ -138,6 +138,27 @@ def test_a_wrong_request_is_rejected_or_aborted(
         assert tuple(content[1:4]) == reason
 
 
+@pytest.mark.parametrize("rest", [b"", b" \0", b"\0\0"], ids=["all", "behind-a-space", "two"])
+def test_titles_that_are_filled_up_with_nul_are_titles(node: Running, rest: bytes) -> None:
+    """Some callers do not pad with spaces; their instances are received, and the titles are without it."""
+    with RawPeer(node.port) as peer:
+        peer.associate(called=(b"PREARC" + rest).ljust(16, b"\0"), calling=(b"SCANNER" + rest).ljust(16, b"\0"))
+        peer.send(message(store_rq(), b"x"))
+
+        assert peer.status() == 0
+
+    assert node.intake.opened[0].calling_ae_title == "SCANNER"
+
+
+@pytest.mark.parametrize("size", [0, 3, 9, 20, 30, 41])
+def test_a_request_that_ends_in_its_titles_is_aborted(node: Running, size: int) -> None:
+    """There is nothing to pad."""
+    with RawPeer(node.port) as peer:
+        peer.send(pdu(1, bytes(size)))
+
+        assert peer.receive()[0] == ABORT
+
+
 def test_a_context_without_transfer_syntax_is_answered(node: Running) -> None:
     """It is rejected for its transfer syntaxes; the others are accepted."""
     extra = context_item(3, CT, [])
