@@ -236,10 +236,10 @@ def test_a_look_at_the_rules_costs_next_to_nothing(ws: Workspace, doorman: Doorm
 
 
 def _seconds_of_a_look(ws: Workspace, doorman: Doorman) -> float:
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(20):
         calls(ws, doorman, "OPEN", "MR1")
-    return (time.perf_counter() - started) / 20
+    return (time.thread_time() - started) / 20
 
 
 # What is listed
