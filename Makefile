@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 SECONDS_BUDGET ?= 600
-TESTS := -m 'not campaign' -n auto --maxprocesses 4 --dist loadfile
+TESTS := -m 'not campaign' -n 4 --dist loadfile
 
 # Many short processes are started by the tests: they must not compile everything anew each time.
 unexport PYTHONDONTWRITEBYTECODE

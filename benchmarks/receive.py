@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.receivers import CALLED, Receiver, available, make
 from benchmarks.workloads import template, write_files
 
-FILES = {"small": 200, "CT": 60}
+FILES = {"small": 100, "CT": 40}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

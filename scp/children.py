@@ -127,17 +127,6 @@ def fork(main: Callable[[], int], *, name: str) -> int:
     return pid
 
 
-def stay_on_one_core(number: int, of: int) -> None:
-    """Keep process `number` (from 1) of so many to one core, where there are no fewer of them than cores.
-
-    The interpreter runs one thread at a time. Threads that are spread over two cores hand its lock, and all they touch,
-    from one to the other at every system call: with four associations that is half of their processor time.
-    """
-    cores = sorted(os.sched_getaffinity(0))
-    if of >= len(cores):
-        os.sched_setaffinity(0, {cores[(number - 1) % len(cores)]})
-
-
 def await_end(on_hangup: Callable[[], None]) -> None:
     """Return when this process is to end; in the main thread, with `SIGNALS` blocked. A hangup is no end in itself."""
     while signal.sigwait(SIGNALS) == signal.SIGHUP and not terminal_is_gone():

@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from archive.config import Settings
-from scp.children import Child, stay_on_one_core, terminal_is_gone
+from scp.children import Child, terminal_is_gone
 from scp.descriptors import capacity
 from scp.door import OUT_OF_FILES_SECONDS, Arrival, Door
 from scp.limits import Admission
@@ -241,7 +241,6 @@ class Supervisor:
 
     def _receiver_main(self, number: int, channel: socket.socket) -> int:
         self._become_a_child()
-        stay_on_one_core(number, len(self._receivers))
         return self._receive(number, channel)
 
     def _archiver_main(self) -> int:

@@ -357,19 +357,28 @@ def _storescp(folder: Path) -> Iterator[int]:
     """DCMTK's receiver on a free port, keeping datasets as they come."""
     need("storescp")
     folder.mkdir()
-    (port,) = free_ports(1)
-    process = subprocess.Popen(
-        ["storescp", "+B", "+xa", "-od", str(folder), str(port)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process, port = _started_storescp(folder)
     try:
-        wait_until(lambda: listens(port), lambda: f"storescp: {process.poll()}")
         yield port
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _started_storescp(folder: Path) -> tuple["subprocess.Popen[bytes]", int]:
+    """It cannot be told to take any port, and somebody else may take the free one first: then another one."""
+    for _ in range(5):
+        (port,) = free_ports(1)
+        process = subprocess.Popen(
+            ["storescp", "+B", "+xa", "-od", str(folder), str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda: process.poll() is not None or listens(port), lambda: "storescp does not listen")  # noqa: B023
+        if process.poll() is None:
+            return process, port
+    raise AssertionError("storescp found no port")
 
 
 def _dataset_of(path: Path) -> bytes:

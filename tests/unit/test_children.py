@@ -110,36 +110,3 @@ def test_no_room_for_a_process_is_tried_again(monkeypatch: pytest.MonkeyPatch) -
 
     assert child.pid is None
     assert child.due_at is not None and child.due_at > time.monotonic()
-
-
-def cores_of(number: int, of: int) -> set[int]:
-    """Where process `number` of so many runs, after it found its core."""
-    reading, writing = os.pipe()
-    child = Child("receiver")
-
-    def main() -> int:
-        children.stay_on_one_core(number, of)
-        os.write(writing, bytes(sorted(os.sched_getaffinity(0))))
-        return 0
-
-    child.start(main)
-    assert ended(child) == 0
-    os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        return set(stream.read())
-
-
-def test_as_many_processes_as_cores_have_one_each() -> None:
-    """Threads of one process do not hand the interpreter from core to core; more processes begin anew."""
-    cores = sorted(os.sched_getaffinity(0))
-
-    found = [cores_of(number, len(cores)) for number in range(1, len(cores) + 1)]
-
-    assert found == [{core} for core in cores]
-    assert cores_of(len(cores) + 1, len(cores) + 1) == {cores[0]}
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
-def test_fewer_processes_than_cores_use_them_all() -> None:
-    """No core is left idle that threads could use."""
-    assert cores_of(1, 1) == os.sched_getaffinity(0)
