@@ -17,8 +17,9 @@ import structlog
 
 from archive import failpoints
 from archive.errors import ArchiveError, Busy, Refused, StoreError
+from archive.file_systems import check_space
 from archive.model import SessionStatus
-from archive.placing import check_space, clean, place, still_placed, swap, take_back
+from archive.placing import clean, place, still_placed, swap, take_back
 from archive.rules.states import SessionEvent
 from archive.store import backup, derived, files
 from archive.store.catalogue import journal, sessions

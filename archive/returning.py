@@ -12,9 +12,9 @@ from archive.examination.building import build_again
 from archive.examination.inspection import inspect
 from archive.examination.planning import plan_onto
 from archive.examination.rest import verify_not_merged
+from archive.file_systems import is_another_device
 from archive.journal import Apply, new_op, plan_digest, run, settle
 from archive.model import Autoarchive, Scan, Session, SessionKey, SessionStatus, scan_files_path
-from archive.placing import is_another_device
 from archive.rules.counting import counted
 from archive.session_folders import free_key, is_another, moved_on, rename
 from archive.store import catalog_xml, files, manifest

@@ -7,8 +7,8 @@ from dataclasses import replace
 from archive.errors import Refused
 from archive.examination.inspection import Inspection, dataset_sha256
 from archive.examination.review import destination
+from archive.file_systems import device_of
 from archive.model import Instance, Scan, Session
-from archive.placing import device_of
 from archive.rules.merging import MergePlan, Placement
 from archive.store import files
 from archive.store.catalogue.archived import Relocation, Replacement

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from archive.errors import StaleState
+from archive.file_systems import device_of
 from archive.journal import new_op, plan_digest, run, settle
 from archive.mitigating import backing_up
 from archive.mitigating.backing_up import NotBackedUp
 from archive.mitigating.checking import Checked
 from archive.mitigations import Action, ActionKind, Policy
 from archive.model import SessionStatus
-from archive.placing import device_of
 from archive.rules.mitigation import dependents
 from archive.rules.mitigation_report import document_of
 from archive.store import files

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from archive.errors import Refused, StaleState
+from archive.file_systems import device_of
 from archive.journal import new_op, plan_digest, run
 from archive.mitigating import looking
 from archive.mitigating.planning import stale
-from archive.placing import device_of
 from archive.store import backup, files
 from archive.store.catalogue import events, journal, mitigations, sessions
 from archive.store.catalogue.connection import Transaction

@@ -125,7 +125,8 @@ class Shim:
     def calls(self) -> list[Call]:
         """What was written down, in the order in which the calls ended."""
         calls = []
-        for line in self.log.read_text().splitlines():
+        whole, _, _ = self.log.read_text().rpartition("\n")  # a process may be writing a line just now
+        for line in whole.splitlines():
             began, ended, kind, error, inode, size, path, path2, *data = line.split(" ")
             calls.append(
                 Call(

@@ -325,16 +325,6 @@ def test_a_receiver_process_that_cannot_start_ends_the_start() -> None:
     assert (done.returncode, b"ready" in done.stdout.splitlines()) == (7, False)  # its output is closed: nobody is left
 
 
-def test_as_many_receiver_processes_as_cores_have_one_each(node: Node) -> None:
-    """Fewer use all cores, each of them."""
-    cores = sorted(os.sched_getaffinity(0))
-    own = [{cores[number % len(cores)]} for number in range(PROCESSES)] if len(cores) <= PROCESSES else [set(cores)] * 2
-
-    found = [os.sched_getaffinity(pid) for pid in receiver_pids(node.root)]
-
-    assert sorted(map(sorted, found)) == sorted(map(sorted, own))
-
-
 def test_status_says_which_processes_receive(node: Node) -> None:
     """How many there are to be and which live; one that is missing needs a person if it stays so."""
     told = prearc(node, "status")
