@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from archive.attributes import HEADER_TAGS
+from archive.rules import header_quick, header_shapes
 from archive.rules.header import DEFAULT_LIMITS, HeaderLimits, encode_file_prefix, read_file_header
 from archive.rules.header_quick import QuickHeader, QuickReader
 from archive.rules.header_shapes import LEARNT_AT_ONCE, RUNS
@@ -164,3 +165,31 @@ class TestOrdinary:
 
         assert quick(QuickReader(WANTED, HeaderLimits(elements=4)), data) is None
         assert quick(QuickReader(WANTED, HeaderLimits(read_bytes=100)), data) is None
+
+
+def named(name: str) -> bytes:
+    dataset = Dataset()
+    dataset.PatientName, dataset.PatientID = name, "1"
+    return file_of(dataset, EXPLICIT, pixels=64)
+
+
+def test_texts_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When there are too many all are forgotten, and what is read stays the same."""
+    monkeypatch.setattr(header_quick, "_MEMO", 2)
+    reader = QuickReader(WANTED, DEFAULT_LIMITS)
+
+    for name in ("A", "B", "C", "A"):
+        assert assert_the_same(quick(reader, named(name)), named(name))
+
+    assert len(reader._memo) <= 2
+
+
+def test_worn_shapes_are_learnt_anew_in_the_next_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that were cut into short pieces go when other files begin, and what is read stays the same."""
+    monkeypatch.setattr(header_shapes, "WORN_ELEMENTS", 1 << 30)
+    reader = QuickReader(WANTED, DEFAULT_LIMITS)
+
+    for _ in range(2):
+        assert assert_the_same(quick(reader, named("A")), named("A"))
+        reader.next_folder()
+        assert not any(shapes._runs for shapes in (reader._meta, reader._explicit, reader._implicit))

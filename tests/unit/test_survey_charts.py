@@ -24,3 +24,11 @@ def test_the_highest_number_is_told_once() -> None:
     assert ">5<" not in rising + falling
     assert 'text-anchor="middle"' not in rising + falling
     assert 'text-anchor="middle"' in peak
+
+
+def test_a_single_day_is_a_point() -> None:
+    """There is nothing to draw a line through, and its number stands beside it once."""
+    chart = line("t", [Moment(day="2026-01-01", files=0, findings=0)], [3], "good")
+
+    assert "<circle" in chart and "<polyline" not in chart and "<polygon" not in chart
+    assert chart.count(">3<") == 1
