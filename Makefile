@@ -61,6 +61,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.receive --rounds 5
 
 campaign: setup
+	$(BIN)/python -m pytest -m 'hypothesis and not campaign' -n 4 --hypothesis-profile=new
 	PREARC_CAMPAIGN_SECONDS=$(SECONDS_BUDGET) $(BIN)/python -m pytest -m campaign -s --timeout=0
 
 clean:

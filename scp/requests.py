@@ -108,10 +108,10 @@ def _first_transfer_syntax(encoded: bytearray, start: int, end: int) -> bytearra
         if item is None:
             return encoded[start:end]
         first, behind = item
-        is_transfer_syntax = encoded[first] == _TRANSFER_SYNTAX
-        if not (is_transfer_syntax and has_one and _PLAIN_UID.fullmatch(encoded, first + 4, behind)):
+        is_plain = encoded[first] == _TRANSFER_SYNTAX and _PLAIN_UID.fullmatch(encoded, first + 4, behind) is not None
+        if not (is_plain and has_one):
             content += encoded[first:behind]
-        has_one |= is_transfer_syntax
+        has_one |= is_plain  # of one that is empty the library takes no notice: the next is the first then
     return content
 
 

@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.workbench import close_since, opened
 
 # A shell that runs the tests in the background has them ignore interrupts, and every process they start would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What is merged is judged by the same examples each time; the campaign looks for new ones.
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("new", settings.get_profile("same"), derandomize=False, print_blob=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)

@@ -74,6 +74,14 @@ def test_a_transfer_syntax_that_would_be_refused_stays() -> None:
         assert condensed(encoded) == encoded
 
 
+def test_an_empty_transfer_syntax_is_not_the_first() -> None:
+    """The library passes over it, and takes the next one."""
+    empty_first = associate_rq([(1, MR, [EXPLICIT])], extra=context_item(3, CT, ["", IMPLICIT, EXPLICIT]))
+    shorter = associate_rq([(1, MR, [EXPLICIT])], extra=context_item(3, CT, ["", IMPLICIT]))
+
+    assert condensed(bytearray(empty_first)) == shorter
+
+
 uids = st.sampled_from([MR, CT, EXPLICIT, IMPLICIT, "1." * 40, "", "1.2\0", "x"])
 contexts = st.lists(
     st.builds(context_item, st.integers(0, 255), st.none() | uids, st.lists(uids, max_size=4)), max_size=4
