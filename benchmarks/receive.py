@@ -6,7 +6,8 @@ Every line of the table is one group: its receivers take turns, round by round, 
 all alike; the ratio is taken pair by pair within a round, and its median is printed with the lowest and highest.
 Receivers run in their own processes, with what a user gets by default and, where said, in their best configuration.
 CPU is user and system time of all processes of the receiver an instance. RSS is the peak of its largest process.
-`sink` is the physical limit: read, write, fsync, answer, without DICOM. `prearc unsynced` is prearc under a library
+`sink` is the physical limit: read, write, fsync, answer, without DICOM. What it is to a peer stands beside what prearc
+is: more than about that nobody can reach who acknowledges nothing unsynced. `prearc unsynced` is prearc under a library
 that makes every sync a no-op, to be compared with receivers that never sync; it is no setting of the product.
 """
 
@@ -177,6 +178,7 @@ def run(group: Group, rounds: int, seconds: float, where: Path) -> dict[str, lis
             send(group, each, min(0.5, seconds), folder, turn=1)  # warm up
         for turn in range(rounds):
             for each in receivers if turn % 2 else reversed(receivers):
+                os.sync()  # nobody pays for what the one before him left to be written
                 results[each.name].append(send(group, each, seconds, folder, turn=2 + turn))
     finally:
         for each in receivers:
@@ -190,29 +192,37 @@ def report(group: Group, results: dict[str, list[Measured]]) -> None:
     ours = group.receivers[0]
     size = len(template(group.size).dataset)
     print(f"\n### {group.name} ({size / 1e6:.2f} MB)\n", flush=True)
-    print("| receiver | inst/s | MB/s | CPU ms | RSS MB | prearc is | wanted | CPU is | wanted |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| receiver | inst/s | MB/s | CPU ms | RSS MB | prearc is | wanted | sink is | CPU is | wanted |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for name, turns in results.items():
         rate = statistics.median(each.per_second for each in turns)
         cpu = statistics.median(each.cpu_ms for each in turns)
         rss = max(each.rss_mb for each in turns)
         cells = [name, f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}", f"{rate * size / 1e6:,.0f}", f"{cpu:.2f}"]
         cells.append(f"{rss:.0f}")
-        cells += ["", "", "", ""] if name == ours else _ratios(group, results[ours], turns, name)
+        cells += [""] * 5 if name == ours else _ratios(group, results, name)
         failed = sum(each.failed for each in turns)
         print(f"| {' | '.join(cells)} |" + (f" {failed} FAILED" if failed else ""), flush=True)
 
 
-def _ratios(group: Group, ours: list[Measured], theirs: list[Measured], name: str) -> list[str]:
-    speed = [a.per_second / b.per_second for a, b in zip(ours, theirs, strict=True)]
+def _ratios(group: Group, results: dict[str, list[Measured]], name: str) -> list[str]:
+    """Of one peer: how much prearc is of it, what was wanted, how much the sink is, and the same for CPU."""
+    ours, theirs, limit = results[group.receivers[0]], results[name], results.get("sink")
     cpu = [a.cpu_ms / b.cpu_ms if b.cpu_ms else 0.0 for a, b in zip(ours, theirs, strict=True)]
     wanted, cpu_wanted = group.wanted.get(name), group.cpu_wanted.get(name)
     return [
-        f"{statistics.median(speed):.2f}x ({min(speed):.2f}-{max(speed):.2f})",
+        _spread(ours, theirs),
         f">= {wanted}x" if wanted else "",
+        _spread(limit, theirs) if limit is not None and name != "sink" else "",
         f"{statistics.median(cpu):.2f}x",
         f"<= {cpu_wanted}x" if cpu_wanted else "",
     ]
+
+
+def _spread(ours: list[Measured], theirs: list[Measured]) -> str:
+    """The median ratio of rates, round by round, with the lowest and the highest."""
+    ratios = [a.per_second / b.per_second for a, b in zip(ours, theirs, strict=True)]
+    return f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
 def main() -> None:
