@@ -216,6 +216,12 @@ class LimitSettings(Section):
     max_pdu_bytes: int = count_field(128 * _KIB, "Size in bytes of the largest PDU.", ge=4 * _KIB, le=16 * _MIB)
     connections: int = count_field(100, "Number of connections at once to one port.", ge=1, le=10_000)
     connections_per_address: int = count_field(50, "Number of connections from one address.", ge=1, le=10_000)
+    half_open_seconds: float = seconds_field(
+        1.0,
+        "Time in seconds after which a connection that has not asked for an association makes room, where there are"
+        " too many.",
+        ge=0.01,
+    )
     pdu_seconds: float = seconds_field(30.0, "Time in seconds in which a PDU must be complete.", ge=0.01)
     idle_association_seconds: float = seconds_field(
         300.0, "Time in seconds without traffic after which an association is aborted.", ge=0.01

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 
 from pynetdicom import AE
@@ -43,6 +44,8 @@ class ReceiverAssociation(Association):
         threading.Thread.__init__(self, name=f"association-{peer[0]}:{peer[1]}", daemon=True)
         make_association(self, entity, peer)
         self.peer_host, self._port = peer
+        self.began = time.monotonic()
+        self.is_half_open = True  # until its peer asks for an association
         self.certificate: Certificate | None = None  # the peer's, once TLS has verified one
         self.log = gate.log.bind(peer=printable(peer[0]), port=server.port)
         self.pdu_seconds = gate.limits.pdu_seconds
@@ -159,6 +162,7 @@ class ReceiverAssociation(Association):
         self.acceptor.implementation_version_name = self.ae.implementation_version_name
 
     def _introduce(self, calling_ae_title: str, called_ae_title: str) -> None:
+        self.is_half_open = False
         self.log = self.log.bind(calling=printable(calling_ae_title), called=printable(called_ae_title))
 
     def _end(self) -> None:

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -16,9 +17,10 @@ from archive.config import Settings
 from archive.receive import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Intake
 from scp import descriptors
 from scp.association import ReceiverAssociation
+from scp.crowding import Crowding
 from scp.door import OUT_OF_FILES_SECONDS, Arrival, Door
 from scp.library import quiet
-from scp.limits import Connections
+from scp.limits import Admission, Connections
 from scp.negotiator import Gate
 from scp.ports import ListeningAddress, Port, open_ports
 from scp.requests import KnownRequests
@@ -55,6 +57,7 @@ class Associations:
         self._left = left
         self._numbers: dict[ReceiverAssociation, int] = {}
         self._members: Connections[ReceiverAssociation] = Connections(left=self._gone)
+        self._crowding = Crowding(self._members.members, settings.limits.half_open_seconds, log)
         known = KnownRequests()
         self._gates = tuple(
             Gate(
@@ -75,7 +78,12 @@ class Associations:
                 port.tls.look(log)
 
     def take(self, arrival: Arrival, connection: socket.socket) -> bool:
-        """Start the association of a connection. Whatever keeps it from that ends this connection, and no other."""
+        """Start the association of a connection. Whatever keeps it from that ends this connection, and no other.
+
+        One that is too many is welcome where others make room for it, `scp.crowding`.
+        """
+        if arrival.admission is Admission.REJECT and self._crowding.make_room(arrival.host):
+            arrival = replace(arrival, admission=Admission.WELCOME)
         try:
             self._start(arrival, connection)
         except Exception as error:  # noqa: BLE001 - a door: no more threads, or the peer is gone again
@@ -108,6 +116,7 @@ class Associations:
         An association is aborted between two instances, so that its sender knows that it has to come again;
         an instance cut off in the middle was not acknowledged.
         """
+        self._crowding.close()
         until = time.monotonic() + (self._settings.node.drain_seconds if seconds is None else seconds)
         while (open_ := self._members.members()) and time.monotonic() < until:
             for association in open_:

@@ -66,6 +66,10 @@ def test_the_policies_of_the_page_are_the_defaults_of_the_code() -> None:
         "maximum PDU announced": (limits.max_pdu_bytes, "limits.max_pdu_bytes"),
         "connections to one port": (limits.connections, "limits.connections"),
         "connections from one address": (limits.connections_per_address, "limits.connections_per_address"),
+        "a connection without A-ASSOCIATE-RQ, where there are too many": (
+            limits.half_open_seconds,
+            "limits.half_open_seconds",
+        ),
         "largest A-ASSOCIATE-RQ": (MAX_ASSOCIATE_BYTES, ""),
         "time for one PDU to be complete": (limits.pdu_seconds, "limits.pdu_seconds"),
         "silence after which an association is aborted": (

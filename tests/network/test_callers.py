@@ -89,7 +89,7 @@ def test_a_node_that_cannot_store_rejects_for_now() -> None:
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
 def test_connections_beyond_the_limit_are_rejected(limit: str) -> None:
     """Half-open ones count; the next is rejected, local limit exceeded; a closed one makes room."""
-    with running(**{limit: 2}) as node:
+    with running(**{limit: 2}, half_open_seconds=60) as node:
         silent = [RawPeer(node.port) for _ in range(2)]
         assert _until_full(node.port) == (REJECT, 2, 3, 2)
         for each in silent:
@@ -112,7 +112,7 @@ def _until_full(port: int) -> tuple[int, ...]:
 
 def test_connections_far_beyond_the_limit_are_closed() -> None:
     """Not even a reject is worth a thread then."""
-    with running(connections=1) as node:
+    with running(connections=1, half_open_seconds=60) as node:
         peers = [RawPeer(node.port) for _ in range(1 + POLITE_REFUSALS)]
         with RawPeer(node.port) as last:
             assert last.receive() == (CLOSED, b"")

@@ -23,6 +23,7 @@ LIMITS: Final = {
     "pdu_seconds": connections.PDU_SECONDS,
     "idle_association_seconds": 20.0,
     "connections_per_address": connections.PER_ADDRESS,
+    "half_open_seconds": connections.PDU_SECONDS / 3,
 }
 REST_SECONDS: Final = 0.06
 MOST_ROUNDS: Final = 4

@@ -154,14 +154,31 @@ def test_connections_are_spread_evenly_and_counted_together(tmp_path: Path) -> N
         wait_until(lambda: answer(node, source="127.0.0.3") == (ACCEPT,), lambda: node.last_lines)
 
 
+def test_silent_connections_of_all_processes_make_room(tmp_path: Path) -> None:
+    """A crowd from several addresses has all connections there may be, and more than are told politely: whoever comes
+    is let in long before the time for a PDU is over."""
+    with Node(tmp_path / "root", tmp_path / "prearc.toml") as node, ExitStack() as open_:
+        node.configure(node=TWO, limits={**FOUR, "half_open_seconds": 0.2, "pdu_seconds": 600.0}, ae_title="PREARC")
+        node.start()
+        for number in range(30):
+            open_.enter_context(RawPeer(node.port, source=f"127.0.1.{1 + number % 3}"))
+
+        open_.enter_context(admitted(node, source="127.0.0.2"))
+        open_.enter_context(admitted(node, source="127.0.1.1"))
+
+
 def admitted(node: Node, *, source: str) -> RawPeer:
     """An association, asked for again until it is accepted: one that was rejected counts until it is closed."""
     found: list[RawPeer] = []
 
     def ask() -> bool:
         peer = RawPeer(node.port, source=source)
-        peer.send(associate_rq())
-        if peer.receive()[0] != ACCEPT:
+        try:
+            peer.send(associate_rq())
+            is_accepted = peer.receive()[0] == ACCEPT
+        except OSError:  # closed unread
+            is_accepted = False
+        if not is_accepted:
             peer.socket.close()
             return False
         found.append(peer)

@@ -293,7 +293,7 @@ def test_a_slow_handshake_has_one_deadline(receiver: Receiver) -> None:
 
 def test_handshakes_count_as_connections(receiver: Receiver, authority: Authority, scanner: Issued) -> None:
     """Half-open TLS callers fill the cap like any others: beyond it a connection is rejected, far beyond closed."""
-    with running(receiver(), connections=2) as node:
+    with running(receiver(), connections=2, half_open_seconds=60) as node:
         silent = [RawPeer(node.port) for _ in range(2)]
         with RawPeer(node.port, tls=authority.client(scanner)) as peer:
             peer.send(associate_rq())

@@ -1,0 +1,83 @@
+"""Room for newcomers where all connections are taken: those make it that were opened and have asked for nothing.
+
+A port scanner, a device that hangs or an attacker may open connections and be silent. Each has `pdu_seconds` for its
+first PDU; but where a cap is reached, whoever was silent for `half_open_seconds` goes at once. Who has an association
+stays, however idle it is.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from scp.text import printable
+
+
+class Connected(Protocol):
+    """An open connection."""
+
+    peer_host: str
+    began: float  # by the monotonic clock
+    is_half_open: bool  # its peer has not asked for an association yet
+
+    def cut(self) -> None:
+        """End it at once, from any thread."""
+
+
+class Crowding:
+    """Who makes room in one process; thread-safe.
+
+    Parameters
+    ----------
+    members
+        All that are connected, the oldest first.
+    seconds
+        How long a connection may be silent where there are too many.
+    """
+
+    def __init__(self, members: Callable[[], Collection[Connected]], seconds: float, log: FilteringBoundLogger) -> None:
+        self._members, self._seconds, self._log = members, seconds, log
+        self._changing = threading.Lock()
+        self._hosts: set[str] = set()
+        """From where too many came since; it is looked once more when the others of them are old enough."""
+        self._timer: threading.Timer | None = None
+        self._is_closed = False
+
+    def make_room(self, host: str) -> bool:
+        """There are too many for one more from `host`: cut who was silent for too long; whether there was anybody.
+
+        Of the same address, and where that has none, of all: then it is the sum that is too large.
+        """
+        half_open = [each for each in self._members() if each.is_half_open]
+        candidates = [each for each in half_open if each.peer_host == host] or half_open
+        until = time.monotonic() - self._seconds
+        silent = [each for each in candidates if each.began <= until]
+        for each in silent:
+            self._log.info("connection.closed", reason="CROWDED", peer=printable(each.peer_host))
+            each.cut()
+        if len(silent) < len(candidates):
+            self._look_later(host)
+        return bool(silent)
+
+    def close(self) -> None:
+        """Look no more; idempotent."""
+        with self._changing:
+            self._is_closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _look_later(self, host: str) -> None:
+        with self._changing:
+            self._hosts.add(host)
+            if self._timer is None and not self._is_closed:
+                self._timer = threading.Timer(self._seconds, self._look)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _look(self) -> None:
+        with self._changing:
+            hosts, self._hosts, self._timer = self._hosts, set(), None
+        for host in hosts:
+            self.make_room(host)
