@@ -40,7 +40,7 @@ _MEMO: Final = 4096
 _TRANSFER_SYNTAX: Final = 0x00020010
 _GROUP_LENGTH: Final = 0x00020000
 _START: Final = b"DICM\x02\x00"
-_META_START: Final = PREAMBLE_BYTES + 4
+META_START: Final = PREAMBLE_BYTES + 4
 _LEAST_LIMIT: Final = 2 * REST_LIMITS.read_bytes  # below it the walk may end early, which only the walk can tell
 _PIXEL_DATA: Final = b"\xe0\x7f\x10\x00"
 
@@ -53,7 +53,7 @@ class QuickHeader(NamedTuple):
     texts: Mapping[int, str]
 
 
-class _File(NamedTuple):
+class First(NamedTuple):
     """One file: its first bytes, and what reads more of it."""
 
     data: bytes
@@ -104,7 +104,7 @@ class QuickReader:
             return None
         if not is_implicit and vr not in HAS_LONG_LENGTH:
             return None
-        values = self._dataset(_File(data, size_bytes, read_at), start, is_implicit=is_implicit)
+        values = self._dataset(First(data, size_bytes, read_at), start, is_implicit=is_implicit)
         if values is None:
             return None
         return QuickHeader(syntax, start, self._texts(values))
@@ -112,15 +112,15 @@ class QuickReader:
     def _group_2(self, data: bytes) -> tuple[int, str]:
         """Where the dataset starts, and its transfer syntax; "" when group 2 is not an ordinary one."""
         values: dict[int, Value] = {}
-        offset, _, count = self._meta.skim(data, _META_START, GROUP_0_END, values)
+        offset, _, count = self._meta.skim(data, META_START, GROUP_0_END, values)
         length, syntax = values.get(_GROUP_LENGTH), values.get(_TRANSFER_SYNTAX)
         if syntax is None or length is None or len(length[1]) != 4 or count > META_LIMITS.elements // 2:
             return 0, ""
-        is_whole = _META_START + 12 + int.from_bytes(length[1], "little") >= offset
+        is_whole = META_START + 12 + int.from_bytes(length[1], "little") >= offset
         is_dataset = data[offset : offset + 2] == b"\x08\x00"
         return offset, self._text(b"", _TRANSFER_SYNTAX, syntax) if is_whole and is_dataset else ""
 
-    def _dataset(self, file: _File, index: int, *, is_implicit: bool) -> dict[int, Value] | None:
+    def _dataset(self, file: First, index: int, *, is_implicit: bool) -> dict[int, Value] | None:
         """The wanted values, when the dataset is whole as far as `check_rest` sees; None when that must be judged."""
         data, shapes = file.data, self._implicit if is_implicit else self._explicit
         values: dict[int, Value] = {}
@@ -128,23 +128,15 @@ class QuickReader:
         while True:
             index, last, count = shapes.skim(data, index, last, values)
             total += count + 1
-            if index == file.size_bytes:
-                return values
-            if total > self._most or index > file.size_bytes:
+            if total > self._most:
                 return None
-            if not is_implicit and data.startswith(_PIXEL_DATA, index) and _is_whole(file, index):
-                return values
+            is_told = is_whole(file, index, last, is_implicit=is_implicit, highest=self._highest)
+            if is_told is not None:
+                return values if is_told else None
             elements = _elements(file, is_implicit=is_implicit)
             try:
-                tag, vr, length, value_offset = elements.head(index)
-                if tag <= last or tag > LAST_TAG:
-                    return None
-                if tag > self._highest:
-                    check_rest(elements, index, last=last)
-                    return values
-                if length != UNDEFINED:
-                    return None
-                index, nested_left = skip_undefined(elements, vr, value_offset, nested_left, self._limits.depth)
+                _, vr, _, offset = elements.head(index)
+                index, nested_left = skip_undefined(elements, vr, offset, nested_left, self._limits.depth)
             except HeaderError:
                 return None
             if index >= len(data):
@@ -167,7 +159,30 @@ class QuickReader:
         return text
 
 
-def _is_whole(file: _File, index: int) -> bool:
+def is_whole(file: First, index: int, last: int, *, is_implicit: bool, highest: int) -> bool | None:
+    """Whether a dataset that was followed to `index`, behind the element `last`, is whole as far as `check_rest` sees.
+
+    False also of what only the walk can judge. None where a sequence of undefined length stands before elements that
+    may be wanted, which are not above `highest`. Raises what ``file.read_at`` raises.
+    """
+    if index >= file.size_bytes:
+        return index == file.size_bytes
+    if not is_implicit and file.data.startswith(_PIXEL_DATA, index) and _has_pixels(file, index):
+        return True
+    try:
+        elements = _elements(file, is_implicit=is_implicit)
+        tag, _, length, _ = elements.head(index)
+        if tag <= last or tag > LAST_TAG:
+            return False
+        if tag > highest:
+            check_rest(elements, index, last=last)
+            return True
+    except HeaderError:
+        return False
+    return None if length == UNDEFINED else False
+
+
+def _has_pixels(file: First, index: int) -> bool:
     """Whether the pixel data at `index` are of defined length and all there."""
     data = file.data
     if data[index + 4 : index + 6] not in (b"OW", b"OB") or index + 12 > len(data):
@@ -176,7 +191,7 @@ def _is_whole(file: _File, index: int) -> bool:
     return length != UNDEFINED and index + 12 + length <= file.size_bytes
 
 
-def _elements(file: _File, *, is_implicit: bool) -> Elements:
+def _elements(file: First, *, is_implicit: bool) -> Elements:
     """What judges one element at a time, over the bytes that are there and those behind them."""
     data, read_at = file.data, file.read_at
 

@@ -81,7 +81,11 @@ def value_text(tag: int, vr: bytes | None, data: bytes, *, encodings: tuple[str,
     A NUL inside a text becomes U+FFFD, so that a label or UID with one is never taken for the one without.
     A value that is neither text nor numbers is ``""``.
     """
-    kind = value_kind(tag, vr)
+    return text_of(value_kind(tag, vr), data, encodings=encodings, is_little=is_little)
+
+
+def text_of(kind: str, data: bytes, *, encodings: tuple[str, ...], is_little: bool) -> str:
+    """`value_text` of a value whose `value_kind` is known."""
     if kind in _NUMBERS:
         return _numbers(_NUMBERS[kind], data, is_little)
     if kind not in _TEXT_VRS:

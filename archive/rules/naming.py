@@ -7,7 +7,7 @@ could leave its folder, hide its file or break a shell, it is made safe instead.
 import hashlib
 import re
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import mul
@@ -36,6 +36,9 @@ _SERIES_NUMBER: Final = re.compile(r"(?!\.)[\w.-]{1,64}", re.ASCII)
 _UTF_16: Final = f"utf-16-{sys.byteorder[0]}e"
 _POWERS: Final = tuple(31**power & 0xFFFFFFFF for power in reversed(range(64)))  # a UID at once
 _TAIL_CHARS: Final = 12  # by which the UIDs of a series differ
+_TAIL_POWERS: Final = _POWERS[-_TAIL_CHARS:]
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS: Final = tuple(high + low for high in _DIGITS for low in _DIGITS)
 _NUMBERED_SCAN: Final = re.compile(r"(.+)-([A-Z]{2})([0-9]{1,9})", re.DOTALL)
 
 
@@ -109,11 +112,42 @@ class NameTemplate:
 
     def name_of(self, values: Mapping[int, str]) -> str:
         """`name` from the values of `all_tags` that are there."""
-        stem = "".join([_render(part, values) for part in self.parts]).lstrip(".")
+        return self.joined([_render(part, values) for part in self.parts])
+
+    def joined(self, texts: Iterable[str]) -> str:
+        """The name that is made of the texts of `parts`."""
+        stem = "".join(texts).lstrip(".")
         if len(stem) + len(self.suffix) <= MAX_NAME_BYTES:
             return stem + self.suffix
         tail = f"~{_digest(stem, 16)}{self.suffix}"
         return stem[: MAX_NAME_BYTES - len(tail)] + tail
+
+
+class Namer:
+    """The names of many instances by one template: a part is made anew where its values are not those of the instance
+    before. Used by one thread."""
+
+    __slots__ = ("_hashes", "_template", "_texts", "_values", "_variables")
+
+    def __init__(self, template: NameTemplate) -> None:
+        self._template = template
+        self._texts = [part if isinstance(part, str) else "" for part in template.parts]
+        numbered = list(enumerate(template.parts))
+        self._variables = [(number, part, part.tag) for number, part in numbered if isinstance(part, Variable)]
+        self._hashes = [(number, part) for number, part in numbered if isinstance(part, tuple)]
+        self._values: dict[int, str] = {}
+
+    def name_of(self, values: Mapping[int, str]) -> str:
+        """As `NameTemplate.name_of`."""
+        texts, before, get = self._texts, self._values, values.get
+        for number, variable, tag in self._variables:
+            value = get(tag, "")
+            if before.get(number) != value:
+                before[number] = value
+                texts[number] = _render(variable, values)
+        for number, variables in self._hashes:
+            texts[number] = _render(variables, values)
+        return self._template.joined(texts)
 
 
 @lru_cache(maxsize=256)
@@ -124,15 +158,15 @@ def java_hash(text: str) -> int:
     elif len(text) <= _TAIL_CHARS:
         value = _polynomial(text.encode("ascii"))
     else:
-        head = _head_hash(text[:-_TAIL_CHARS]) * 31**_TAIL_CHARS
-        value = (head + _polynomial(text[-_TAIL_CHARS:].encode("ascii"))) & 0xFFFFFFFF
+        tail = sum(map(mul, text[-_TAIL_CHARS:].encode("ascii"), _TAIL_POWERS))
+        value = (_head_hash(text[:-_TAIL_CHARS]) + tail) & 0xFFFFFFFF
     return value - 0x100000000 if value & 0x80000000 else value
 
 
 @lru_cache(maxsize=256)
 def _head_hash(text: str) -> int:
-    """Of what the UIDs of a series have in common."""
-    return _polynomial(text.encode("ascii"))
+    """What the UIDs of a series have in common adds to their hashes."""
+    return _polynomial(text.encode("ascii")) * 31**_TAIL_CHARS
 
 
 def _polynomial(units: Sequence[int]) -> int:
@@ -153,12 +187,10 @@ def list_hash(values: list[str]) -> str:
 
 def base36(value: int) -> str:
     """The low 32 bits of a hash as XNAT prints it: unsigned, base 36, lower case."""
-    value &= 0xFFFFFFFF
-    digits = ""
-    while value or not digits:
-        value, digit = divmod(value, 36)
-        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
-    return digits
+    rest, low = divmod(value & 0xFFFFFFFF, 36 * 36)
+    rest, middle = divmod(rest, 36 * 36)
+    top, high = divmod(rest, 36 * 36)
+    return f"{_DIGITS[top]}{_PAIRS[high]}{_PAIRS[middle]}{_PAIRS[low]}".lstrip("0") or "0"
 
 
 def collision_name(name: str, dataset_sha256: str, length: int = 8) -> str:

@@ -56,8 +56,8 @@ def read_names(
             reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "not a path"
             yield from (Reading(size_bytes=0, fault=f"Its folder cannot be opened: {reason}.") for _ in names)
             return
-        reader.next_folder(len(names))
         if not with_digests:
+            reader.enter(folder, len(names))
             read_ahead(folder_fd, names)
         for name in names:
             yield reader.read(folder_fd, name, with_digests=with_digests)

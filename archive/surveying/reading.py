@@ -16,8 +16,8 @@ from archive.attributes import HEADER_TAGS, KEYWORD_TAGS
 from archive.errors import HeaderError
 from archive.model import InstanceHeader
 from archive.rules.header import DEFAULT_LIMITS, FileMeta, HeaderLimits, ReadAt, file_reader, read_file_header
-from archive.rules.header_quick import QuickReader
-from archive.rules.naming import NameTemplate
+from archive.rules.header_series import SeriesReader
+from archive.rules.naming import Namer, NameTemplate
 from archive.rules.schemes import discloses, scheme_of
 from archive.store import files
 
@@ -110,23 +110,26 @@ def reading_of(row: Sequence[Any], path: str) -> Reading:
 class FileReader:
     """Reads files one by one, for one template."""
 
-    __slots__ = ("_first_tags", "_is_quick", "_limits", "_misses", "_quick", "_quick_shown", "_template")
+    __slots__ = ("_first_tags", "_folder", "_is_quick", "_limits", "_misses", "_namer", "_quick", "_template")
 
     def __init__(self, template: NameTemplate, limits: HeaderLimits = DEFAULT_LIMITS) -> None:
         self._template = template
         self._limits = limits
         self._first_tags = _IDENTITY | (template.all_tags & HEADER_TAGS.keys())
-        self._quick = QuickReader(_IDENTITY | template.all_tags, limits)
-        self._quick_shown = QuickReader(_SHOWN | template.all_tags, limits)
+        self._namer = Namer(template)
+        self._quick = SeriesReader(_SHOWN | template.all_tags, limits)
+        self._folder = ""
         self._is_quick = False
         self._misses = 0
 
-    def next_folder(self, files: int) -> None:
-        """So many files of another folder follow."""
+    def enter(self, folder: str, files: int) -> None:
+        """So many files of a folder follow."""
+        if folder == self._folder and self._is_quick:
+            return
+        self._folder = folder
         self._is_quick = files >= QUICK_FROM_FILES
         self._misses = 0
         self._quick.next_folder()
-        self._quick_shown.next_folder()
 
     def read(self, folder_fd: int, name: str, *, with_digests: bool = False) -> Reading:
         """Read one file of an open folder, all its bytes when digests are wanted.
@@ -145,38 +148,33 @@ class FileReader:
             facts = Reading(status.st_size, status.st_mtime_ns, status.st_ino)
             if not stat.S_ISREG(status.st_mode):
                 return facts._replace(fault=kind_fault(status.st_mode))
-            read_at = file_reader(fd, WINDOW_BYTES)
             if self._is_quick and not with_digests:
-                if quick := self._read_quick(read_at, name, facts):
+                if quick := self._read_quick(fd, name, facts):
                     self._misses = 0
                     return quick
                 self._misses += 1
                 self._is_quick = self._misses < MISSES
-            return self._read(fd, read_at, name, facts, with_digests=with_digests)
+            return self._read(fd, file_reader(fd, WINDOW_BYTES), name, facts, with_digests=with_digests)
         except OSError as error:
             return facts._replace(fault=f"It cannot be read: {os.strerror(error.errno or 0)}.")
         finally:
             os.close(fd)
 
-    def _read_quick(self, read_at: ReadAt, name: str, facts: Reading) -> Reading | None:
+    def _read_quick(self, fd: int, name: str, facts: Reading) -> Reading | None:
         """An ordinary file; None of any other."""
         size_bytes = facts[0] or 0
-        data = read_at(0, min(size_bytes, WINDOW_BYTES))
-        header = self._quick.read(data, size_bytes, read_at)
+        header = self._quick.read(os.pread(fd, WINDOW_BYTES, 0), size_bytes, file_reader(fd))
         if header is None:
             return None
         syntax, _, texts = header
         sop_class_uid, sop_instance_uid = texts.get(_SOP_CLASS_UID), texts.get(_SOP_INSTANCE_UID)
         if not sop_class_uid or not sop_instance_uid:
             return None
-        expected = self._template.name_of(texts)
+        expected = self._namer.name_of(texts)
         found = Reading(size_bytes, facts[1], facts[2], "", sop_class_uid, sop_instance_uid, syntax, expected)
         if name == expected:
             return found
-        shown = self._quick_shown.read(data, size_bytes, read_at)
-        if shown is None:
-            return None
-        fields: dict[str, Any] = {HEADER_TAGS[tag]: text for tag, text in shown.texts.items() if tag in HEADER_TAGS}
+        fields: dict[str, Any] = {HEADER_TAGS[tag]: text for tag, text in texts.items() if tag in HEADER_TAGS}
         whole = InstanceHeader(transfer_syntax_uid=syntax, **fields)
         return found._replace(scheme=scheme_of(name, whole), discloses=discloses(name, whole, expected))
 

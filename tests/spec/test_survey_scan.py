@@ -137,8 +137,8 @@ def test_files_read_by_what_was_learnt_are_as_those_read_alone(home: Path, text:
         names = sorted(path.name for path in tree.folder.iterdir() if path.is_file() or path.is_fifo())
         fd = os.open(tree.folder, os.O_RDONLY)
         learning, alone = FileReader(template), FileReader(template)
-        learning.next_folder(100)
-        alone.next_folder(1)
+        learning.enter("here", 100)
+        alone.enter("here", 1)
 
         for name in [*names, *reversed(names)]:
             assert learning.read(fd, name) == alone.read(fd, name)

@@ -159,6 +159,14 @@ class TestOrdinary:
             assert_the_same(quick(reader, other), other)
             assert len(shapes._runs) <= min(RUNS, before + LEARNT_AT_ONCE)
 
+    def test_another_encoding_than_the_transfer_syntax_is_the_walks(self) -> None:
+        """The first element shows whether VRs are sent."""
+        for syntax, other in ((EXPLICIT, IMPLICIT), (IMPLICIT, EXPLICIT)):
+            [data], [wrong] = self.series(1, syntax), self.series(1, other)
+            mixed = data[: data.index(b"\x08\x00\x16\x00")] + wrong[wrong.index(b"\x08\x00\x16\x00") :]
+
+            assert quick(QuickReader(WANTED, DEFAULT_LIMITS), mixed) is None
+
     def test_limits_below_the_first_bytes_are_the_walks(self) -> None:
         """Where a limit may be met only the walk can tell."""
         [data] = self.series(1)

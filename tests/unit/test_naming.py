@@ -11,7 +11,9 @@ from archive.defaults import TEMPLATE as DEFAULT_TEMPLATE
 from archive.errors import ConfigurationError
 from archive.model import InstanceHeader
 from archive.rules.naming import (
+    Namer,
     NameTemplate,
+    base36,
     collision_name,
     java_hash,
     list_hash,
@@ -73,6 +75,33 @@ def test_java_hash_is_string_hash_code(text: str, expected: int) -> None:
 def test_list_hash_gives_xnats_golden_hashes(instance: str, expected: str) -> None:
     """The hash of class and instance UID is the one in XNAT's golden file names."""
     assert list_hash([MR_CLASS, instance]) == expected
+
+
+@given(st.integers(-(1 << 40), 1 << 40))
+def test_base_36_is_that_of_32_bits(value: int) -> None:
+    """Without leading zeros, 0 as one digit."""
+    text = base36(value)
+
+    assert int(text, 36) == value % (1 << 32)
+    assert text == "0" or not text.startswith("0")
+
+
+TAGS = {
+    "StudyInstanceUID": 0x0020000D,
+    "SOPInstanceUID": 0x00080018,
+    "SOPClassUID": 0x00080016,
+    "SeriesNumber": 0x00200011,
+}
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(sorted(TAGS.values())), st.text(max_size=20)), max_size=6))
+def test_names_made_one_after_the_other_are_those_made_alone(files: list[dict[int, str]]) -> None:
+    """Whatever the instance before was: what is kept of it is what is the same."""
+    template = NameTemplate.compile("x${SeriesNumber}.${StudyInstanceUID}-${HashSOPClassUIDWithSOPInstanceUID}.ima")
+    namer = Namer(template)
+
+    for values in files:
+        assert namer.name_of(values) == template.name_of(values)
 
 
 def test_the_hash_of_no_value_is_one() -> None:
