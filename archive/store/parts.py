@@ -20,6 +20,8 @@ from archive.store.sync_order import SyncOrder, begin_writing_out, write_out
 PART_SUFFIX: Final = ".part"
 _SPOOL: Final = "spool"
 _WRITE_BEHIND_BYTES: Final = 4 << 20
+_FIRST_BYTES: Final = 16 << 10
+"""Kept in memory, where mostly the header is."""
 _PIECES: Final = 1024
 """Of one system call, at most: IOV_MAX (limits.h)."""
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -57,6 +59,7 @@ class Part:
         self._limit_bytes = limit_bytes
         self._cover, self._covered_bytes = cover, 0
         self._prefix = prefix  # until the first bytes of the dataset come, and both are written at once
+        self._first = b""
         self._begun_bytes = 0
         self._sha256 = hashlib.sha256()
         self._fd: int | None = None
@@ -114,6 +117,18 @@ class Part:
     def is_in_spool(self) -> bool:
         """Whether its name is still there."""
         return files.status(self._root_fd, self.path) is not None
+
+    def first_bytes(self) -> bytes:
+        """So many of the file's first bytes as its header mostly has, or all of it; only while the part is whole.
+
+        Raises
+        ------
+        OSError
+            They could not be read back.
+        """
+        if len(self._first) == min(self.size_bytes, _FIRST_BYTES):
+            return self._first
+        return os.pread(self.fd, _FIRST_BYTES, 0)
 
     def record(self, name: str) -> FileRecord:
         """The file as the catalogue keeps it, under `name`."""
@@ -255,6 +270,7 @@ class Part:
     def _write_after_prefix(self, pieces: Sequence[memoryview]) -> None:
         if self._prefix:
             prefix, self._prefix = memoryview(self._prefix), b""
+            self._first = b"".join([prefix, pieces[0][: _FIRST_BYTES - len(prefix)]]) if pieces else b""
             if len(pieces) < _PIECES:
                 pieces = [prefix, *pieces]
             else:

@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +80,68 @@ def test_every_instance_of_a_series_is_read_as_by_the_walk(folders: OpenFolders,
 
     assert read == [walked(part, syntax) for part in parts]
     assert [header.other for header in read] == [{0x00280010: "8"}] * len(parts)
+
+
+def _nothing(dataset: Dataset) -> None:
+    pass
+
+
+def _without_number(dataset: Dataset) -> None:
+    del dataset.InstanceNumber
+
+
+def _without_uid(dataset: Dataset) -> None:
+    dataset.SOPInstanceUID = ""
+
+
+def _of_another_patient(dataset: Dataset) -> None:
+    dataset.PatientName = "Meier^Ü"
+
+
+def _in_another_character_set(dataset: Dataset) -> None:
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+
+
+def _with_more(dataset: Dataset) -> None:
+    dataset.StudyID = "7"
+
+
+CHANGES = [_nothing, _without_number, _without_uid, _of_another_patient, _in_another_character_set, _with_more]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_in_the_middle_of_a_series_changes_the_header(
+    folders: OpenFolders, syntax: str, change: Callable[[Dataset], None]
+) -> None:
+    """Before it, at it and after it each header is the one the walk reads: nothing of the one before stays."""
+    understanding = Understanding(ALSO, DEFAULT_LIMITS)
+    datasets = instances(7)
+    change(datasets[2])
+    change(datasets[5])
+    change(datasets[6])
+    parts = [part_of(folders, encoded(each, syntax), syntax=syntax) for each in datasets]
+
+    read = [understanding.read(part, syntax) for part in parts]
+
+    assert read == [walked(part, syntax) for part in parts]
+    assert len({header.sop_instance_uid for header in read}) == (5 if change is _without_uid else 7)
+
+
+def test_a_header_is_read_whatever_pieces_its_bytes_came_in(folders: OpenFolders) -> None:
+    """In one, in small ones, and behind many of nothing."""
+    understanding = Understanding(ALSO, DEFAULT_LIMITS)
+    data = encoded(instances()[0])
+    whole = part_of(folders, data)
+    piecewise = part_of(folders, data[:10])
+    for start in range(10, len(data), 100):
+        piecewise.write(data[start : start + 100])
+    late = part_of(folders, b"")
+    late.write(data)
+
+    read = [understanding.read(part, ExplicitVRLittleEndian) for part in (whole, piecewise, late)]
+
+    assert read == [walked(whole, ExplicitVRLittleEndian)] * 3
 
 
 def test_the_request_decides_the_transfer_syntax(folders: OpenFolders) -> None:
