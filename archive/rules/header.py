@@ -8,7 +8,6 @@ allow.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -16,6 +15,7 @@ from archive.attributes import HEADER_TAGS, KEYWORD_TAGS, KEYWORDS
 from archive.errors import HeaderError
 from archive.model import InstanceHeader
 from archive.rules.header_inflate import UNKNOWN_END, Inflated
+from archive.rules.header_prefix import PREAMBLE_BYTES, encode_file_prefix
 from archive.rules.header_rest import check_rest
 from archive.rules.header_text import encodings_of, value_text
 from archive.rules.header_walk import (
@@ -63,7 +63,6 @@ DEFLATED: Final = frozenset(
 )
 """They deflate the dataset. Deflated Image Frame Compression (1.2.840.10008.1.2.8.1) deflates pixels only."""
 
-PREAMBLE_BYTES: Final = 128
 META_LIMITS: Final = HeaderLimits(read_bytes=1 << 18, elements=200)
 _GROUP_LENGTH: Final = 0x00020000
 META_TAGS: Final = frozenset({_GROUP_LENGTH, 0x00020002, 0x00020003, 0x00020010})
@@ -271,49 +270,6 @@ def file_reader(fd: int, window: int = 8192) -> ReadAt:
         return data[index : index + size]
 
     return read_at
-
-
-def encode_file_prefix(
-    *,
-    sop_class_uid: str,
-    sop_instance_uid: str,
-    transfer_syntax_uid: str,
-    calling_ae_title: str,
-    implementation_class_uid: str,
-    implementation_version_name: str,
-) -> bytes:
-    """Preamble and group 2 of a file as PS3.10 7.1 wants them: 128 zero bytes, DICM, explicit little endian.
-
-    Titles and names are cut to their VR's 16 characters; what is not printable ASCII becomes ``?``. An empty
-    calling AE title is left out. Raises `HeaderError` for a UID that no element can hold.
-    """
-    elements = [
-        b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01",
-        _encode(0x0002, b"UI", sop_class_uid),
-        _encode(0x0003, b"UI", sop_instance_uid),
-        _encode(0x0010, b"UI", transfer_syntax_uid),
-        _encode(0x0012, b"UI", implementation_class_uid),
-        _encode(0x0013, b"SH", implementation_version_name.strip()[:16]),
-    ]
-    if title := calling_ae_title.strip("\0 ")[:16]:
-        elements.append(_encode(0x0016, b"AE", title))
-    group = b"".join(elements)
-    length = b"\x02\x00\x00\x00UL\x04\x00" + len(group).to_bytes(4, "little")
-    return bytes(PREAMBLE_BYTES) + b"DICM" + length + group
-
-
-@lru_cache(maxsize=128)  # all but the instance's UID are the same for a series
-def _encode(element: int, vr: bytes, text: str) -> bytes:
-    """One element of group 2, padded to even length with NUL for UIDs and a space otherwise (PS3.5 6.2)."""
-    if vr == b"UI":
-        value = text.rstrip("\0 ").encode("ascii", errors="replace")
-    else:
-        value = "".join(c if " " <= c <= "~" else "?" for c in text).encode("ascii")
-    if len(value) % 2:
-        value += b"\0" if vr == b"UI" else b" "
-    if len(value) > 0xFFFF:
-        raise HeaderError("A UID is longer than an element can hold.")
-    return b"\x02\x00" + element.to_bytes(2, "little") + vr + len(value).to_bytes(2, "little") + value
 
 
 def tag_of(keyword: str) -> int | None:

@@ -18,9 +18,9 @@ from archive.rules.header import (
     LAST_WANTED_TAG,
     META_LIMITS,
     META_TAGS,
-    PREAMBLE_BYTES,
     SPECIFIC_CHARACTER_SET,
 )
+from archive.rules.header_prefix import PREAMBLE_BYTES
 from archive.rules.header_rest import BEFORE_PIXEL_DATA, LAST_TAG, REST_LIMITS, check_rest
 from archive.rules.header_shapes import Shapes
 from archive.rules.header_text import encodings_of, value_text
