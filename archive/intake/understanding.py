@@ -1,6 +1,7 @@
 """P2: what an instance says of itself, read from its part within limits."""
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Final
 
 from archive.attributes import HEADER_TAGS
@@ -51,7 +52,7 @@ class Understanding:
             and quick.dataset_offset == part.dataset_offset
             and quick.transfer_syntax_uid == transfer_syntax_uid
         ):
-            return self._next(dict(quick.texts), transfer_syntax_uid)
+            return self._next(quick.texts, transfer_syntax_uid)
         return headers.read_header(
             read_at,
             part.size_bytes,
@@ -61,16 +62,16 @@ class Understanding:
             limits=self._limits,
         )
 
-    def _next(self, texts: dict[int, str], transfer_syntax_uid: str) -> InstanceHeader:
+    def _next(self, texts: Mapping[int, str], transfer_syntax_uid: str) -> InstanceHeader:
         """The header with these values, by the one before where it can be."""
-        uid, number = texts.pop(_SOP_INSTANCE_UID, ""), texts.pop(_INSTANCE_NUMBER, "")
+        shared = dict(texts)
+        uid, number = shared.pop(_SOP_INSTANCE_UID, ""), shared.pop(_INSTANCE_NUMBER, "")
         is_whole = bool(uid and number)
-        if is_whole and texts == self._shared and transfer_syntax_uid == self._fields["transfer_syntax_uid"]:
+        if is_whole and shared == self._shared and transfer_syntax_uid == self._fields["transfer_syntax_uid"]:
             return InstanceHeader(**self._fields, sop_instance_uid=uid, instance_number=number)
-        whole = {**texts, _SOP_INSTANCE_UID: uid, _INSTANCE_NUMBER: number}
-        header = headers.header_of(whole, transfer_syntax_uid, known=_KNOWN, also=self._also)
+        header = headers.header_of(texts, transfer_syntax_uid, known=_KNOWN, also=self._also)
         if is_whole and not _OWN & self._also:
-            self._shared = texts
+            self._shared = shared
             self._fields = {name: getattr(header, name) for name in _SHARED_FIELDS}
         return header
 
