@@ -8,11 +8,15 @@ stays, however idle it is.
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Protocol
+from typing import Final, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from scp.door import Arrival
+from scp.limits import Admission
 from scp.text import printable
+
+EVERYWHERE: Final = ""
 
 
 class Connected(Protocol):
@@ -45,21 +49,18 @@ class Crowding:
         self._timer: threading.Timer | None = None
         self._is_closed = False
 
-    def make_room(self, host: str) -> bool:
-        """There are too many for one more from `host`: cut who was silent for too long; whether there was anybody.
+    def has_made_room(self, arrival: Arrival) -> bool:
+        """Whether there was one too many, and somebody was cut who had been silent for too long.
 
-        Of the same address, and where that has none, of all: then it is the sum that is too large.
+        Of the same address where that has too many; of any where it is the sum.
         """
-        half_open = [each for each in self._members() if each.is_half_open]
-        candidates = [each for each in half_open if each.peer_host == host] or half_open
-        until = time.monotonic() - self._seconds
-        silent = [each for each in candidates if each.began <= until]
-        for each in silent:
-            self._log.info("connection.closed", reason="CROWDED", peer=printable(each.peer_host))
-            each.cut()
-        if len(silent) < len(candidates):
-            self._look_later(host)
-        return bool(silent)
+        match arrival.admission:
+            case Admission.REJECT:
+                return self._make_room(EVERYWHERE)
+            case Admission.REJECT_ADDRESS:
+                return self._make_room(arrival.host)
+            case _:
+                return False
 
     def close(self) -> None:
         """Look no more; idempotent."""
@@ -67,6 +68,18 @@ class Crowding:
             self._is_closed = True
             if self._timer is not None:
                 self._timer.cancel()
+
+    def _make_room(self, host: str) -> bool:
+        until = time.monotonic() - self._seconds
+        half_open = [each for each in self._members() if each.is_half_open and host in (each.peer_host, EVERYWHERE)]
+        silent = [each for each in half_open if each.began <= until]
+        for each in silent:
+            self._log.info("connection.closed", reason="CROWDED", peer=printable(each.peer_host))
+            each.is_half_open = False
+            each.cut()
+        if len(silent) < len(half_open):
+            self._look_later(host)
+        return bool(silent)
 
     def _look_later(self, host: str) -> None:
         with self._changing:
@@ -80,4 +93,4 @@ class Crowding:
         with self._changing:
             hosts, self._hosts, self._timer = self._hosts, set(), None
         for host in hosts:
-            self.make_room(host)
+            self._make_room(host)

@@ -17,7 +17,8 @@ class Admission(StrEnum):
     """What becomes of a new connection."""
 
     WELCOME = "WELCOME"  # below the caps
-    REJECT = "REJECT"  # over a cap: its association is rejected, local limit exceeded
+    REJECT = "REJECT"  # over the cap of all: its association is rejected, local limit exceeded
+    REJECT_ADDRESS = "REJECT_ADDRESS"  # over the cap of its address: the same
     CLOSE = "CLOSE"  # far over a cap: closed unread
 
 
@@ -49,7 +50,7 @@ class Connections(Generic[T]):
         if here < self._total and there < self._per_address:
             return Admission.WELCOME
         if here < self._total + POLITE_REFUSALS and there < self._per_address + POLITE_REFUSALS:
-            return Admission.REJECT
+            return Admission.REJECT if there < self._per_address else Admission.REJECT_ADDRESS
         return Admission.CLOSE
 
     def enter(self, member: T, host: str) -> None:

@@ -82,7 +82,7 @@ class Associations:
 
         One that is too many is welcome where others make room for it, `scp.crowding`.
         """
-        if arrival.admission is Admission.REJECT and self._crowding.make_room(arrival.host):
+        if self._crowding.has_made_room(arrival):
             arrival = replace(arrival, admission=Admission.WELCOME)
         try:
             self._start(arrival, connection)

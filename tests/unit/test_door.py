@@ -13,7 +13,7 @@ from archive.config import LimitSettings, Settings
 from archive.config_receiver import ReceiverSettings
 from scp import door as doors
 from scp.door import Arrival, Door
-from scp.limits import POLITE_REFUSALS, Admission
+from scp.limits import POLITE_REFUSALS, Admission, Connections
 from scp.ports import Port, open_ports
 from tests.crash.node import wait_until
 
@@ -76,6 +76,19 @@ def test_the_caps_are_counted_until_a_connection_is_over(served: Served) -> None
 
     assert [each.admission for each in served.arrivals[3:]] == [Admission.WELCOME, Admission.REJECT]
     assert [each.number for each in served.arrivals] == [1, 2, 3, 4, 5]
+
+
+def test_the_cap_that_is_reached_is_told() -> None:
+    """That of one address, or that of all."""
+    here: Connections[int] = Connections(total=3, per_address=2)
+    for number, host in enumerate(("a", "a", "b")):
+        here.enter(number, host)
+
+    assert [here.judge(host) for host in ("a", "b", "c")] == [
+        Admission.REJECT_ADDRESS,
+        Admission.REJECT,
+        Admission.REJECT,
+    ]
 
 
 def test_far_beyond_the_cap_connections_are_closed_unread(served: Served) -> None:
