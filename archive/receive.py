@@ -21,7 +21,8 @@ from archive.intake.deciding import Deciding, Decision
 from archive.intake.declining import DeclinedStore, decline
 from archive.intake.doorman import Doorman
 from archive.intake.endings import Endings
-from archive.intake.filing import Filer, Filing, Places
+from archive.intake.filing import Filer, Filing
+from archive.intake.places import Places
 from archive.intake.quarantine import Quarantine
 from archive.intake.telling import Teller
 from archive.intake.understanding import Understandings
@@ -77,7 +78,7 @@ class Intake:
         self._teller = Teller(root, role, self.gate, clock)
         self.folders = OpenFolders(root.fd)
         self.committer = Committer(self.folders, catalogue, self.gate, batch=settings.limits.commit_batch)
-        self.filer = Filer(root, catalogue, self.committer, template=policy.template, clock=clock)
+        self.filer = Filer(root, catalogue, self.committer, clock=clock)
         self.understandings = Understandings(policy.also, policy.limits)
         self.doorman = Doorman(catalogue, clock)
         self.endings = Endings(catalogue)
@@ -125,7 +126,7 @@ class AssociationIntake:
         self._intake, self._receiver, self._facts = intake_, receiver, facts
         self._deciding = Deciding(intake_.policy.router(receiver), receiver, facts)
         self._understanding = intake_.understandings.borrow()
-        self._places: Places = {}
+        self._places = Places(intake_.policy.template)
         self._parts: set[Part] = set()
         self._is_known = False
         self._told = Counter[bool]()  # refusals with a receipt, by whether the instance was admitted

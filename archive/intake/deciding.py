@@ -6,7 +6,8 @@ from operator import attrgetter
 from typing import Any, Final
 
 from archive.config import ReceiverSettings
-from archive.intake.filing import PlaceKey, study_of
+from archive.intake.filing import study_of
+from archive.intake.places import PlaceKey
 from archive.model import InstanceHeader, Route
 from archive.rules.routing import RouteInput, Routing
 from archive.store.catalogue.intake import AssociationFacts

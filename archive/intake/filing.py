@@ -9,14 +9,16 @@ from archive.errors import InDoubt, StoreError
 from archive.findings import FindingKind, make
 from archive.intake.committer import Committer, Pending
 from archive.intake.known import KnownFiles
+from archive.intake.places import PlaceKey, Places
 from archive.model import FileRecord, InstanceHeader, Outcome, Receipt, Study, scan_files_path
-from archive.rules.naming import NameTemplate, collision_name
+from archive.rules.naming import collision_name
 from archive.store import files, manifest
 from archive.store.catalogue import findings, intake
 from archive.store.catalogue import known as known_rows
 from archive.store.catalogue.arrivals import Arrivals, Place
 from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.store.catalogue.intake import AssociationFacts, NewInstance
+from archive.store.catalogue.known import Known
 from archive.store.catalogue.opening import Claim
 from archive.store.catalogue.receipts import NewReceipt
 from archive.store.parts import Part
@@ -25,12 +27,6 @@ from archive.store.sync_order import SyncOrder
 
 _ATTEMPTS: Final = 8
 _DIGEST_LENGTHS: Final = (0, 8, 16, 64)
-
-PlaceKey = tuple[str, str, str, str]
-"""Project, study, label and series."""
-
-Places = dict[PlaceKey, Place]
-"""The places an association knows already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +52,9 @@ class _Linked:
 class Filer:
     """Files instances into prearchive sessions; threads share it."""
 
-    def __init__(
-        self, root: Root, catalogue: Catalogue, committer: Committer, *, template: NameTemplate, clock: Clock
-    ) -> None:
+    def __init__(self, root: Root, catalogue: Catalogue, committer: Committer, *, clock: Clock) -> None:
         self._root, self._catalogue, self._committer = root, catalogue, committer
         self._folders = committer.folders
-        self._template = template
         self._known_files = KnownFiles(root, catalogue, clock)
 
     def file(self, part: Part, filing: Filing, places: Places) -> Receipt:
@@ -75,21 +68,22 @@ class Filer:
         StoreError
             Nothing may be acknowledged. After `InDoubt` the file stays where it is: its row may come to light.
         """
+        name = places.name(filing.header)
         for attempt in range(_ATTEMPTS):
             place = self._place(filing, places, is_again=attempt > 0)
-            receipt = self._file_at(place, part, filing)
+            is_unseen = attempt == 0 and places.is_unseen(place, filing.header.sop_instance_uid)
+            receipt = self._file_at(place, part, filing, name, is_unseen=is_unseen)
             if receipt is not None:
                 return receipt
         raise StoreError("The session kept changing while an instance was filed.", hint="prearc status")
 
-    def _file_at(self, place: Place, part: Part, filing: Filing) -> Receipt | None:
-        """None when it is to be tried again: the session moved on, or the file of a known instance was lost."""
-        uid, name = filing.header.sop_instance_uid, self._template.name(filing.header)
-        known, is_taken = None, False
-        with self._catalogue.read() as connection:
-            if intake.may_be_known(connection, place, part.record(name), uid):
-                known = known_rows.find(connection, place.session_id, uid, part.dataset_sha256)
-                is_taken = intake.is_listed(connection, place.scan_id, name)
+    def _file_at(self, place: Place, part: Part, filing: Filing, name: str, *, is_unseen: bool) -> Receipt | None:
+        """None when it is to be tried again: the session moved on, or the file of a known instance was lost.
+
+        Whether the dataset is known and its name taken is looked up before; not of what `is_unseen`: where it is so all
+        the same, the transaction of its row finds that out.
+        """
+        known, is_taken = (None, False) if is_unseen else self._look(place, part, filing, name)
         if known is not None and not known.is_missing:
             if not self._known_files.confirm(known, part):
                 return None
@@ -101,7 +95,7 @@ class Filer:
             return None
         new = NewInstance(place=place, header=filing.header, file=linked.file)
         is_synced_alone = linked.is_ours and self._root.sync_order is SyncOrder.ONCE
-        pending = Pending(lambda tx: self._record(tx, new, filing, is_ours=linked.is_ours))
+        pending = Pending(lambda tx: self._record(tx, new, filing, is_ours=linked.is_ours, is_unseen=is_unseen))
         try:
             folder = None if is_synced_alone else scan_files_path(place.session_path, place.scan)
             self._committer.sync_name(part, folder)
@@ -115,6 +109,15 @@ class Filer:
             self._take_back(place, linked)
         return filed
 
+    def _look(self, place: Place, part: Part, filing: Filing, name: str) -> tuple[Known | None, bool]:
+        """The row of this very dataset in the session, and whether a row of the scan has this file name."""
+        uid = filing.header.sop_instance_uid
+        with self._catalogue.read() as connection:
+            if not intake.may_be_known(connection, place, part.record(name), uid):
+                return None, False
+            known = known_rows.find(connection, place.session_id, uid, part.dataset_sha256)
+            return known, intake.is_listed(connection, place.scan_id, name)
+
     def _place(self, filing: Filing, places: Places, *, is_again: bool) -> Place:
         """P4. What is in `places` stays there until it is replaced: the association holds a session then."""
         place = places.get(filing.key)
@@ -125,7 +128,7 @@ class Filer:
             place = (None if is_again else self._found(filing)) or self._made(filing, is_again=is_again)
         except OSError as error:
             raise files.store_error(error, "making a scan folder") from error
-        places[filing.key] = place
+        places.put(filing.key, place)
         return place
 
     def _found(self, filing: Filing) -> Place | None:
@@ -169,7 +172,11 @@ class Filer:
                 return _Linked(file=part.record(candidate), is_ours=True)
         raise StoreError("Every name of an instance is taken by other bytes.", hint="prearc doctor")
 
-    def _record(self, tx: Transaction, new: NewInstance, filing: Filing, *, is_ours: bool) -> Receipt | None:
+    def _record(
+        self, tx: Transaction, new: NewInstance, filing: Filing, *, is_ours: bool, is_unseen: bool
+    ) -> Receipt | None:
+        """None when it is to be tried again; also where a row has the dataset after all, whose file is to be
+        looked at."""
         path = self._path(new.place, new.file.name)
         if not is_ours and files.status(self._root.fd, path) is None:
             return None  # the association that made the name took it back, under this same lock
@@ -177,6 +184,8 @@ class Filer:
         if inserted is None:
             return None
         outcome, instance_id = inserted
+        if outcome is Outcome.ALREADY_STORED and is_unseen:
+            return None
         if outcome is Outcome.HELD:
             detail = {"sop_instance_uids": [new.header.sop_instance_uid]}
             differs = make(FindingKind.INSTANCE_DIFFERS, new.place.session_id, detail)
@@ -234,7 +243,7 @@ class Filer:
             return
         try:
             with self._catalogue.write() as tx:
-                if not intake.is_listed(tx.connection, place.scan_id, linked.file.name):
+                if not intake.is_listed(tx.connection, place.scan_id, linked.file.name, linked.file.dataset_sha256):
                     files.unlink(self._root.fd, self._path(place, linked.file.name))
         except (StoreError, OSError):
             pass  # an unlisted file: recovery and `prearc doctor` report it

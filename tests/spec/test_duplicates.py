@@ -181,13 +181,66 @@ def test_the_same_instance_stored_twice_at_once(tmp_path: Path, is_one_process: 
     assert_consistent(ws)
 
 
+def give_one_name(sender: Sender) -> None:
+    """Every instance asks for the name ``same.dcm``, which no configuration can say."""
+    template = replace(NameTemplate.compile("${SOPInstanceUID}"), parts=("same",))
+    sender.intake.policy = replace(sender.intake.policy, template=template)
+
+
+@pytest.mark.parametrize("is_one_association", [True, False])
+def test_the_name_of_a_lost_file_is_not_given_to_another_instance(tmp_path: Path, is_one_association: bool) -> None:
+    """A row says that its file is there, and it is not: what has its name now would pass for it."""
+    ws = labelled_workspace(tmp_path)
+    one, two = visit(series=[SeriesSpec(number=1)])
+    sender = Sender(ws)
+    give_one_name(sender)
+    if is_one_association:
+        sender.__enter__()
+    first = sender.store(one)
+    assert first.path is not None
+    (ws.root.path / first.path).unlink()
+
+    second = sender.store(two)
+    sender.release()
+
+    assert (second.outcome, second.status) == (Outcome.STORED, 0)
+    assert second.dataset_sha256 is not None
+    assert [path.name for path in on_disk(ws)] == [f"same~{second.dataset_sha256[:8]}.dcm"]
+    assert rows(ws, "SELECT file_name FROM instance ORDER BY id") == [
+        {"file_name": "same.dcm"},
+        {"file_name": f"same~{second.dataset_sha256[:8]}.dcm"},
+    ]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_an_instance_that_another_association_filed_under_another_name(tmp_path: Path, is_lost: bool) -> None:
+    """New to its own association, which has just made the scan: known if that file is there, else stored again."""
+    ws = labelled_workspace(tmp_path)
+    one, again = visit(series=[SeriesSpec(number=1)])
+    with Sender(ws) as sender, Sender(ws) as another:
+        sender.store(one)
+        stored = another.store(again)
+        change(ws, "UPDATE instance SET file_name = 'renamed.dcm' WHERE id = 2")
+        path = ws.root.path / (stored.path or "")
+        renamed = path.rename(path.with_name("renamed.dcm"))
+        if is_lost:
+            renamed.unlink()
+
+        answer = sender.store(again)
+
+    assert (answer.outcome, answer.status) == (Outcome.STORED if is_lost else Outcome.ALREADY_STORED, 0)
+    assert len(rows(ws, "SELECT id FROM instance")) == 2
+    assert renamed.read_bytes().endswith(encoded(again))
+    assert len(on_disk(ws)) == 2
+    assert_consistent(ws)
+
+
 def test_two_instances_that_ask_for_one_name_are_both_kept(tmp_path: Path) -> None:
     """Two instances whose names collide: the second gets ~ and eight digits of its digest; nothing is a conflict."""
     ws = labelled_workspace(tmp_path)
     one, two = visit(series=[SeriesSpec(number=1)])
     sender = Sender(ws)
-    template = replace(NameTemplate.compile("${SOPInstanceUID}"), parts=("same",))  # no configuration can say this
-    sender.intake.filer._template = template
+    give_one_name(sender)
 
     receipts = sender.store_all([one, two, two, one])
 

@@ -638,16 +638,16 @@ class _Meddler(Filer):
     def between(self, act: object) -> None:
         self._act = act
 
-    def _file_at(self, place: Place, part: Part, filing: Filing) -> Receipt | None:
+    def _file_at(self, place: Place, part: Part, filing: Filing, name: str, *, is_unseen: bool) -> Receipt | None:
         act, self._act = self._act, None
         if act is not None:
             act(place.session_id)  # type: ignore[operator]
-        return super()._file_at(place, part, filing)
+        return super()._file_at(place, part, filing, name, is_unseen=is_unseen)
 
 
 def _meddled_sender(ws: Workspace, act: object) -> Sender:
     sender = Sender(ws)
-    filer = _Meddler(ws.root, ws.catalogue, sender.intake.committer, template=ws.policy.template, clock=ws.clock)
+    filer = _Meddler(ws.root, ws.catalogue, sender.intake.committer, clock=ws.clock)
     filer.between(act)
     sender.intake.filer = filer
     return sender

@@ -280,7 +280,7 @@ def test_trouble_that_is_not_the_disks_does_not_close_the_node(
             assert "gone" in refused.message
         case _:
             with monkeypatch.context() as patch:
-                patch.setattr(sender.intake.filer, "_file_at", lambda *args: None)
+                patch.setattr(sender.intake.filer, "_file_at", lambda *args, **kwargs: None)
                 refused = sender.store(dataset)
 
     assert (refused.outcome, refused.status) == (Outcome.REFUSED, 0xA700)

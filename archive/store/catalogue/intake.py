@@ -173,7 +173,8 @@ def same_instance(
 def insert_instance(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | None:
     """Insert the row of a filed instance and count it; its outcome and row id.
 
-    None when the session does not take instances at this place any more: the file must be re-homed.
+    None when the session does not take instances at this place any more, or a row of another dataset has the name:
+    the file must go elsewhere.
     """
     place = new.place
     arrivals = tx.gathered(Arrivals)
@@ -183,12 +184,16 @@ def insert_instance(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | 
         "INSERT INTO instance(session_id, scan_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid,"
         " file_name, size_bytes, dataset_offset, dataset_sha256, prefix_sha256, received_at)"
         " SELECT ?1, ?, ?3, ?, ?, ?, ?, ?, ?, ?, ?"
-        " WHERE NOT EXISTS (SELECT 1 FROM instance WHERE sop_instance_uid = ?3 AND session_id = ?1)",
+        " WHERE NOT EXISTS (SELECT 1 FROM instance WHERE sop_instance_uid = ?3 AND session_id = ?1)"
+        " ON CONFLICT(scan_id, file_name) DO NOTHING",
         _row(tx, new),
     )
     outcome, instance_id = Outcome.STORED, int(cursor.lastrowid or 0)
     if not cursor.rowcount:
-        outcome, instance_id, is_new = _beside_others(tx, new)
+        beside = _beside_others(tx, new)
+        if beside is None:
+            return None
+        outcome, instance_id, is_new = beside
         if not is_new:
             arrivals.count(place, instances=0, size_bytes=0)
             return outcome, instance_id
@@ -196,8 +201,9 @@ def insert_instance(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | 
     return outcome, instance_id
 
 
-def _beside_others(tx: Transaction, new: NewInstance) -> tuple[Outcome, int, bool]:
-    """An instance whose SOP Instance UID the session has already: outcome, row id, and whether the row is new."""
+def _beside_others(tx: Transaction, new: NewInstance) -> tuple[Outcome, int, bool] | None:
+    """An instance whose SOP Instance UID the session has already, or whose name is taken: outcome, row id, and whether
+    the row is new. None when the name is taken."""
     others = tx.execute(
         "SELECT id, dataset_sha256, scan_id, is_missing FROM instance WHERE sop_instance_uid = ? AND session_id = ?"
         " ORDER BY is_missing, id",
@@ -214,9 +220,11 @@ def _beside_others(tx: Transaction, new: NewInstance) -> tuple[Outcome, int, boo
     cursor = tx.execute(
         "INSERT INTO instance(session_id, scan_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid,"
         " file_name, size_bytes, dataset_offset, dataset_sha256, prefix_sha256, received_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(scan_id, file_name) DO NOTHING",
         _row(tx, new),
     )
+    if not cursor.rowcount:
+        return None
     is_held = any(other["dataset_sha256"] != new.file.dataset_sha256 for other in others)
     return (Outcome.HELD if is_held else Outcome.STORED), int(cursor.lastrowid or 0), True
 
@@ -264,10 +272,11 @@ def may_be_known(connection: sqlite3.Connection, place: Place, file: FileRecord,
     return bool(connection.execute(sql, values).fetchone()[0])
 
 
-def is_listed(connection: sqlite3.Connection, scan_id: int, file_name: str) -> bool:
-    """Whether a row names this file."""
-    sql = "SELECT 1 FROM instance WHERE scan_id = ? AND file_name = ?"
-    return connection.execute(sql, (scan_id, file_name)).fetchone() is not None
+def is_listed(connection: sqlite3.Connection, scan_id: int, file_name: str, dataset_sha256: str | None = None) -> bool:
+    """Whether a row names this file, with this dataset where one is given."""
+    sql = "SELECT dataset_sha256 FROM instance WHERE scan_id = ? AND file_name = ?"
+    row = connection.execute(sql, (scan_id, file_name)).fetchone()
+    return row is not None and dataset_sha256 in (None, row[0])
 
 
 def due_sessions(connection: sqlite3.Connection, *, monotonic: float, boot_id: str) -> list[Session]:
