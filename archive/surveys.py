@@ -1,10 +1,13 @@
-"""The words of a survey: classes of files, statuses of requests, and what a report holds."""
+"""The words of a survey: classes of files, statuses of requests, and what a report holds.
+
+What there is one of a file is a tuple: it is made by the hundred thousand, in a fifth of a dataclass's time.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class FileClass(StrEnum):
@@ -65,8 +68,7 @@ ACTIONABLE: Final = frozenset({SetDifference.IDENTICAL_BYTES, SetDifference.SAME
 """Differences whose sets may be reduced to one file without losing anything of the instance."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class Listed(NamedTuple):
     """What the catalogue, or an XNAT catalog XML, says of a file. Empty strings and None where it says nothing."""
 
     sop_instance_uid: str = ""
@@ -75,8 +77,7 @@ class Listed:
     instance_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileFacts:
+class FileFacts(NamedTuple):
     """One file of a resource, as it is on the disk and as it is listed; `path` is relative to the resource.
 
     `size_bytes` is None when there is no file. `fault` says why it cannot be read as DICOM; then the UIDs and the
@@ -86,7 +87,7 @@ class FileFacts:
 
     path: str
     listed: Listed | None = None
-    size_bytes: int | None = None
+    size_bytes: int | None = None  # from here on as in `archive.surveying.reading.Reading`
     mtime_ns: int = 0
     inode: int = 0
     fault: str = ""
@@ -104,8 +105,7 @@ class FileFacts:
         return self.path.rpartition("/")[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SurveyedFile:
+class SurveyedFile(NamedTuple):
     """A file and its class. `scheme` names the older XNAT scheme that made its name; `discloses` the attributes that
     the name carries (PatientName, PatientID). Of one whose UID differs both UIDs are told."""
 

@@ -98,10 +98,10 @@ def scan(options: Options, path: str, template: str | None, *, is_across: bool =
     result = Result(places=Places() if is_across else None)
     with closing(tree):
         for number, surveyed in enumerate(_surveyed(tree, compiled)):
-            document = _add(result, surveyed)
+            _add(result, surveyed)
             if options.is_json:
                 sys.stdout.write("" if number else '{"resources": [')
-                sys.stdout.write(f"{',' if number else ''}\n{json.dumps(document)}")
+                sys.stdout.write(f"{',' if number else ''}\n{json.dumps(_document(surveyed))}")
         if not result.statuses and not tree.closed:
             raise NotFound(f"There is no DICOM resource in {path}.", hint="a folder with SCANS/<scan>/DICOM in it")
         totals = {**result.totals, "totalResources": result.statuses.total(), "statuses": dict(result.statuses)}
@@ -159,28 +159,17 @@ def _surveyed(tree: "Tree", template: "NameTemplate") -> Iterator["Surveyed"]:
         gc.set_threshold(*before)
 
 
-def _add(result: Result, surveyed: "Surveyed") -> dict[str, Any]:
-    """Count a resource, keep what text will tell of it, and give its JSON."""
+def _add(result: Result, surveyed: "Surveyed") -> None:
+    """Count a resource, and keep what text will tell of it."""
     from archive.rules import survey_json
 
-    resource, status = surveyed.resource, _status(surveyed)
+    uri, status = _path(surveyed.resource.uri), _status(surveyed)
     result.statuses[str(status)] += 1
-    uri = survey_json.path_text(resource.uri)
-    document: dict[str, Any] = {
-        "id": None,
-        "uri": uri,
-        "project": _path(resource.project),
-        "subject": _path(resource.subject),
-        "session": _path(resource.label),
-        "scan": _path(resource.scan),
-        "status": str(status),
-        "report": None,
-    }
     if surveyed.report is None:
         result.rows.append((uri, str(status), *(None for _ in _COLUMNS)))
         if surveyed.problem:
             result.tell(f"{uri}: {surveyed.problem}")
-        return document | {"problem": surveyed.problem}
+        return
     if result.places is not None:
         result.places.add(uri, (uid for uids in surveyed.report.uids.values() for uid in uids))
     totals = survey_json.totals(surveyed.report)
@@ -191,6 +180,25 @@ def _add(result: Result, surveyed: "Surveyed") -> dict[str, Any]:
     for file in surveyed.report.files:
         if file.kind != "CONFORMING":
             result.tell(f"{uri}/{_path(file.path)}: {file.kind}", *_facts(file))
+
+
+def _document(surveyed: "Surveyed") -> dict[str, Any]:
+    """The JSON of a resource."""
+    from archive.rules import survey_json
+
+    resource = surveyed.resource
+    document: dict[str, Any] = {
+        "id": None,
+        "uri": _path(resource.uri),
+        "project": _path(resource.project),
+        "subject": _path(resource.subject),
+        "session": _path(resource.label),
+        "scan": _path(resource.scan),
+        "status": str(_status(surveyed)),
+        "report": None,
+    }
+    if surveyed.report is None:
+        return document | {"problem": surveyed.problem}
     return document | {"report": survey_json.document(surveyed.report)}
 
 

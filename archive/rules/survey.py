@@ -6,8 +6,10 @@ instance UID: one alone conforms or is mismatched, several are duplicates (XNAT 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from operator import attrgetter
+from typing import NamedTuple
 
 from archive.rules.naming import collision_name
 from archive.surveys import (
@@ -43,13 +45,47 @@ def troubled(file: FileFacts) -> tuple[FileClass, str] | None:
     return None
 
 
+class SortedOut(NamedTuple):
+    """The files of a resource: those with which something is wrong beyond their names, and the sound ones by
+    instance."""
+
+    wrong: list[SurveyedFile]
+    sound: dict[Key, list[FileFacts]]
+
+
 def groups(files: Iterable[FileFacts]) -> dict[Key, list[FileFacts]]:
     """The sound files by instance."""
-    return _sorted_out(files)[1]
+    return sorted_out(files).sound
 
 
 def classify(
-    files: Sequence[FileFacts],
+    files: Iterable[FileFacts],
+    differences: Mapping[Key, tuple[SetDifference, tuple[str, ...]]],
+    remarks: Sequence[Remark] = (),
+) -> ResourceReport:
+    """`report_on` files that were not sorted out before."""
+    return report_on(sorted_out(files), differences, remarks)
+
+
+def sorted_out(files: Iterable[FileFacts]) -> SortedOut:
+    """Sort the files of a resource out."""
+    wrong: list[SurveyedFile] = []
+    sound: dict[Key, list[FileFacts]] = {}
+    for file in files:
+        trouble = troubled(file)
+        if trouble is not None:
+            wrong.append(_surveyed(file, trouble[0], reason=trouble[1]))
+            continue
+        key = file.sop_class_uid, file.sop_instance_uid
+        if key in sound:
+            sound[key].append(file)
+        else:
+            sound[key] = [file]
+    return SortedOut(wrong, sound)
+
+
+def report_on(
+    found: SortedOut,
     differences: Mapping[Key, tuple[SetDifference, tuple[str, ...]]],
     remarks: Sequence[Remark] = (),
 ) -> ResourceReport:
@@ -63,36 +99,31 @@ def classify(
         On the resource as a whole.
     """
     sets: list[DuplicateSet] = []
-    surveyed, by_instance = _sorted_out(files)
-    held: set[str] | None = None
+    surveyed, by_instance = list(found.wrong), found.sound
+    held = cache(lambda: _held(by_instance))
     for key, group in by_instance.items():
         if len(group) == 1:
-            [file] = group
-            if file.path == file.expected_name:
-                surveyed.append(_surveyed(file, FileClass.CONFORMING))
-                continue
-            held = _held(by_instance) if held is None else held
-            surveyed.append(_alone(file, held))
+            surveyed.append(_alone(group[0], held))
             continue
         difference, tags = differences.get(key, (SetDifference.UNKNOWN, ()))
-        found = DuplicateSet(
+        alike = DuplicateSet(
             sop_class_uid=key[0],
             sop_instance_uid=key[1],
             files={file.path: file.expected_name for file in group},
             difference=difference,
             tags=tags,
         )
-        sets.append(found)
-        kind = FileClass.DUPLICATE if len(set(found.files.values())) == 1 else FileClass.NON_ACTIONABLE_DUPLICATE
+        sets.append(alike)
+        kind = FileClass.DUPLICATE if len(set(alike.files.values())) == 1 else FileClass.NON_ACTIONABLE_DUPLICATE
         surveyed += [_surveyed(file, kind) for file in group]
     uids: dict[str, list[str]] = defaultdict(list)
     for sop_class_uid, sop_instance_uid in sorted(by_instance):
         uids[sop_class_uid].append(sop_instance_uid)
     return ResourceReport(
         files=tuple(sorted(surveyed, key=attrgetter("path"))),
-        sets=tuple(sorted(sets, key=lambda found: (found.sop_class_uid, found.sop_instance_uid))),
+        sets=tuple(sorted(sets, key=lambda each: (each.sop_class_uid, each.sop_instance_uid))),
         remarks=tuple(remarks),
-        uids={sop_class_uid: tuple(found) for sop_class_uid, found in uids.items()},
+        uids={sop_class_uid: tuple(instances) for sop_class_uid, instances in uids.items()},
     )
 
 
@@ -110,31 +141,20 @@ def status_of(report: ResourceReport) -> SurveyStatus:
     return SurveyStatus.CONFORMING
 
 
-def _sorted_out(files: Iterable[FileFacts]) -> tuple[list[SurveyedFile], dict[Key, list[FileFacts]]]:
-    """The files with which something is wrong, and the sound ones by instance."""
-    wrong: list[SurveyedFile] = []
-    sound: dict[Key, list[FileFacts]] = defaultdict(list)
-    for file in files:
-        trouble = troubled(file)
-        if trouble is None:
-            sound[file.sop_class_uid, file.sop_instance_uid].append(file)
-        else:
-            wrong.append(_surveyed(file, trouble[0], reason=trouble[1]))
-    return wrong, dict(sound)
-
-
 def _held(by_instance: Mapping[Key, Sequence[FileFacts]]) -> set[str]:
     """The paths that an instance has rightly."""
     return {file.path for group in by_instance.values() for file in group if file.name == file.expected_name}
 
 
-def _alone(file: FileFacts, held: set[str]) -> SurveyedFile:
+def _alone(file: FileFacts, held: Callable[[], set[str]]) -> SurveyedFile:
     """A file that is the only one of its instance; one whose name another instance holds beside it may bear a mark."""
-    if file.name == file.expected_name:
-        return _surveyed(file, FileClass.CONFORMING)
+    if file.expected_name in (file.path, file.name):
+        return SurveyedFile(
+            file.path, FileClass.CONFORMING, "", "", file.expected_name, file.scheme, file.discloses, ""
+        )
     digest = file.dataset_sha256 or (file.listed.dataset_sha256 if file.listed else "")
     marked = {collision_name(file.expected_name, digest, length) for length in (8, 16, 64)} if digest else set()
-    if file.name in marked and file.path.removesuffix(file.name) + file.expected_name in held:
+    if file.name in marked and file.path.removesuffix(file.name) + file.expected_name in held():
         return _surveyed(file, FileClass.CONFORMING)
     return _surveyed(file, FileClass.MISMATCHED)
 

@@ -5,6 +5,7 @@ followed, and what it may cost is bounded. A catalog that cannot be read to its 
 """
 
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ _TOKEN_BYTES: Final = 1 << 20  # no element of a catalog is longer
 _PIECE_BYTES: Final = 1 << 16
 _GZIP: Final = b"\x1f\x8b"
 _ROOTS: Final = frozenset({"Catalog", "DCMCatalog"})
+_USUAL: Final = frozenset({"cat:entry", "entry"})
+_PLAIN: Final = re.compile(r"[\w-][\w.-]*")
+"""Most URIs: a name in the resource's own folder."""
 
 
 class _Unreadable(Exception):
@@ -46,19 +50,16 @@ class _Entries:
     more_remarks: int = 0
     depth: int = 0
     root: str = ""
-    elements: int = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        local = name.rpartition(":")[2]
         self.depth += 1
-        self.elements += 1
         if self.depth == 1:
-            self.root = local
-            if local not in _ROOTS:
+            self.root = name.rpartition(":")[2]
+            if self.root not in _ROOTS:
                 raise _Unreadable("it is not a catalog")
         elif self.depth > MAX_DEPTH:
             raise _Unreadable(f"it is nested deeper than {MAX_DEPTH} levels")
-        elif local == "entry":
+        elif name in _USUAL or name.rpartition(":")[2] == "entry":
             if "URI" not in attributes:
                 attributes = {key.rpartition(":")[2]: value for key, value in attributes.items()}
             self._entry(attributes)
@@ -68,7 +69,7 @@ class _Entries:
 
     def _entry(self, attributes: dict[str, str]) -> None:
         uri = attributes.get("URI", "")
-        path = _inside(uri)
+        path = uri if _PLAIN.fullmatch(uri) else _inside(uri)
         if not uri:
             self.remark(f"an entry has no URI (ID {_shown(attributes.get('ID', ''))})")
         elif path is None:
@@ -78,7 +79,7 @@ class _Entries:
         elif len(self.listed) >= MAX_ENTRIES:
             raise _Unreadable(f"it has more than {MAX_ENTRIES} entries")
         else:
-            self.listed[path] = Listed(sop_instance_uid=attributes.get("UID", "").strip())
+            self.listed[path] = Listed(attributes.get("UID", "").strip())
 
     def remark(self, text: str) -> None:
         if len(self.remarks) < MAX_REMARKS:

@@ -1,7 +1,6 @@
 """By what the files of a duplicate set differ."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from archive.differences import Difference, DifferenceKind
@@ -97,7 +96,7 @@ def _with_digests(file: FileFacts, reading: Reading) -> FileFacts:
     """What was read of the file as it was before; another one is left for the comparison to find."""
     if _version(file) != _version(reading):
         return file
-    return replace(file, dataset_sha256=reading.dataset_sha256, file_sha256=reading.file_sha256)
+    return file._replace(dataset_sha256=reading.dataset_sha256, file_sha256=reading.file_sha256)
 
 
 def _version(each: FileFacts | Reading) -> tuple[int | None, int, int]:
@@ -110,7 +109,7 @@ def _digests(readers: Readers, folder: str, members: Iterable[FileFacts]) -> dic
     missing: list[str] = []
     for file in members:
         if file.file_sha256:
-            found[file.path] = Reading(*(getattr(file, name) for name in Reading._fields))
+            found[file.path] = Reading._make(file[2:])
         else:
             missing.append(file.path)
     readings = readers.start([f"{folder}/{path}" for path in missing], with_digests=True)

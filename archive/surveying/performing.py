@@ -154,8 +154,9 @@ def _started(readers: Readers, resource: Resource, folder: Folder, how: How) -> 
 
 
 def _report(readers: Readers, resource: Resource, facts: list[FileFacts], listing: Listing) -> ResourceReport:
-    differences = differences_of(readers, resource.path, survey.groups(facts))
-    return survey.classify(facts, differences, listing.remarks)
+    found = survey.sorted_out(facts)
+    differences = differences_of(readers, resource.path, found.sound)
+    return survey.report_on(found, differences, listing.remarks)
 
 
 def _by_path(facts: list[FileFacts]) -> dict[str, FileFacts]:

@@ -105,8 +105,8 @@ def look(root_fd: int, resource: Resource, read_before: Mapping[str, FileFacts] 
 def add_late(root_fd: int, resource: Resource, folder: Folder, listing: Listing) -> None:
     """Add the listed files that were not seen and are there: filed meanwhile, or named as what is left out."""
     seen = {*folder.to_read, *folder.known}
-    for path in listing.listed or ():
-        if path in seen or any(path.startswith(closed) for closed in folder.closed):
+    for path in [path for path in listing.listed or () if path not in seen]:
+        if any(path.startswith(closed) for closed in folder.closed):
             continue
         try:
             status = files.status(root_fd, f"{resource.path}/{path}")
@@ -128,12 +128,14 @@ def facts_of(folder: Folder, listing: Listing, readings: Iterable[Reading]) -> l
     for path, reading in zip(folder.to_read, readings, strict=True):
         if reading.size_bytes is not None:  # else it went away: it was renamed, or it is missing
             found[path] = reading
-    listed = None if listing.listed is None else _matched(listing.listed, found)
-    default = Listed() if listed is None else None
-    facts = [_facts(path, reading, listed.get(path) if listed else default) for path, reading in found.items()]
-    for path, entry in (listed or {}).items():
-        if path not in found:
-            facts.append(_facts(path, _absent(folder, path), entry))
+    if listing.listed is None:
+        anything = Listed()
+        return [FileFacts._make((path, anything, *reading)) for path, reading in found.items()]
+    listed = _matched(listing.listed, found)
+    facts = [FileFacts._make((path, listed.get(path), *reading)) for path, reading in found.items()]
+    facts += [
+        FileFacts._make((path, entry, *_absent(folder, path))) for path, entry in listed.items() if path not in found
+    ]
     return facts
 
 
@@ -188,26 +190,31 @@ def _sort(
     for entry in entries:
         name = entry.name
         path = f"{below}/{name}" if below else name
-        if entry.is_dir(follow_symlinks=False):
+        if entry.is_file(follow_symlinks=False):
+            if _WORD in name and is_catalog(name):
+                if not below:
+                    found.catalogs.append(name)
+            elif (name[0] == "." or _WORD in name) and _is_left_out(name):
+                continue
+            elif (before := read_before.get(path)) and _is_unchanged(entry, before):
+                found.known[path] = Reading._make(before[2:])
+            else:
+                found.to_read.append(path)
+        elif entry.is_dir(follow_symlinks=False):
             if name == _HISTORY or _CATALOG_BACKUP.fullmatch(name):
                 continue
             if path.count("/") >= MAX_DEPTH:
                 found.known[path] = Reading(size_bytes=0, fault=f"It is more than {MAX_DEPTH} folders deep.")
                 continue
             folders.append(path)
-        elif entry.is_file(follow_symlinks=False):
-            if _WORD in name and is_catalog(name):
-                if not below:
-                    found.catalogs.append(name)
-            elif is_temporary(name) or (_WORD in name and _CATALOG_BACKUP.fullmatch(name)):
-                continue
-            elif (before := read_before.get(path)) and _is_unchanged(entry, before):
-                found.known[path] = Reading(*(getattr(before, name) for name in Reading._fields))
-            else:
-                found.to_read.append(path)
         else:
             found.known[path] = _other(entry)
     return folders
+
+
+def _is_left_out(name: str) -> bool:
+    """Whether a file is no instance's and never was: not finished yet, or a backup of a catalog."""
+    return is_temporary(name) or _CATALOG_BACKUP.fullmatch(name) is not None
 
 
 def _is_unchanged(entry: "os.DirEntry[str]", before: FileFacts) -> bool:
@@ -228,8 +235,10 @@ def _other(entry: "os.DirEntry[str]") -> Reading:
     return Reading(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino, fault=fault)
 
 
-def _matched(listed: Mapping[str, Listed], found: Mapping[str, Reading]) -> dict[str, Listed]:
+def _matched(listed: Mapping[str, Listed], found: Mapping[str, Reading]) -> Mapping[str, Listed]:
     """The listing by the names on the disk: a URI may be percent-encoded."""
+    if not any("%" in path for path in listed):
+        return listed
     matched: dict[str, Listed] = {}
     for path, entry in listed.items():
         if path not in found and "%" in path and (plain := unquote(path)) in found and plain not in listed:
@@ -243,22 +252,3 @@ def _absent(folder: Folder, path: str) -> Reading:
     if any(path.startswith(closed) for closed in folder.closed):
         return Reading(size_bytes=0, fault="Its folder cannot be read.")
     return Reading()
-
-
-def _facts(path: str, reading: Reading, listed: Listed | None) -> FileFacts:
-    return FileFacts(
-        path=path,
-        listed=listed,
-        size_bytes=reading[0],
-        mtime_ns=reading[1],
-        inode=reading[2],
-        fault=reading[3],
-        sop_class_uid=reading[4],
-        sop_instance_uid=reading[5],
-        transfer_syntax_uid=reading[6],
-        expected_name=reading[7],
-        scheme=reading[8],
-        discloses=reading[9],
-        dataset_sha256=reading[10],
-        file_sha256=reading[11],
-    )

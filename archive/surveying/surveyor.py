@@ -105,6 +105,7 @@ def _surveyed(readers: Readers, seen: _Seen) -> Surveyed:
     if seen.folder is None or seen.listing is None or seen.batch is None:
         return Surveyed(resource=seen.resource, report=None, problem=seen.problem)
     facts = facts_of(seen.folder, seen.listing, seen.batch)
-    differences = differences_of(readers, seen.resource.path, survey.groups(facts))
-    report = survey.classify(facts, differences, seen.listing.remarks)
+    found = survey.sorted_out(facts)
+    differences = differences_of(readers, seen.resource.path, found.sound)
+    report = survey.report_on(found, differences, seen.listing.remarks)
     return Surveyed(resource=seen.resource, report=report, facts=tuple(facts))

@@ -3,7 +3,6 @@ with whatever defects are looked at in seconds."""
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -65,18 +64,18 @@ def spoiled(random: Random, file: FileFacts) -> FileFacts:
     unread: dict[str, str] = {"sop_class_uid": "", "sop_instance_uid": "", "expected_name": "", "dataset_sha256": ""}
     assert file.listed is not None
     if "/" in file.path:  # the catalogue lists no file in a folder of its own
-        return replace(file, listed=None)
+        return file._replace(listed=None)
     match random.choice(TROUBLES):
         case "bad":
-            return replace(file, fault="is empty", **unread)
+            return file._replace(fault="is empty", **unread)
         case "unlisted":
-            return replace(file, listed=None)
+            return file._replace(listed=None)
         case "missing":
-            return replace(file, size_bytes=None, **unread)
+            return file._replace(size_bytes=None, **unread)
         case "uid":
-            return replace(file, listed=replace(file.listed, sop_instance_uid="9"))
+            return file._replace(listed=file.listed._replace(sop_instance_uid="9"))
         case "size":
-            return replace(file, size_bytes=11)
+            return file._replace(size_bytes=11)
     return file
 
 
@@ -109,7 +108,7 @@ def applied(scan: Scan, actions: Sequence[Action]) -> tuple[Scan, Scan]:
     for each in actions:
         if each.kind is ActionKind.RENAME:
             assert each.new_path not in after, f"{each.new_path} would be replaced"
-            after[each.new_path] = replace(scan[each.path], path=each.new_path)
+            after[each.new_path] = scan[each.path]._replace(path=each.new_path)
     return after, {path: scan[path] for path in going}
 
 

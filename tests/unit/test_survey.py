@@ -1,7 +1,7 @@
 """Surveys as values: every seeded defect is found, nothing is invented, every file is counted once."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from hypothesis import given, settings
@@ -57,7 +57,7 @@ def case(uid: str, defect: str, number: int) -> Case:
         case "good":
             return Case((good,), (FileClass.CONFORMING,))
         case "in a folder":
-            return Case((replace(good, path=f"a/b/{uid}.dcm"),), (FileClass.CONFORMING,))
+            return Case((good._replace(path=f"a/b/{uid}.dcm"),), (FileClass.CONFORMING,))
         case "wrong name":
             return Case((facts(uid, wrong),), (FileClass.MISMATCHED,))
         case "duplicates":
@@ -74,23 +74,23 @@ def case(uid: str, defect: str, number: int) -> Case:
         case "bad":
             empty: dict[str, object] = {"sop_class_uid": "", "sop_instance_uid": "", "expected_name": ""}
             listed = None if number % 2 else good.listed
-            return Case((replace(good, fault="is empty", listed=listed, **empty),), (FileClass.BAD,))  # type: ignore[arg-type]
+            return Case((good._replace(fault="is empty", listed=listed, **empty),), (FileClass.BAD,))  # type: ignore[arg-type]
         case "unlisted":
-            return Case((replace(good, listed=None),), (FileClass.UNLISTED,))
+            return Case((good._replace(listed=None),), (FileClass.UNLISTED,))
         case "unlisted twin":
             return Case((good, facts(uid, wrong, listed=None)), (FileClass.CONFORMING, FileClass.UNLISTED))
         case "missing":
-            return Case((replace(good, **gone),), (FileClass.MISSING,))  # type: ignore[arg-type]
+            return Case((good._replace(**gone),), (FileClass.MISSING,))  # type: ignore[arg-type]
         case "missing twin":
             return Case((good, facts(uid, wrong, **gone)), (FileClass.CONFORMING, FileClass.MISSING))
         case "uid differs":
-            return Case((replace(good, listed=Listed(sop_instance_uid="9." + uid)),), (FileClass.UID_DIFFERS,))
+            return Case((good._replace(listed=Listed(sop_instance_uid="9." + uid)),), (FileClass.UID_DIFFERS,))
         case "other size":
-            return Case((replace(good, size_bytes=11),), (FileClass.CHANGED,))
+            return Case((good._replace(size_bytes=11),), (FileClass.CHANGED,))
         case "other digest":
-            return Case((replace(good, dataset_sha256="other"),), (FileClass.CHANGED,))
+            return Case((good._replace(dataset_sha256="other"),), (FileClass.CHANGED,))
         case "nothing known":
-            return Case((replace(good, listed=Listed(), dataset_sha256=""),), (FileClass.CONFORMING,))
+            return Case((good._replace(listed=Listed(), dataset_sha256=""),), (FileClass.CONFORMING,))
         case _:
             raise AssertionError(defect)
 
