@@ -153,8 +153,10 @@ def _surveyed(tree: "Tree", template: "NameTemplate") -> Iterator["Surveyed"]:
     before = gc.get_threshold()
     gc.set_threshold(_GARBAGE)
     try:
-        with progress("surveying") as advance, Readers(tree.fd, template, pace=advance) as readers:
-            yield from survey_resources(readers, foreign.resources(tree), from_catalog_xml)
+        with Readers(tree.fd, template) as readers:
+            readers.fork()  # while there is one thread: the progress may have another
+            with progress("surveying") as readers.pace:
+                yield from survey_resources(readers, foreign.resources(tree), from_catalog_xml)
     finally:
         gc.set_threshold(*before)
 

@@ -1,34 +1,33 @@
 """Reading many files with all cores: processes that are given some files at a time and answer in order.
 
-Processes of their own, started anew rather than forked, because the caller may have threads. One that dies on a
-file costs that file: what it had been given is halved until the file is found.
+Programs of their own, because the caller may have threads; a command that has none may `fork`. A process that dies on
+a file costs that file: what it had been given is halved until the file is found.
 """
 
-import json
+import gc
 import os
 import selectors
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict
-from itertools import groupby
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from archive.errors import StoreError
 from archive.rules.header import DEFAULT_LIMITS, HeaderLimits
 from archive.rules.naming import NameTemplate
-from archive.surveying.reading import Reading, reading_of
+from archive.surveying.reader_process import COMMAND, ReaderProcess, arguments_of
+from archive.surveying.reading import Reading
 
 CHUNK_FILES: Final = 64
+FORKED: Final = 16
+"""So many copies are made at most: more would wait for work, of which so much is asked for ahead."""
+
 DEATHS_CHECKED: Final = 8
 DIED: Final = Reading(size_bytes=0, fault="The reader died of it.")
 
-_HOME: Final = Path(__file__).resolve().parents[2]
-_CHILD: Final = (sys.executable, "-P", "-m", "archive.surveying.reader_child")
+
+Share = tuple["_Ticket", int, int]
+"""Files of a ticket that one process is given."""
 
 
 class _Ticket:
@@ -81,18 +80,18 @@ class Readers:
         workers: int | None = None,
         limits: HeaderLimits = DEFAULT_LIMITS,
         pace: Callable[[int], None] = lambda count: None,
-        command: Sequence[str] = _CHILD,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.root_fd = root_fd
         self.template = template
         self._count = max(1, workers or len(os.sched_getaffinity(0)))
-        self._pace = pace
-        self._command = [*command, str(root_fd), template.text, json.dumps(asdict(limits))]
+        self.pace = pace
+        self._command, self._arguments = command, arguments_of(root_fd, template.text, limits)
         self._deaths = 0
         self._selector = selectors.DefaultSelector()
-        self._idle: list[_Process] = []
-        self._running: set[_Process] = set()
-        self._waiting: deque[tuple[_Ticket, int, int]] = deque()
+        self._idle: list[ReaderProcess] = []
+        self._running: dict[ReaderProcess, Share] = {}
+        self._waiting: deque[Share] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -103,13 +102,22 @@ class Readers:
         self.close()
 
     def close(self) -> None:
-        """End the processes, whatever they do: they hold nothing but open files."""
+        """End the processes."""
         for process in [*self._idle, *self._running]:
             process.stop()
         self._idle.clear()
         self._running.clear()
         self._waiting.clear()
         self._selector.close()
+
+    def fork(self) -> None:
+        """Start the processes as copies of this one, unless it has other threads: then they start when needed."""
+        with os.scandir("/proc/self/task") as threads:
+            if len(list(threads)) > 1:
+                return
+        gc.freeze()  # what there is now is shared, and is not looked through any more
+        for _ in range(min(self._count, FORKED) - len(self._idle) - len(self._running)):
+            self._idle.append(ReaderProcess.fork(self._arguments, self.root_fd))
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -134,23 +142,22 @@ class Readers:
     def _give(self) -> None:
         """Give what waits to processes that do not work."""
         while self._waiting and (self._idle or len(self._running) < self._count):
-            self._pace(self._waiting[0][2] - self._waiting[0][1])
-            process = self._idle.pop() if self._idle else _Process(self._command, self.root_fd)
-            ticket, start, stop = self._waiting.popleft()
-            process.ask(ticket, start, stop)
-            self._running.add(process)
+            self.pace(self._waiting[0][2] - self._waiting[0][1])
+            process = self._idle.pop() if self._idle else self._started()
+            ticket, start, stop = share = self._waiting.popleft()
+            process.ask(ticket.paths[start:stop], with_digests=ticket.with_digests)
+            self._running[process] = share
             self._selector.register(process.answers, selectors.EVENT_READ, process)
 
     def _work(self) -> None:
         """Wait until some process has answered or died, and give it more."""
         for key, _ in self._selector.select():
-            process: _Process = key.data
+            process: ReaderProcess = key.data
             rows = process.receive()
             if rows is None:
                 continue
             self._selector.unregister(process.answers)
-            self._running.discard(process)
-            ticket, start, stop = process.asked
+            ticket, start, stop = self._running.pop(process)
             if len(rows) == stop - start:
                 ticket.rows[start:stop] = rows
                 ticket.left -= stop - start
@@ -161,15 +168,18 @@ class Readers:
                 self._again(ticket, start, stop)
             self._give()
 
+    def _started(self) -> ReaderProcess:
+        return ReaderProcess.run(self._command, self._arguments, self.root_fd)
+
     def _check_start(self) -> None:
         """At the first death and some later ones: is it the files, or can no process be started?"""
         self._deaths += 1
         if self._deaths != 1 and self._deaths % DEATHS_CHECKED:
             return
-        process = _Process(self._command, self.root_fd)
+        process = self._started()
         try:
-            process.ask(_Ticket([], with_digests=False), 0, 0)
-            is_well = os.read(process.answers, 16).startswith(b"[]")
+            process.ask([], with_digests=False)
+            is_well = process.is_well()
         finally:
             process.stop()
         if not is_well:
@@ -182,69 +192,3 @@ class Readers:
             return
         middle = (start + stop) // 2
         self._waiting.extendleft([(ticket, middle, stop), (ticket, start, middle)])
-
-
-class _Process:
-    """One reading process, asked by a pipe; it is given no more before it has answered, so no pipe can be full on
-    both sides."""
-
-    __slots__ = ("_parts", "_process", "answers", "asked")
-
-    def __init__(self, command: Sequence[str], root_fd: int) -> None:
-        path = os.pathsep.join(filter(None, (str(_HOME), os.environ.get("PYTHONPATH", ""))))
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            cwd="/",
-            env={**os.environ, "PYTHONPATH": path},
-            pass_fds=(root_fd,),
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None
-        self.answers = self._process.stdout.fileno()
-        self.asked: tuple[_Ticket, int, int]
-        self._parts: list[bytes] = []
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def ask(self, ticket: _Ticket, start: int, stop: int) -> None:
-        self.asked = ticket, start, stop
-        self._parts.clear()
-        split = [path.rpartition("/") for path in ticket.paths[start:stop]]
-        folders = [
-            (folder, [name for _, _, name in group]) for folder, group in groupby(split, key=lambda each: each[0])
-        ]
-        request = memoryview(json.dumps([ticket.with_digests, folders]).encode("ascii") + b"\n")
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it is dead: that shows when its answer is waited for
-            while request:
-                request = request[self._process.stdin.write(request) or 0 :]
-
-    def receive(self) -> list[Reading] | None:
-        """What was answered; None when it is not all there, and nothing when there will be no answer."""
-        piece = os.read(self.answers, 1 << 16)
-        if piece:
-            self._parts.append(piece)
-            if not piece.endswith(b"\n"):
-                return None
-        try:
-            if not piece:
-                return []
-            ticket, start, stop = self.asked
-            rows = zip(json.loads(b"".join(self._parts)), ticket.paths[start:stop], strict=True)
-            return [reading_of(row, path) for row, path in rows]
-        except (ValueError, TypeError, LookupError):
-            return []
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()

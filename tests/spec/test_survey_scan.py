@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -228,6 +229,49 @@ def test_a_reader_that_dies_costs_the_file_it_died_of(home: Path, tmp_path: Path
         victims, "The reader died of it."
     )
     assert len(report.of(FileClass.CONFORMING)) == 98
+
+
+FORKING = """
+import os, signal, sys
+from pathlib import Path
+from archive.rules.naming import NameTemplate
+from archive.surveying.readers import Readers
+
+def children():
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+home, folder, template = sys.argv[1:]
+paths = [f"{folder}/{name}" for name in sorted(os.listdir(f"{home}/{folder}"))]
+fd = os.open(home, os.O_RDONLY)
+print("what the command has not written yet is not written by its copies", end="")
+with Readers(fd, NameTemplate.compile(template), workers=2) as readers:
+    readers.fork()
+    copies = list(map(str, readers.pids))
+    assert len(copies) == 2 and children() == copies, (children(), copies)
+    found = list(readers.start(paths))
+    assert list(readers.start(paths)) == found and list(map(str, readers.pids)) == copies
+    for pid in copies:
+        os.kill(int(pid), signal.SIGKILL)
+    assert list(readers.start(paths)) == found and not {*copies} & {*children()}
+assert not children()
+with Readers(fd, NameTemplate.compile(template), workers=1) as readers:
+    assert list(readers.start(paths)) == found and len(children()) == 1
+print()
+"""
+
+
+def test_copies_of_the_command_read_like_programs_of_their_own(tmp_path: Path, home: Path) -> None:
+    """A command with one thread forks: what is found is the same, also of files whose readers die, and none is left."""
+    tree = seeded(home / "forked/SCANS/1/DICOM", Random(12))
+    program = tmp_path / "forking.py"
+    program.write_text(FORKING)
+
+    folder = tree.folder.relative_to(home)
+    command = [sys.executable, str(program), str(home), str(folder), TEMPLATE.text]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "what the command has not written yet is not written by its copies\n"
 
 
 def test_no_file_is_blamed_when_no_reader_can_be_started(home: Path) -> None:
