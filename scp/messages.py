@@ -14,7 +14,7 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from archive.model import StoreRequest
 from scp.bare import make_messages
-from scp.commands import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, Command, encode_store_response, read_command
+from scp.commands import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, Command, CommandReader, encode_store_response
 from scp.contexts import VERIFICATION
 from scp.fragments import PDU_HEADER_BYTES, PDV_HEADER_BYTES
 from scp.handlers import Answer, StoreService, judge
@@ -49,6 +49,7 @@ class ReceiverMessages(DIMSEServiceProvider):
         make_messages(self, association)
         self._association = association
         self._is_fast = is_fast
+        self._commands = CommandReader()
         self._command_bytes = bytearray()
         self._command_context_id: int | None = None
         self._open: Command | None = None  # the C-STORE whose data set is arriving or that is not yet answered
@@ -127,7 +128,7 @@ class ReceiverMessages(DIMSEServiceProvider):
         if is_last:
             encoded, self._command_bytes = bytes(self._command_bytes), bytearray()
             self._command_context_id = None
-            self._serve(read_command(encoded), context_id)
+            self._serve(self._commands.read(encoded), context_id)
 
     def _take_data(self, context_id: int, content: memoryview, is_last: bool) -> None:
         command = self._open
@@ -215,4 +216,4 @@ class ReceiverMessages(DIMSEServiceProvider):
 
 
 def _can_be_encoded(uid: str) -> bool:
-    return 0 < len(uid) <= 64 and set(uid) <= set("0123456789.")
+    return 0 < len(uid) <= 64 and not uid.strip("0123456789.")

@@ -199,21 +199,26 @@ class ReceiverUpperLayer(DULServiceProvider):
         try:
             if time.monotonic() > self._deadline:
                 raise TimeoutError("the PDU was not complete in time")
-            if not self._has_more:
-                count = connection.fill()
-                if count is None:
-                    if self._association.dimse.is_between:
-                        connection.buffer.rest()
-                    self._is_ready()
-                    return
-                if count == 0:
-                    self._lose()
-                    return
+            if not self._has_more and not self._fill(connection):
+                return
             self._take_fragments(connection)
         except (PduRefusedError, TimeoutError) as error:
             self._refuse(connection, error)
         except OSError:
             self.event_queue.put("Evt17")
+
+    def _fill(self, connection: "ReceiverSocket") -> bool:
+        """Read what there is, or wait for the peer; whether there is something to take now."""
+        if connection.buffer.unread_bytes == 0 and self._association.dimse.is_between:
+            connection.buffer.rest()  # the peer has its answer, and hardly has said more
+            if not self._is_ready():
+                return False
+        count = connection.fill()
+        if count is None:
+            self._is_ready()
+        elif count == 0:
+            self._lose()
+        return bool(count)
 
     def _take_fragments(self, connection: "ReceiverSocket") -> None:
         messages, walk = self._association.dimse, self._walk

@@ -7,7 +7,7 @@ from pynetdicom import dimse_messages
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import P_DATA_TF
 
-from scp.commands import Command, _read_any, encode_store_response, read_plain
+from scp.commands import Command, CommandReader, _read_any, encode_store_response, read_plain
 from tests.network.raw_peer import MR, command, element, store_rq, ui, us
 
 UIDS = st.one_of(
@@ -73,6 +73,40 @@ def test_both_readers_agree(
         plain = read_plain(each)
         if plain is not None:
             assert plain == _read_any(each)
+
+
+def _request(sop_class: str, instance: str, message_id: int) -> bytes:
+    return command(
+        sop_class=ui(sop_class), instance=ui(instance), field=us(1), message_id=us(message_id), dataset=us(0)
+    )
+
+
+CLASSES = st.sampled_from(["1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"])
+REQUESTS = st.builds(_request, CLASSES, UIDS, st.integers(0, 0xFFFF))
+
+
+@given(requests=st.lists(REQUESTS, min_size=2, max_size=6), noise=st.binary(max_size=6), at=st.integers(0, 200))
+def test_a_request_is_read_alike_whatever_came_before(requests: list[bytes], noise: bytes, at: int) -> None:
+    """One reader for all of them, of damaged ones too, reads each as one that has seen nothing."""
+    reader = CommandReader()
+    for each in requests:
+        damaged = (each[:at], each[:-1], each + noise, each[:at] + noise + each[at + len(noise) :])
+        for encoded in (each, *damaged, each):
+            plain = read_plain(encoded)
+            if plain is not None:
+                assert reader.read(encoded) == plain
+
+
+def test_a_damaged_request_after_a_sound_one_is_left_to_the_library() -> None:
+    """A request that is as the one before, but cut, longer, or with another UID than its header says."""
+    sound = store_rq()
+    uid = sound.index(b"\x00\x00\x00\x10") + 8
+
+    for damaged in (sound[:-2], sound[: uid + 1], sound + b"\0\0", sound[:-3] + b"x" + sound[-2:]):
+        reader = CommandReader()
+        assert reader.read(sound) == read_plain(sound)
+        assert read_plain(damaged) is None
+        assert reader.read(damaged) == _read_any(damaged)
 
 
 @given(
