@@ -4,6 +4,10 @@ import re
 import subprocess
 import sys
 
+import pytest
+import structlog
+
+from cli.logs import logfmt
 from tests.crash.node import REPOSITORY
 
 PROCESSES, LINES, LONG = 4, 200, 3000
@@ -35,3 +39,35 @@ def test_lines_of_several_processes_do_not_run_into_each_other() -> None:
     said = {(match[2], int(match[1])) for match in found if match}
     assert len(said) == PROCESSES * LINES == len(found)
     assert len({pid for pid, _ in said}) == PROCESSES
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "x",
+        "a b",
+        "a=b",
+        'a"b',
+        "a\\b",
+        'a\\ "b"',
+        "a\nb",
+        "a b\nc",
+        "ü",
+        None,
+        True,
+        False,
+        0,
+        1.5,
+        ("PREARC", "OTHER"),
+    ],
+    ids=repr,
+)
+def test_a_line_is_what_the_library_would_write(value: object) -> None:
+    """Times first, then in the order given, quoted where it has to be: the format is one that tools know."""
+    facts = {"peer": value, "event": "fact", "other": value, "level": "info", "timestamp": "2026"}
+    library = structlog.processors.LogfmtRenderer(
+        key_order=("timestamp", "level", "event"), drop_missing=True, bool_as_flag=False
+    )
+
+    assert logfmt(None, "info", dict(facts)) == library(None, "info", dict(facts))
