@@ -17,15 +17,17 @@ from archive.config import ReceiverSettings, Settings
 from archive.errors import Busy, HeaderError, InDoubt, LimitExceeded, OutOfSpace, StoreError
 from archive.intake.admission import Admission
 from archive.intake.committer import Committer, Pending
-from archive.intake.deciding import Deciding, Decision
+from archive.intake.deciding import Decision
 from archive.intake.declining import DeclinedStore, decline
 from archive.intake.doorman import Doorman
 from archive.intake.endings import Endings
+from archive.intake.experience import Experiences
 from archive.intake.filing import Filer, Filing
+from archive.intake.holdings import Holdings
+from archive.intake.lending import Lender
 from archive.intake.places import Places
 from archive.intake.quarantine import Quarantine
 from archive.intake.telling import Teller
-from archive.intake.understanding import Understandings
 from archive.model import InstanceHeader, Outcome, Receipt, Refusal, Source, StoreRequest
 from archive.rules import header as headers
 from archive.rules.header_walk import EmptyDataset, TruncatedHeader
@@ -78,17 +80,19 @@ class Intake:
         self._teller = Teller(root, role, self.gate, clock)
         self.folders = OpenFolders(root.fd)
         self.committer = Committer(self.folders, catalogue, self.gate, batch=settings.limits.commit_batch)
-        self.filer = Filer(root, catalogue, self.committer, clock=clock)
-        self.understandings = Understandings(policy.also, policy.limits)
+        holdings = Holdings()
+        self.endings = Endings(catalogue, holdings)
+        self.lender = Lender(holdings, self.endings)
+        self.filer = Filer(root, catalogue, self.committer, self.lender, clock=clock)
+        self.experiences = Experiences(policy)
         self.doorman = Doorman(catalogue, clock)
-        self.endings = Endings(catalogue)
         self.quarantine = Quarantine(root, limit_bytes=settings.limits.quarantine_bytes, clock=clock)
 
     def admission(self) -> str | None:
         """Why no association can be taken now (low water, a failing store); None when all is well."""
         reason = self.gate.reason()
         if reason is None:  # a write: not on a disk that is full, fails or hangs
-            self.endings.settle()
+            self.endings.retry()
         return reason
 
     def open(
@@ -123,10 +127,10 @@ class AssociationIntake:
     """One association; its threads use it one at a time."""
 
     def __init__(self, intake_: Intake, receiver: ReceiverSettings, facts: AssociationFacts) -> None:
-        self._intake, self._receiver, self._facts = intake_, receiver, facts
-        self._deciding = Deciding(intake_.policy.router(receiver), receiver, facts)
-        self._understanding = intake_.understandings.borrow()
-        self._places = Places(intake_.policy.template)
+        self._intake, self._facts = intake_, facts
+        self._experience = intake_.experiences.borrow(receiver, facts)
+        self._understanding, self._deciding = self._experience.understanding, self._experience.deciding
+        self._places = Places(intake_.policy.template, self._experience.namer)
         self._parts: set[Part] = set()
         self._is_known = False
         self._told = Counter[bool]()  # refusals with a receipt, by whether the instance was admitted
@@ -256,7 +260,7 @@ class AssociationIntake:
         self._is_closed = True
         for part in list(self._parts):
             self._forget(part)
-        self._intake.understandings.give_back(self._understanding)
+        self._intake.experiences.give_back(self._experience)
         if self._places or self._is_known:
             self._intake.endings.add(Ending(association_id=self._facts.id, untold=self._untold))
 

@@ -6,7 +6,8 @@ Nothing is faked but the clock, which stands still until a test moves it.
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -126,6 +127,7 @@ class Sender:
         for association in self._associations.values():
             association.close()
         self._associations.clear()
+        self.intake.endings.settle()  # what lingers is written, as it is a moment later
 
     def die(self) -> None:
         """What `kill -9` leaves of a receiver: open associations in the catalogue, and a lock nobody holds."""
@@ -198,6 +200,16 @@ def change(ws: Workspace, sql: str, *parameters: object) -> None:
     """Break the catalogue by hand."""
     with ws.catalogue.write() as tx:
         tx.execute(sql, parameters)
+
+
+@contextmanager
+def failing_statement(ws: Workspace, statement: str) -> Iterator[None]:
+    """The database fails at every statement of a kind, as ``INSERT ON instance``; what a full disk says, it says."""
+    change(ws, f"CREATE TRIGGER fails BEFORE {statement} BEGIN SELECT RAISE(ABORT, 'the disk is full'); END")
+    try:
+        yield
+    finally:
+        change(ws, "DROP TRIGGER fails")
 
 
 def dump(ws: Workspace, *, without: Iterable[str] = ()) -> dict[str, list[dict[str, Any]]]:

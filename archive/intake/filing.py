@@ -9,6 +9,7 @@ from archive.errors import InDoubt, StoreError
 from archive.findings import FindingKind, make
 from archive.intake.committer import Committer, Pending
 from archive.intake.known import KnownFiles
+from archive.intake.lending import Lender, Loan
 from archive.intake.places import PlaceKey, Places
 from archive.model import FileRecord, InstanceHeader, Outcome, Receipt, Study, scan_files_path
 from archive.rules.naming import collision_name
@@ -52,8 +53,8 @@ class _Linked:
 class Filer:
     """Files instances into prearchive sessions; threads share it."""
 
-    def __init__(self, root: Root, catalogue: Catalogue, committer: Committer, *, clock: Clock) -> None:
-        self._root, self._catalogue, self._committer = root, catalogue, committer
+    def __init__(self, root: Root, catalogue: Catalogue, committer: Committer, lender: Lender, *, clock: Clock) -> None:
+        self._root, self._catalogue, self._committer, self._lender = root, catalogue, committer, lender
         self._folders = committer.folders
         self._known_files = KnownFiles(root, catalogue, clock)
 
@@ -69,6 +70,10 @@ class Filer:
             Nothing may be acknowledged. After `InDoubt` the file stays where it is: its row may come to light.
         """
         name = places.name(filing.header)
+        if places.get(filing.key) is None:
+            receipt = self._file_lent(part, filing, name, places)
+            if receipt is not None:
+                return receipt
         for attempt in range(_ATTEMPTS):
             place = self._place(filing, places, is_again=attempt > 0)
             is_unseen = attempt == 0 and places.is_unseen(place, filing.header.sop_instance_uid)
@@ -77,17 +82,36 @@ class Filer:
                 return receipt
         raise StoreError("The session kept changing while an instance was filed.", hint="prearc status")
 
-    def _file_at(self, place: Place, part: Part, filing: Filing, name: str, *, is_unseen: bool) -> Receipt | None:
+    def _file_lent(self, part: Part, filing: Filing, name: str, places: Places) -> Receipt | None:
+        """Where another association of this process holds the session: the hold comes with the instance."""
+        loan = self._lender.lend(filing.association, filing.key)
+        if loan is None:
+            return None
+        receipt = None
+        try:
+            failpoints.hit("P4")
+            receipt = self._file_at(loan.place, part, filing, name, is_unseen=False, loan=loan)
+        except OSError as error:
+            raise files.store_error(error, "filing an instance") from error
+        finally:
+            loan.end(is_held=receipt is not None)
+        if receipt is not None:
+            places.put(filing.key, loan.place)
+        return receipt
+
+    def _file_at(
+        self, place: Place, part: Part, filing: Filing, name: str, *, is_unseen: bool, loan: Loan | None = None
+    ) -> Receipt | None:
         """None when it is to be tried again: the session moved on, or the file of a known instance was lost.
 
         Whether the dataset is known and its name taken is looked up before; not of what `is_unseen`: where it is so all
-        the same, the transaction of its row finds that out.
+        the same, the transaction of its row finds that out. A place on `loan` is held with the instance.
         """
         known, is_taken = (None, False) if is_unseen else self._look(place, part, filing, name)
         if known is not None and not known.is_missing:
             if not self._known_files.confirm(known, part):
                 return None
-            return self._acknowledge_known(known.id, place, part, filing)
+            return self._acknowledge_known(known.id, place, part, filing, loan)
         if known is not None and known.scan_id == place.scan_id:
             name, is_taken = known.file.name, False  # its file was lost: this one takes its name
         linked = self._link(place, part, name, is_taken=is_taken)
@@ -95,7 +119,7 @@ class Filer:
             return None
         new = NewInstance(place=place, header=filing.header, file=linked.file)
         is_synced_alone = linked.is_ours and self._root.sync_order is SyncOrder.ONCE
-        pending = Pending(lambda tx: self._record(tx, new, filing, is_ours=linked.is_ours, is_unseen=is_unseen))
+        pending = Pending(lambda tx: self._record(tx, new, filing, loan, is_ours=linked.is_ours, is_unseen=is_unseen))
         try:
             folder = None if is_synced_alone else scan_files_path(place.session_path, place.scan)
             self._committer.sync_name(part, folder)
@@ -129,6 +153,7 @@ class Filer:
         except OSError as error:
             raise files.store_error(error, "making a scan folder") from error
         places.put(filing.key, place)
+        self._lender.keep(filing.association, filing.key, place)
         return place
 
     def _found(self, filing: Filing) -> Place | None:
@@ -173,13 +198,22 @@ class Filer:
         raise StoreError("Every name of an instance is taken by other bytes.", hint="prearc doctor")
 
     def _record(
-        self, tx: Transaction, new: NewInstance, filing: Filing, *, is_ours: bool, is_unseen: bool
+        self,
+        tx: Transaction,
+        new: NewInstance,
+        filing: Filing,
+        loan: Loan | None,
+        *,
+        is_ours: bool,
+        is_unseen: bool,
     ) -> Receipt | None:
         """None when it is to be tried again; also where a row has the dataset after all, whose file is to be
         looked at."""
         path = self._path(new.place, new.file.name)
         if not is_ours and files.status(self._root.fd, path) is None:
             return None  # the association that made the name took it back, under this same lock
+        if loan is not None and not loan.enter(tx):
+            return None
         inserted = intake.insert_instance(tx, new)
         if inserted is None:
             return None
@@ -192,8 +226,12 @@ class Filer:
             findings.add_once(tx, new.place.session_id, differs)
         return self._receipt(tx, outcome, instance_id, new.place, new.file.dataset_sha256, new.file.name, filing)
 
-    def _acknowledge_known(self, instance_id: int, place: Place, part: Part, filing: Filing) -> Receipt:
-        def record(tx: Transaction) -> Receipt:
+    def _acknowledge_known(
+        self, instance_id: int, place: Place, part: Part, filing: Filing, loan: Loan | None
+    ) -> Receipt | None:
+        def record(tx: Transaction) -> Receipt | None:
+            if loan is not None and not loan.enter(tx):
+                return None
             digest = part.dataset_sha256
             return self._receipt(tx, Outcome.ALREADY_STORED, instance_id, place, digest, None, filing)
 

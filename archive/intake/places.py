@@ -17,9 +17,9 @@ PlaceKey = tuple[str, str, str, str]
 class Places:
     """The places an association holds, and which instances it has filed; used by one thread at a time."""
 
-    def __init__(self, template: NameTemplate) -> None:
+    def __init__(self, template: NameTemplate, namer: Namer) -> None:
         self._known: dict[PlaceKey, Place] = {}
-        self._tags, self._namer = template.all_tags, Namer(template)
+        self._tags, self._namer = template.all_tags, namer
         self._filed: set[int] = set()  # digests of SOP Instance UIDs, by which two may pass for one
 
     def __len__(self) -> int:

@@ -1,6 +1,5 @@
 """P2: what an instance says of itself, read from its part within limits."""
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,8 +10,6 @@ from archive.rules.header_series import SeriesReader
 from archive.rules.header_walk import HeaderLimits
 from archive.store.parts import Part
 
-_KEPT: Final = 4
-"""Readers that wait for the next association; each remembers some values, so there are few."""
 _KNOWN: Final = frozenset(HEADER_TAGS)
 _SOP_INSTANCE_UID: Final = 0x00080018
 _INSTANCE_NUMBER: Final = 0x00200013
@@ -74,23 +71,3 @@ class Understanding:
             self._shared = shared
             self._fields = {name: getattr(header, name) for name in _SHARED_FIELDS}
         return header
-
-
-class Understandings:
-    """The readers of a process. Associations lend each other what they have learnt of their senders' headers: a
-    scanner that opens one for every image is not read from the beginning each time. Thread-safe."""
-
-    def __init__(self, also: frozenset[int], limits: HeaderLimits) -> None:
-        self._also, self._limits = also, limits
-        self._kept: deque[Understanding] = deque(maxlen=_KEPT)
-
-    def borrow(self) -> Understanding:
-        """A reader for one thread, until `give_back`."""
-        try:
-            return self._kept.pop()
-        except IndexError:
-            return Understanding(self._also, self._limits)
-
-    def give_back(self, understanding: Understanding) -> None:
-        """It may be another's from now on."""
-        self._kept.append(understanding)

@@ -283,5 +283,6 @@ def test_a_step_of_the_wall_clock_ends_nothing(tmp_path: Path) -> None:
 
         assert trial.heard.rejected == trial.heard.lost == 0
         assert trial.statuses() == {"RECEIVING"}
+        trial.await_closed()
         assert_kept(trial.root, trial.heard.ledger())
         trial.settle()

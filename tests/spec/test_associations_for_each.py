@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 
-from archive.model import Outcome, SessionStatus
+from archive.intake import endings
+from archive.model import Outcome, Receipt, SessionStatus, StoreRequest
 from archive.receive import AssociationIntake
-from archive.store.catalogue import sessions
+from archive.store.catalogue import receipts, sessions
 from archive.store.catalogue.connection import Catalogue
+from archive.store.parts import Part
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec, study
-from tests.workbench import Sender, make_workspace
+from tests.workbench import Sender, encoded, failing_statement, make_workspace
 
 
 @pytest.fixture
@@ -37,6 +41,198 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return seen
 
 
+def held_and_open(ws: Workspace) -> tuple[int, int]:
+    """How many holds and open associations the catalogue knows."""
+    with ws.catalogue.read() as connection:
+        held = connection.execute("SELECT count(*) FROM association_session").fetchone()[0]
+        open_ = connection.execute("SELECT count(*) FROM association WHERE is_open = 1").fetchone()[0]
+    return held, open_
+
+
+class Scanner:
+    """Opens an association for every image, and the next one at once."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self.intake = Sender(ws).intake
+        self._receiver = ws.settings.receiver[0]
+
+    def begin(self, dataset: Dataset) -> tuple[AssociationIntake, StoreRequest, Part]:
+        """An association up to the last byte of its instance."""
+        association = self.intake.open(receiver=self._receiver, calling_ae_title="SCANNER", peer_host="192.0.2.7")
+        request = StoreRequest(
+            sop_class_uid=str(dataset.SOPClassUID),
+            sop_instance_uid=str(dataset.SOPInstanceUID),
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+        )
+        part = association.begin(request)
+        part.write(encoded(dataset))
+        return association, request, part
+
+    def store(self, dataset: Dataset) -> Receipt:
+        association, request, part = self.begin(dataset)
+        receipt = association.finish(request, part)
+        association.close()
+        return receipt
+
+
+def series(instances: int) -> list[Dataset]:
+    return study(patient_id="P", patient_name="N", series=[SeriesSpec(number=1, instances=instances)])
+
+
+@pytest.fixture
+def lingering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends are written when somebody takes them along or asks, and not by themselves."""
+    monkeypatch.setattr(endings, "LINGER_SECONDS", 3600.0)
+
+
+@pytest.mark.usefixtures("lingering")
+def test_an_association_behind_another_is_one_transaction(workspace: Workspace, writes: list[bool]) -> None:
+    """Its hold, its instance, and the end of the one before are one; the session is held without a gap."""
+    first, *others = series(5)
+    scanner = Scanner(workspace)
+    receipt = scanner.store(first)
+
+    for dataset in others:
+        writes.clear()
+        assert scanner.store(dataset).outcome is Outcome.STORED
+        assert writes == [True]
+        assert held_and_open(workspace) == (1, 1)
+
+    scanner.intake.endings.settle()
+    assert held_and_open(workspace) == (0, 0)
+    with workspace.catalogue.read() as connection:
+        session = sessions.get(connection, receipt.session_id or 0)
+        calls = connection.execute("SELECT count(DISTINCT association_id) FROM receipt").fetchone()[0]
+        idle_since = connection.execute("SELECT clock_since FROM session").fetchone()[0]
+    assert (session.status, session.instance_count, calls) == (SessionStatus.RECEIVING, 5, 5)
+    assert idle_since is not None
+
+
+@pytest.mark.usefixtures("lingering")
+def test_a_resent_instance_is_acknowledged_by_an_association_of_its_own(workspace: Workspace) -> None:
+    """A duplicate behind its first: the receipt names an association that the catalogue knows."""
+    (dataset,) = series(1)
+    scanner = Scanner(workspace)
+    scanner.store(dataset)
+
+    assert scanner.store(dataset).outcome is Outcome.ALREADY_STORED
+
+    assert held_and_open(workspace) == (1, 1)
+    with workspace.catalogue.read() as connection:
+        told = receipts.trace(connection, str(dataset.SOPInstanceUID))
+    assert [each.outcome for each in told] == [Outcome.STORED, Outcome.ALREADY_STORED]
+
+
+@pytest.mark.usefixtures("lingering")
+def test_no_session_is_let_go_under_an_association_that_relies_on_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an instance is filed on the strength of another's hold, that one's end is not written."""
+    first, second = series(2)
+    scanner = Scanner(workspace)
+    scanner.store(first)
+    seen: list[tuple[int, int]] = []
+    link = Part.link
+
+    def link_while_ends_are_written(self: Part, folder_fd: int, name: str) -> None:
+        scanner.intake.endings.settle()
+        seen.append(held_and_open(workspace))
+        link(self, folder_fd, name)
+
+    monkeypatch.setattr(Part, "link", link_while_ends_are_written)
+    scanner.store(second)
+
+    assert seen == [(1, 1)]
+    scanner.intake.endings.settle()
+    assert held_and_open(workspace) == (0, 0)
+
+
+@pytest.mark.usefixtures("lingering")
+def test_a_hold_that_is_being_let_go_is_nobodys_to_rely_on(workspace: Workspace, writes: list[bool]) -> None:
+    """Once the end is written the next association holds the session by itself, before it files."""
+    first, second = series(2)
+    scanner = Scanner(workspace)
+    scanner.store(first)
+    scanner.intake.endings.settle()
+    writes.clear()
+
+    scanner.store(second)
+
+    assert writes == [False, True]
+
+
+@pytest.mark.usefixtures("lingering")
+def test_an_end_that_cannot_be_written_costs_no_instance(workspace: Workspace) -> None:
+    """The instance whose transaction takes it along is stored; the end is written at the next occasion."""
+    first, second, third = series(3)
+    scanner = Scanner(workspace)
+    scanner.store(first)
+    with failing_statement(workspace, "UPDATE OF is_open ON association"):
+        assert scanner.store(second).outcome is Outcome.STORED
+        assert held_and_open(workspace) == (2, 2)
+
+    assert scanner.store(third).outcome is Outcome.STORED
+
+    scanner.intake.endings.settle()
+    assert held_and_open(workspace) == (0, 0)
+
+
+@pytest.mark.usefixtures("lingering")
+def test_a_failed_commit_leaves_the_end_before_it_owed(workspace: Workspace) -> None:
+    """Neither the new association nor the end of the old one are in the catalogue; both are right a moment later."""
+    first, second = series(2)
+    scanner = Scanner(workspace)
+    scanner.store(first)
+
+    with failing_statement(workspace, "INSERT ON instance"):
+        assert scanner.store(second).outcome is Outcome.REFUSED
+
+    assert held_and_open(workspace)[0] == 1
+    assert scanner.store(second).outcome is Outcome.STORED
+    scanner.intake.endings.settle()
+    assert held_and_open(workspace) == (0, 0)
+
+
+@pytest.mark.usefixtures("lingering")
+def test_a_place_that_was_lent_is_looked_at_again_with_the_instance(workspace: Workspace, writes: list[bool]) -> None:
+    """A session that does not receive any more is reopened in order, before anything is answered."""
+    first, second = series(2)
+    scanner = Scanner(workspace)
+    receipt = scanner.store(first)
+    with workspace.catalogue.write() as tx:
+        tx.execute("UPDATE session SET status = 'READY' WHERE id = ?", (receipt.session_id,))
+    writes.clear()
+
+    assert scanner.store(second).outcome is Outcome.STORED
+
+    assert writes == [True, True, False, True, True]  # not at the lent place, taken back, looked for, reopened, filed
+    assert len(list(workspace.root.path.glob("prearchive/**/*.dcm"))) == 2
+    with workspace.catalogue.read() as connection:
+        assert sessions.get(connection, receipt.session_id or 0).status is SessionStatus.RECEIVING
+
+
+def test_the_last_end_is_written_although_nobody_comes(workspace: Workspace) -> None:
+    """A moment after the scanner left, its session is held no more."""
+    scanner = Scanner(workspace)
+    for dataset in series(3):
+        scanner.store(dataset)
+
+    assert scanner.intake.endings.wait_settled(30.0)
+
+    assert held_and_open(workspace) == (0, 0)
+
+
+@pytest.mark.usefixtures("lingering")
+def test_the_last_end_is_written_when_the_node_stops(workspace: Workspace) -> None:
+    """A node that is ended in order leaves nothing to recover."""
+    scanner = Scanner(workspace)
+    scanner.store(series(1)[0])
+
+    scanner.intake.close()
+
+    assert held_and_open(workspace) == (0, 0)
+
+
 def test_an_association_that_finds_its_place_waits_for_the_disk_once(workspace: Workspace, writes: list[bool]) -> None:
     """Its hold and its end are written and not synced; the instance's row is."""
     first, second, third = study(patient_id="P", patient_name="N", series=[SeriesSpec(number=1, instances=3)])
@@ -50,11 +246,8 @@ def test_an_association_that_finds_its_place_waits_for_the_disk_once(workspace: 
         assert writes == [False, True, False]
 
     with workspace.catalogue.read() as connection:
-        session = sessions.get(connection, receipt.session_id)
-        held = connection.execute("SELECT count(*) FROM association_session").fetchone()[0]
-        open_ = connection.execute("SELECT count(*) FROM association WHERE is_open = 1").fetchone()[0]
-    assert session.status is SessionStatus.RECEIVING
-    assert (held, open_) == (0, 0)
+        assert sessions.get(connection, receipt.session_id).status is SessionStatus.RECEIVING
+    assert held_and_open(workspace) == (0, 0)
 
 
 def test_what_is_new_is_durable_before_a_file_lies_there(workspace: Workspace, writes: list[bool]) -> None:
@@ -104,3 +297,18 @@ def test_what_was_learnt_of_headers_serves_the_next_association(workspace: Works
 
     assert len({id(each) for each in readers}) == len({id(each._understanding) for each in later}) == 8
     assert sum(each._understanding in readers for each in later) == 4
+
+
+def test_a_caller_gets_what_was_learnt_of_it(workspace: Workspace) -> None:
+    """Where its instances go was decided before; for another caller it is decided anew."""
+    scanner, other = Scanner(workspace), workspace.settings.receiver[0]
+    first, _, _ = scanner.begin(series(1)[0])
+    first.close()
+
+    same, _, _ = scanner.begin(series(1)[0])
+    another = scanner.intake.open(receiver=other, calling_ae_title="OTHER", peer_host="192.0.2.7")
+
+    assert same._deciding is first._deciding
+    assert another._deciding is not first._deciding
+    for each in (same, another):
+        each.close()

@@ -117,6 +117,7 @@ def store_raw(
         part.write(data[start : start + PIECE_BYTES])
     receipt = association.finish(request, part)
     association.close()
+    sender.intake.endings.settle()
     return receipt
 
 
@@ -393,6 +394,7 @@ def test_refusals_without_end_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
         parts[-1].write(GARBAGE)
         assert association.finish(request, parts[-1]).status == 0x0117
     association.close()
+    sender.intake.endings.settle()
 
     assert all(each.path is not None for each in stored)
     *told, last = [str(each.message) for each in trace(ws, "1.2")]

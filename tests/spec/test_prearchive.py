@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from archive.examination.building import build
 from archive.examination.inspection import Inspection
 from archive.examination.review import ArchiveOrder
 from archive.findings import FindingKind
-from archive.intake.filing import Filer, Filing
+from archive.intake.filing import Filer
 from archive.joining import join
 from archive.model import MergeMode, Outcome, Receipt, SessionStatus
 from archive.rebuild import rebuild
@@ -25,7 +26,6 @@ from archive.rules.states import SessionEvent
 from archive.store.catalogue import instances, intake
 from archive.store.catalogue import sessions as rows_of_sessions
 from archive.store.catalogue.arrivals import Place
-from archive.store.parts import Part
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
 from tests.story import (
@@ -638,16 +638,17 @@ class _Meddler(Filer):
     def between(self, act: object) -> None:
         self._act = act
 
-    def _file_at(self, place: Place, part: Part, filing: Filing, name: str, *, is_unseen: bool) -> Receipt | None:
+    def _file_at(self, place: Place, *arguments: Any, **options: Any) -> Receipt | None:
         act, self._act = self._act, None
         if act is not None:
             act(place.session_id)  # type: ignore[operator]
-        return super()._file_at(place, part, filing, name, is_unseen=is_unseen)
+        return super()._file_at(place, *arguments, **options)
 
 
 def _meddled_sender(ws: Workspace, act: object) -> Sender:
     sender = Sender(ws)
-    filer = _Meddler(ws.root, ws.catalogue, sender.intake.committer, clock=ws.clock)
+    intake = sender.intake
+    filer = _Meddler(ws.root, ws.catalogue, intake.committer, intake.lender, clock=ws.clock)
     filer.between(act)
     sender.intake.filer = filer
     return sender

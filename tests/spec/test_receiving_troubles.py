@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,20 +24,14 @@ from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
 from tests.spec.test_bad_input import small_file_system
 from tests.story import STUDY_2, assert_consistent, labelled_workspace, send, visit
-from tests.workbench import Sender, SteppedClock, change, encoded, rows
+from tests.workbench import Sender, SteppedClock, change, encoded, failing_statement, rows
 
 IDLE_SECONDS = 4 * 3600.0
 
 
-@contextmanager
-def no_association_closes(ws: Workspace) -> Iterator[None]:
+def no_association_closes(ws: Workspace) -> AbstractContextManager[None]:
     """The database fails whenever an association is to be closed."""
-    failure = "SELECT RAISE(ABORT, 'the disk is full')"
-    change(ws, f"CREATE TRIGGER fails BEFORE UPDATE OF is_open ON association BEGIN {failure}; END")
-    try:
-        yield
-    finally:
-        change(ws, "DROP TRIGGER fails")
+    return failing_statement(ws, "UPDATE OF is_open ON association")
 
 
 def idle_out(ws: Workspace, clock: SteppedClock) -> None:
@@ -58,6 +52,7 @@ def open_associations(ws: Workspace) -> int:
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No retry in the background comes to a test's help."""
     monkeypatch.setattr(endings, "RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(endings, "LINGER_SECONDS", 3600.0)
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -150,6 +145,7 @@ def test_an_ending_that_is_written_twice_counts_once(tmp_path: Path) -> None:
 
         for _ in range(2):
             sender.intake.endings.add(Ending(association_id=known["id"], untold=refused))
+            sender.intake.endings.settle()
 
     assert open_associations(ws) == 0
     told = rows(ws, "SELECT message FROM receipt WHERE sop_instance_uid = '1.2.3'")

@@ -1,5 +1,7 @@
 """The end of an association: it holds no session any more, and what it was refused is counted."""
 
+import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from archive.model import Outcome
@@ -44,3 +46,20 @@ def write(tx: Transaction, ending: Ending) -> None:
             ),
         )
     intake.close_association(tx, ending.association_id)
+
+
+def write_along(tx: Transaction, endings: Iterable[Ending]) -> bool:
+    """As `write`, in a transaction that must not fail for their sake; False when none of them could be written."""
+    tx.execute("SAVEPOINT endings")
+    try:
+        for ending in endings:
+            write(tx, ending)
+    except sqlite3.Error:
+        if not tx.connection.in_transaction:  # no space, no memory: all of it is undone already
+            raise
+        tx.execute("ROLLBACK TO endings")
+        return False
+    finally:
+        if tx.connection.in_transaction:
+            tx.execute("RELEASE endings")
+    return True

@@ -87,9 +87,8 @@ def allocate(tx: Transaction, claim: Claim, header: InstanceHeader, association:
     The caller makes the folders before the transaction commits, so that a place in the catalogue is always
     a durable folder.
     """
-    open_association(tx, association)
     session_id, path, is_new = opening.session_for(tx, claim)
-    _hold(tx, session_id, association.id)
+    hold(tx, session_id, association)
     tx.execute(
         "INSERT INTO session_study(session_id, study_instance_uid, facts) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         (session_id, claim.study.study_instance_uid, rows.study_text(claim.study)),
@@ -114,11 +113,12 @@ def has_place(tx: Transaction, claim: Claim, header: InstanceHeader) -> bool:
     return tx.execute(sql, (session_id, header.study_instance_uid, header.series_key)).fetchone() is not None
 
 
-def _hold(tx: Transaction, session_id: int, association_id: int) -> None:
-    """The association touches the session: its clocks stand still."""
+def hold(tx: Transaction, session_id: int, association: AssociationFacts) -> None:
+    """The association, known from now on, touches the session: its clocks stand still."""
+    open_association(tx, association)
     tx.execute(
         "INSERT INTO association_session(association_id, session_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
-        (association_id, session_id),
+        (association.id, session_id),
     )
     tx.execute(
         "UPDATE session SET cap_used_seconds = cap_used_seconds + CASE WHEN boot_id = ? THEN"
