@@ -1,13 +1,16 @@
 """Connections passed from the supervisor to a receiver process, and word of their ends passed back.
 
-One pair of Unix sockets a receiver process (SOCK_SEQPACKET: whole messages, in order, and an end that is noticed when
-the other side dies). Towards the process: one message a connection, its descriptor with it. Back: the number of each
-connection that is over, and `READY` once.
+One pair of Unix sockets a receiver process (SOCK_SEQPACKET: whole messages, in order). Towards the process: one message
+a connection, its descriptor with it. Back: the number of each connection that is over, and `READY` once. The supervisor
+keeps the process's end open as well: what a process has not taken when it dies is taken back and given to another, and
+no word of each connection that was taken is needed.
 """
 
+import fcntl
 import socket
 import struct
-from collections.abc import Callable
+import termios
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -23,8 +26,7 @@ class Word(IntEnum):
     """What a process says, of a connection or (`READY`) of itself."""
 
     READY = 0  # it can take connections
-    TAKEN = 1  # it has the connection, and may have read from it
-    OVER = 2  # the connection is no more
+    OVER = 1  # the connection is no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,49 +41,56 @@ _HEAD: Final = struct.Struct("<QHHB")
 _NEWS: Final = struct.Struct("<BQ")
 _ADMISSIONS: Final = tuple(Admission)
 _HOST_BYTES: Final = 256
+_NO_BYTES: Final = bytes(4)
 
 
 class Channel:
-    """The supervisor's end; nothing it does waits."""
+    """The supervisor's end of a pair, and its copy of the process's end; nothing it does waits."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self.is_over = False
-        connection.setblocking(False)
+    def __init__(self, ours: socket.socket, its: socket.socket) -> None:
+        self._socket, self._its = ours, its
+        ours.setblocking(False)
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def pass_on(self, arrival: Arrival, connection: socket.socket) -> bool:
-        """Give a connection away; False when the process does not take it.
-
-        It stays open here too: until the process says `TAKEN` nothing was read from it, and it can be given to another.
-        """
+        """Give a connection away, and close it here; False when the process has not taken any for long."""
         head = _HEAD.pack(arrival.number, arrival.port_index, arrival.port, _ADMISSIONS.index(arrival.admission))
         try:
             socket.send_fds(self._socket, [head, arrival.host.encode()], [connection.fileno()])
-        except OSError:  # it is dead, or it has not read for a long time
+        except OSError:
             return False
+        connection.close()
         return True
+
+    def has_untaken(self) -> bool:
+        """Whether something waits to be taken by the process."""
+        return fcntl.ioctl(self._its, termios.FIONREAD, _NO_BYTES) != _NO_BYTES
+
+    def take_back(self) -> list[tuple[Arrival, socket.socket]]:
+        """What a process that is dead had not taken: nothing was read from these connections."""
+        self._its.setblocking(False)
+        left: list[tuple[Arrival, socket.socket]] = []
+        while (passed := _receive(self._its)) is not None:
+            arrival, connection = passed
+            if connection is not None:
+                left.append((arrival, connection))
+        return left
 
     def news(self) -> list[News]:
         """What the process said since."""
         said: list[News] = []
         while True:
             try:
-                message = self._socket.recv(_NEWS.size)
+                word, number = _NEWS.unpack(self._socket.recv(_NEWS.size))
             except BlockingIOError:
                 return said
-            except OSError:
-                message = b""
-            if not message:  # the process is dead
-                self.is_over = True
-                return said
-            word, number = _NEWS.unpack(message)
             said.append(News(Word(word), number))
 
     def close(self) -> None:
         self._socket.close()
+        self._its.close()
 
 
 class Seat:
@@ -98,34 +107,41 @@ class Seat:
         except OSError:
             pass
 
-    def serve(self, take: Callable[[Arrival, socket.socket], bool]) -> None:
-        """Take connections until `close`, or until the supervisor is gone."""
-        while True:
-            try:
-                message, descriptors, _, _ = socket.recv_fds(
-                    self._socket, _HEAD.size + _HOST_BYTES, 1, socket.MSG_CMSG_CLOEXEC
-                )
-            except OSError:
-                return
-            if not message:
-                return
-            number, port_index, port, admission = _HEAD.unpack_from(message)
-            host = message[_HEAD.size :].decode()
-            if not descriptors:  # this process has no descriptor left: the kernel has dropped it
-                self._log.error("connection.not_taken", peer=printable(host))
-                self.say(Word.OVER, number)
-                continue
-            self.say(Word.TAKEN, number)
-            arrival = Arrival(
-                number=number, port_index=port_index, host=host, port=port, admission=_ADMISSIONS[admission]
-            )
-            take(arrival, socket.socket(fileno=descriptors[0]))
+    def passed(self) -> Iterator[tuple[Arrival, socket.socket]]:
+        """Connections, each waited for, until `close`, or until the supervisor is gone; several threads may wait."""
+        while (passed := _receive(self._socket)) is not None:
+            arrival, connection = passed
+            if connection is None:
+                self._log.error("connection.not_taken", peer=printable(arrival.host))
+                self.say(Word.OVER, arrival.number)
+            else:
+                yield arrival, connection
 
     def close(self) -> None:
-        """Take nothing more; connections that were passed and not taken are closed. Word can still be given."""
+        """Take nothing more. Word can still be given."""
         self._socket.shutdown(socket.SHUT_RD)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
     """The supervisor's end and the receiver process's."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _receive(its: socket.socket) -> tuple[Arrival, socket.socket | None] | None:
+    """The next connection at a process's end; without a socket when this process had no descriptor left for it, and
+    the kernel has dropped it. None when there is no next."""
+    try:
+        message, descriptors, _, _ = socket.recv_fds(its, _HEAD.size + _HOST_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+    except OSError:
+        return None
+    if not message:
+        return None
+    number, port_index, port, admission = _HEAD.unpack_from(message)
+    arrival = Arrival(
+        number=number,
+        port_index=port_index,
+        host=message[_HEAD.size :].decode(),
+        port=port,
+        admission=_ADMISSIONS[admission],
+    )
+    return arrival, socket.socket(fileno=descriptors[0]) if descriptors else None

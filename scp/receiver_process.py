@@ -1,8 +1,6 @@
 """A receiver process: how the supervisor sees it, and what it does itself."""
 
 import socket
-import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -13,6 +11,7 @@ from archive.config import Settings
 from archive.receive import Intake
 from scp import passing
 from scp.children import Child, await_end
+from scp.crew import Crew
 from scp.door import Arrival
 from scp.passing import Channel, Seat, Word
 from scp.ports import Port
@@ -30,8 +29,6 @@ class ReceiverProcess:
         self.channel: Channel | None = None
         self.is_ready = False
         self.connections: set[int] = set()
-        self._given: dict[int, tuple[Arrival, socket.socket]] = {}
-        """Passed, and not taken yet, oldest first."""
         self._took_at = 0.0
         self.latest = 0
         """The number of the connection it was given last."""
@@ -43,50 +40,48 @@ class ReceiverProcess:
         except OSError as error:  # no descriptor left
             self.child.not_started(error)
             return
-        self.channel = Channel(ours)
-        self.child.start(lambda: main(its))
-        its.close()
+        self.channel = Channel(ours, its)
+        self.child.start(lambda: main(its.dup()))  # a child lets go of all channels, of this one too
         if self.child.pid is None:
             self.bury()
 
     def pass_on(self, arrival: Arrival, connection: socket.socket) -> bool:
-        """Give it a connection; False, and the connection is still the caller's, when it does not take it."""
+        """Give it a connection, which is its own then; False when it does not take it."""
         if self.channel is None or not self.channel.pass_on(arrival, connection):
             return False
-        if not self._given:
-            self._took_at = time.monotonic()
-        self._given[arrival.number] = arrival, connection
         self.connections.add(arrival.number)
         self.latest = arrival.number
         return True
 
     def look(self) -> list[int]:
-        """The connections that are over since, by its own word; and notice what it took, and that it is ready."""
+        """The connections that are over since, by its own word; and notice that it is ready."""
         over: list[int] = []
         for news in self.channel.news() if self.channel is not None else ():
-            given = self._given.pop(news.number, None)
-            if given is not None:
-                given[1].close()
-                self._took_at = time.monotonic()
             if news.word is Word.READY:
                 self.is_ready = True
-            elif news.word is Word.OVER:
+            else:
                 self.connections.discard(news.number)
                 over.append(news.number)
         return over
 
     def is_stuck(self, now: float) -> bool:
         """Whether it has had something to take for a while, and took nothing: it was stopped, or waits for ever."""
-        return bool(self._given) and now - self._took_at > STUCK_SECONDS
+        if self.channel is None or not self.channel.has_untaken():
+            self._took_at = now
+        return now - self._took_at > STUCK_SECONDS
 
     def bury(self) -> tuple[set[int], list[tuple[Arrival, socket.socket]]]:
         """It is dead: let go of its channel. The connections that died with it, and those that it never took."""
+        saved = self.channel.take_back() if self.channel is not None else []
+        lost = self.connections - {arrival.number for arrival, _ in saved}
+        self.let_go()
+        return lost, saved
+
+    def let_go(self) -> None:
+        """Close the channel, and know of no connections: it is dead, or another process's concern."""
         if self.channel is not None:
             self.channel.close()
-        saved, self._given = list(self._given.values()), {}
-        lost, self.connections = self.connections - {arrival.number for arrival, _ in saved}, set()
-        self.channel, self.is_ready = None, False
-        return lost, saved
+        self.channel, self.is_ready, self.connections = None, False, set()
 
 
 def receive(
@@ -95,10 +90,10 @@ def receive(
     """Serve what the supervisor passes until SIGTERM, then drain; in the main thread, with `SIGNALS` blocked."""
     seat = Seat(channel, log)
     associations = Associations(ports, settings, intake, log, left=partial(seat.say, Word.OVER))
-    taking = threading.Thread(target=seat.serve, args=(associations.take,), name="seat", daemon=True)
-    taking.start()
+    crew = Crew(seat, associations)
+    crew.start()
     seat.say(Word.READY)
     await_end(associations.reload)
     seat.close()
-    taking.join()
+    crew.close()
     associations.drain()

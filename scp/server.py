@@ -78,21 +78,38 @@ class Associations:
                 port.tls.look(log)
 
     def take(self, arrival: Arrival, connection: socket.socket) -> bool:
-        """Start the association of a connection. Whatever keeps it from that ends this connection, and no other.
+        """Serve a connection in a thread of its own."""
+        self.admit(arrival, connection, lambda: None, start=ReceiverAssociation.start)
+        return True
 
-        One that is too many is welcome where others make room for it, `scp.crowding`.
+    def admit(
+        self,
+        arrival: Arrival,
+        connection: socket.socket,
+        prepare: Callable[[], None],
+        *,
+        start: Callable[[ReceiverAssociation], None] = lambda association: None,
+    ) -> ReceiverAssociation | None:
+        """The association of a connection, one of ours from now on; the caller's thread serves it by `run_reactor`.
+
+        Whatever keeps it from that ends this connection, and no other: then there is none. `prepare` is called before
+        it is one of ours, `start` after; both may raise. One that is too many is welcome where others make room for
+        it, `scp.crowding`.
         """
         if self._crowding.has_made_room(arrival):
             arrival = replace(arrival, admission=Admission.WELCOME)
         try:
-            self._start(arrival, connection)
+            prepare()
+            return self._enter(arrival, connection, start)
         except Exception as error:  # noqa: BLE001 - a door: no more threads, or the peer is gone again
             self._log.error("connection.failed", peer=printable(arrival.host), error=printable(repr(error)))
             connection.close()
             self._left(arrival.number)
-        return True
+            return None
 
-    def _start(self, arrival: Arrival, connection: socket.socket) -> None:
+    def _enter(
+        self, arrival: Arrival, connection: socket.socket, start: Callable[[ReceiverAssociation], None]
+    ) -> ReceiverAssociation:
         port = self._ports[arrival.port_index]
         association = ReceiverAssociation(
             self._entity,
@@ -105,10 +122,11 @@ class Associations:
         self._numbers[association] = arrival.number
         self._members.enter(association, arrival.host)
         try:
-            association.start()
+            start(association)
         except RuntimeError:
             self._members.leave(association)
             raise
+        return association
 
     def drain(self, seconds: float | None = None) -> None:
         """Let open C-STOREs end for `seconds`, then end all associations; idempotent. Nothing is to be taken any more.

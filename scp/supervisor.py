@@ -120,11 +120,7 @@ class Supervisor:
         """Wait for signals, for word of the receiver processes and for connections, and see to what came."""
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
-        channels = {
-            each.channel.fileno(): each
-            for each in self._receivers
-            if each.channel is not None and not each.channel.is_over
-        }
+        channels = {each.channel.fileno(): each for each in self._receivers if each.channel is not None}
         doors = {port.fileno(): index for index, port in enumerate(self._door.ports)} if self._is_open() else {}
         for descriptor in (*channels, *doors):
             poll.register(descriptor, select.POLLIN)
@@ -254,6 +250,6 @@ class Supervisor:
         self._signals.close()
         self._door.close()
         for each in self._receivers:
-            self._waiting += each.bury()[1]
+            each.let_go()
         self._close_waiting()
         self._let_go()

@@ -16,10 +16,11 @@ from scp.passing import Channel, News, Seat, Word
 @pytest.fixture
 def ends() -> Iterator[tuple[Channel, Seat]]:
     ours, its = passing.pair()
-    channel, seat = Channel(ours), Seat(its, structlog.get_logger())
+    seat_end = its.dup()
+    channel, seat = Channel(ours, its), Seat(seat_end, structlog.get_logger())
     yield channel, seat
-    ours.close()
-    its.close()
+    channel.close()
+    seat_end.close()
 
 
 def arrival(number: int = 1, admission: Admission = Admission.WELCOME) -> Arrival:
@@ -28,10 +29,8 @@ def arrival(number: int = 1, admission: Admission = Admission.WELCOME) -> Arriva
 
 def served(seat: Seat) -> list[tuple[Arrival, socket.socket]]:
     """What is passed until the seat is closed."""
-    taken: list[tuple[Arrival, socket.socket]] = []
     seat.close()
-    seat.serve(lambda each, connection: bool(taken.append((each, connection))) or True)
-    return taken
+    return list(seat.passed())
 
 
 @pytest.mark.parametrize("admission", list(Admission))
@@ -44,8 +43,8 @@ def test_a_connection_arrives_as_it_was_accepted(ends: tuple[Channel, Seat], adm
     ((found, connection),) = served(seat)
 
     assert found == arrival(admission=admission)
-    assert channel.news() == [News(Word.TAKEN, 1)]
-    accepted.close()
+    assert accepted.fileno() < 0
+    assert not channel.has_untaken()
     with peer, connection:
         peer.sendall(b"hello")
         assert connection.recv(5) == b"hello"
@@ -54,27 +53,33 @@ def test_a_connection_arrives_as_it_was_accepted(ends: tuple[Channel, Seat], adm
 def test_the_end_of_a_connection_is_told(ends: tuple[Channel, Seat]) -> None:
     """In order, after the word that the process is ready; with no news there is no waiting."""
     channel, seat = ends
-    said = [News(Word.READY, 0), News(Word.TAKEN, 7), News(Word.OVER, 1 << 40)]
+    said = [News(Word.READY, 0), News(Word.OVER, 7), News(Word.OVER, 1 << 40)]
 
     assert channel.news() == []
     for each in said:
         seat.say(each.word, each.number)
 
     assert channel.news() == said
-    assert not channel.is_over
 
 
-def test_a_dead_process_takes_nothing_and_is_noticed(ends: tuple[Channel, Seat]) -> None:
-    """The connection is still ours; its channel is over."""
+def test_what_a_dead_process_had_not_taken_is_taken_back(ends: tuple[Channel, Seat]) -> None:
+    """With its connection, which is as the peer left it; what it had taken died with it."""
     channel, seat = ends
+    pairs = [socket.socketpair() for _ in range(3)]
+    for number, (_, accepted) in enumerate(pairs, start=1):
+        assert channel.pass_on(arrival(number), accepted)
+    next(seat.passed())[1].close()
     seat._socket.close()
-    peer, accepted = socket.socketpair()
+    assert channel.has_untaken()
+    pairs[1][0].sendall(b"hello")
 
-    with peer, accepted:
-        assert not channel.pass_on(arrival(), accepted)
-        assert accepted.fileno() >= 0
-    assert channel.news() == []
-    assert channel.is_over
+    back = channel.take_back()
+
+    assert [each for each, _ in back] == [arrival(2), arrival(3)]
+    assert back[0][1].recv(5) == b"hello"
+    assert channel.take_back() == []
+    for each in (*(peer for peer, _ in pairs), *(connection for _, connection in back)):
+        each.close()
 
 
 def test_a_process_that_does_not_read_is_not_waited_for(ends: tuple[Channel, Seat]) -> None:
@@ -86,9 +91,9 @@ def test_a_process_that_does_not_read_is_not_waited_for(ends: tuple[Channel, Sea
         peer, accepted = socket.socketpair()
         peers.append(peer)
         number += 1
-        with accepted:
-            if not channel.pass_on(arrival(number), accepted):
-                break
+        if not channel.pass_on(arrival(number), accepted):
+            accepted.close()
+            break
 
     taken = served(seat)
 
@@ -100,7 +105,7 @@ def test_a_process_that_does_not_read_is_not_waited_for(ends: tuple[Channel, Sea
 def test_closing_a_seat_ends_serving_but_word_is_still_given(ends: tuple[Channel, Seat]) -> None:
     """A process that drains tells of each connection's end until the last."""
     channel, seat = ends
-    serving = threading.Thread(target=seat.serve, args=(lambda *_: True,))
+    serving = threading.Thread(target=lambda: list(seat.passed()))
     serving.start()
 
     seat.close()
