@@ -184,7 +184,11 @@ RECEIVING: Final = (
                 "        except InDoubt:\n            raise\n        except StoreError:",
                 "        except StoreError:",
             ),
-            (FILING, "if not intake.is_listed(tx.connection, place.scan_id, linked.file.name):", "if True:"),
+            (
+                FILING,
+                "if not intake.is_listed(tx.connection, place.scan_id, linked.file.name, linked.file.dataset_sha256):",
+                "if True:",
+            ),
         ),
         test="crash/test_faults.py::test_a_commit_in_doubt_keeps_its_file",
         complaint="its file missing",
