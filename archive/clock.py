@@ -26,7 +26,9 @@ class Clock:
 
 def iso(moment: datetime) -> str:
     """ISO 8601 UTC with milliseconds, as stored and printed."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat("T", "milliseconds")[: -len("+00:00")] + "Z"
 
 
 def from_iso(text: str) -> datetime:

@@ -34,7 +34,7 @@ class Arrivals:
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
-        self._is_taking: dict[Place, bool] = {}
+        self._is_taking: dict[tuple[int, int, str], bool] = {}
         self._sessions: dict[int, _Sum] = {}
         self._scans: dict[int, _Sum] = {}
         self._receipts: list[NewReceipt] = []
@@ -44,15 +44,18 @@ class Arrivals:
 
         Holds for the whole transaction: whatever changes a session changes it in a transaction of its own.
         """
-        answer = self._is_taking.get(place)
+        key = place.session_id, place.scan_id, place.session_path
+        answer = self._is_taking.get(key)
         if answer is None:
-            answer = self._is_taking[place] = self._look(place)
+            answer = self._is_taking[key] = self._look(place)
         return answer
 
     def count(self, place: Place, *, instances: int, size_bytes: int) -> None:
         """Instances (and bytes) more or fewer; the session was received into just now in any case."""
         for sums, row_id in ((self._scans, place.scan_id), (self._sessions, place.session_id)):
-            total = sums.setdefault(row_id, _Sum())
+            total = sums.get(row_id)
+            if total is None:
+                total = sums[row_id] = _Sum()
             total.instances += instances
             total.size_bytes += size_bytes
 

@@ -117,6 +117,7 @@ class _Handle:
             connection = sqlite3.connect(str(path), check_same_thread=False, timeout=10.0)
             connection.row_factory = sqlite3.Row
             self.database = Database(connection, execute_plugins=False)
+            self.connection = connection
             with self.write_lock():
                 for pragma in _PRAGMAS:
                     connection.execute(pragma)
@@ -127,43 +128,42 @@ class _Handle:
             os.close(self.lock_fd)
             raise
 
-    @contextmanager
-    def transaction(self, *, actor: str, clock: Clock) -> Iterator[Transaction]:
-        """BEGIN to the last statement before the COMMIT, which is the caller's."""
-        connection = self.database.conn
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            tx = Transaction(connection, actor=actor, clock=clock, remembered=self.remembered)
-            yield tx
-            tx.finish()
-        except BaseException:
-            self.roll_back()
-            raise
+    def begin(self, *, actor: str, clock: Clock) -> Transaction:
+        """Begin a transaction, under the write lock; its COMMIT, or else `roll_back`, is the caller's."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        return Transaction(self.connection, actor=actor, clock=clock, remembered=self.remembered)
 
     def relax(self) -> None:
         """Until `tighten`, a commit is written and not synced (``NORMAL``); the next sync takes it along."""
-        self.database.conn.execute("PRAGMA synchronous = 1")
+        self.connection.execute("PRAGMA synchronous = 1")
 
     def tighten(self) -> None:
         """Commits are synced again, as they were."""
-        self.database.conn.execute(f"PRAGMA synchronous = {self._synchronous}")
+        self.connection.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def roll_back(self) -> None:
         """Undo the transaction, and forget what it may have taught."""
         self.remembered.clear()
-        self.database.conn.rollback()
+        self.connection.rollback()
+
+    def lock(self) -> None:
+        """Take the write lock, which `unlock` lets go."""
+        fcntl.flock(self.lock_fd, fcntl.LOCK_EX)
+
+    def unlock(self) -> None:
+        fcntl.flock(self.lock_fd, fcntl.LOCK_UN)
 
     @contextmanager
     def write_lock(self) -> Iterator[None]:
-        fcntl.flock(self.lock_fd, fcntl.LOCK_EX)
+        self.lock()
         try:
             yield
         finally:
-            fcntl.flock(self.lock_fd, fcntl.LOCK_UN)
+            self.unlock()
 
     def close(self) -> None:
         with self.write_lock():  # the last connection to close checkpoints
-            self.database.conn.close()
+            self.connection.close()
         os.close(self.lock_fd)
 
 
@@ -224,7 +224,7 @@ class Catalogue:
         home = self._writers if self._writers else self._idle  # a writer's cache has what was written last
         handle = self._take(home)
         try:
-            yield handle.database.conn
+            yield handle.connection
         except sqlite3.Error as error:
             raise _mapped(error) from error
         finally:
@@ -259,11 +259,19 @@ class Catalogue:
         try:
             if not is_durable:
                 handle.relax()
-            with handle.write_lock():
-                with handle.transaction(actor=actor or self.actor, clock=self.clock) as tx:
+            handle.lock()  # no context managers inside this one: together they cost as much as a statement
+            try:
+                tx = handle.begin(actor=actor or self.actor, clock=self.clock)
+                try:
                     yield tx
+                    tx.finish()
+                except BaseException:
+                    handle.roll_back()
+                    raise
                 body_done = True
-                handle.database.conn.execute("COMMIT")
+                handle.connection.execute("COMMIT")
+            finally:
+                handle.unlock()
         except (sqlite3.Error, OSError) as error:
             if _is_full(error):
                 self._relieve()
@@ -276,7 +284,7 @@ class Catalogue:
             raise
         finally:
             if handle is not None:
-                if handle.database.conn.in_transaction:  # interrupted at the COMMIT
+                if handle.connection.in_transaction:  # interrupted at the COMMIT
                     handle.roll_back()
                 if not is_durable:
                     handle.tighten()
