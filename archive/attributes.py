@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from archive.model import InstanceHeader
+from archive.instance_header import InstanceHeader
 
 _ATTRIBUTES: Final[Mapping[int, tuple[str, str, str]]] = MappingProxyType(
     {

@@ -31,8 +31,9 @@ from archive.intake.telling import Teller
 from archive.model import InstanceHeader, Outcome, Receipt, Refusal, Source, StoreRequest
 from archive.rules import header as headers
 from archive.rules.header_walk import EmptyDataset, TruncatedHeader
-from archive.rules.identity import identity_problem, is_uid
+from archive.rules.identity import identity_problem
 from archive.rules.policy import Policy
+from archive.rules.uids import is_uid
 from archive.store.catalogue import intake, receipts
 from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.store.catalogue.endings import Ending, RefusedStore

@@ -8,13 +8,19 @@ import errno
 import importlib.util
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cli.addressed import told_with
+
+if TYPE_CHECKING:
+    from typer import TyperException
+
+    from cli.direct import Scan
+    from cli.opening import Options
 
 PACKAGES: Final = ("scp", "archive", "cli")
 FAILED: Final = 1
@@ -87,8 +93,6 @@ def _guarded(arguments: list[str], environment: Mapping[str, str], *, is_json: b
     if foreign is not None:
         return _tell("ForeignPackage", *foreign, CONFIGURATION, is_json=is_json)
 
-    import typer
-
     from archive.errors import ArchiveError
     from cli.arguments import verify_text
 
@@ -97,9 +101,9 @@ def _guarded(arguments: list[str], environment: Mapping[str, str], *, is_json: b
         return _run(arguments, environment)
     except ArchiveError as error:
         if is_verbose:
-            traceback.print_exc()
+            _show_trace()
         return _tell(error.kind, error.message, error.hint, error.exit_code, is_json=is_json)
-    except typer.TyperException as error:
+    except _usage_error() as error:
         context = getattr(error, "ctx", None)
         hint = f"{context.command_path if context else 'prearc'} --help"
         return _tell("UsageError", error.format_message(), hint, error.exit_code, is_json=is_json)
@@ -115,17 +119,29 @@ def _guarded(arguments: list[str], environment: Mapping[str, str], *, is_json: b
         return _unexpected(error, is_json=is_json, is_verbose=is_verbose)
 
 
+def _usage_error() -> "type[TyperException]":
+    """What typer raises for words that it does not understand; asked for when something was raised."""
+    from typer import TyperException
+
+    return TyperException
+
+
+def _show_trace() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
 def _unexpected(error: Exception, *, is_json: bool, is_verbose: bool) -> int:
     if is_verbose:
-        traceback.print_exc()
+        _show_trace()
     text = f"{type(error).__name__}: {error}"
     return _tell("Unexpected", text, "the same command with --verbose shows where", FAILED, is_json=is_json)
 
 
 def _run(arguments: list[str], environment: Mapping[str, str]) -> int:
     from archive import failpoints
-    from cli import render
-    from cli.app import app_of
+    from cli import direct
     from cli.opening import Options
 
     failpoints.arm(environment.get("PREARC_FAILPOINTS", ""))
@@ -135,6 +151,36 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> int:
         config=Path(config) if config else None,
         sudo_user=environment.get("SUDO_USER", ""),
     )
+    scan = direct.scan_of(arguments)
+    if scan is not None:
+        return _scan(options, scan)
+    return _parsed(options, arguments)
+
+
+def _scan(options: "Options", scan: "Scan") -> int:
+    """A scan whose words need no parser."""
+    from cli import survey_scan
+
+    stated = scan.stated
+    return survey_scan.scan(
+        replace(
+            options,
+            root=Path(stated["--root"]) if "--root" in stated else options.root,
+            config=Path(stated["--config"]) if "--config" in stated else options.config,
+            is_json="--json" in stated,
+            is_verbose="--verbose" in stated,
+        ),
+        scan.path,
+        stated.get("--template"),
+        is_across="--across" in stated,
+    )
+
+
+def _parsed(options: "Options", arguments: list[str]) -> int:
+    """A command that typer finds among all."""
+    from cli import render
+    from cli.app import app_of
+
     words = arguments[_globals_end(arguments) :]
     app = app_of(words[0] if words else "")
     code = app(arguments or ["--help"], prog_name="prearc", obj=options, standalone_mode=False)

@@ -3,7 +3,6 @@
 import os
 import pwd
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -153,10 +152,14 @@ def actor(options: Options) -> str:
         name = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         name = f"uid {os.geteuid()}"
+    from socket import gethostname  # a command that changes nothing has no actor
+
     by = f" (sudo: {options.sudo_user})" if _ACCOUNT.fullmatch(options.sudo_user) else ""
-    return f"{name}@{socket.gethostname()}{by}"
+    return f"{name}@{gethostname()}{by}"
 
 
 def process_actor(role: str) -> str:
     """Who acts when no person does: ``prearc-archiver@host``."""
-    return f"prearc-{role}@{socket.gethostname()}"
+    from socket import gethostname
+
+    return f"prearc-{role}@{gethostname()}"

@@ -5,7 +5,6 @@ Paths and UIDs are never broken, so that they can be copied: a long one has a li
 
 import math
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -20,6 +19,8 @@ _WHOLE: Final = re.compile(r"/|[0-9](?:[0-9]*\.[0-9]+){3}", re.ASCII)
 
 def page_columns() -> int:
     """How wide a page may be: as the terminal, at most `PAGE_COLUMNS`; that where there is none."""
+    import shutil  # which loads what packs and unpacks
+
     wide = shutil.get_terminal_size((PAGE_COLUMNS, 24)).columns
     return min(PAGE_COLUMNS, max(_LEAST_COLUMNS, wide))
 

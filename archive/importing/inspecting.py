@@ -9,8 +9,9 @@ from archive.importing.opening import Opened
 from archive.model import InstanceHeader, StoreRequest
 from archive.rules.directory import is_directory
 from archive.rules.header import FileMeta, read_file_meta, read_header
-from archive.rules.identity import MEDIA_STORAGE_DIRECTORY, is_uid
+from archive.rules.identity import MEDIA_STORAGE_DIRECTORY
 from archive.rules.policy import Policy
+from archive.rules.uids import is_uid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

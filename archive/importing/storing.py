@@ -13,7 +13,7 @@ from archive.importing.opening import Opened, Opener
 from archive.importing.planning import CALLING_AE_TITLE, PEER_HOST
 from archive.model import Outcome, Receipt, Refusal, Source, StoreRequest
 from archive.receive import AssociationIntake, Intake
-from archive.rules.identity import is_uid
+from archive.rules.uids import is_uid
 from archive.store.parts import Part
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from archive.attributes import HEADER_TAGS, KEYWORD_TAGS, KEYWORDS
 from archive.errors import HeaderError
-from archive.model import InstanceHeader
+from archive.instance_header import InstanceHeader
 from archive.rules.header_inflate import UNKNOWN_END, Inflated
 from archive.rules.header_prefix import PREAMBLE_BYTES, encode_file_prefix
 from archive.rules.header_rest import check_rest

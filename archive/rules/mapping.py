@@ -14,9 +14,9 @@ from typing import Final
 from archive.config import ProjectSettings
 from archive.errors import ArchiveError, UsageError
 from archive.model import InstanceHeader, LabelChoice, Route
-from archive.rules.identity import is_uid
 from archive.rules.labels import check_label, known_project
 from archive.rules.routing import NOTHING_STATED, RouteInput, Routing, Stated
+from archive.rules.uids import is_uid
 
 KEYS: Final = ("study_instance_uid", "patient_id")
 LABELS: Final = ("project", "subject", "session")

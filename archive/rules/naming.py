@@ -4,7 +4,6 @@ A file name is byte-compatible with XNAT's `TemplatizedDicomFileNamer` for ordin
 could leave its folder, hide its file or break a shell, it is made safe instead. Everything here is ASCII.
 """
 
-import hashlib
 import re
 import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -15,8 +14,8 @@ from typing import Final, Self
 
 from archive.attributes import HEADER_TAGS, header_value
 from archive.errors import ConfigurationError
-from archive.model import InstanceHeader
-from archive.rules import identity
+from archive.instance_header import InstanceHeader
+from archive.rules import uids
 from archive.rules.header import tag_of
 
 MAX_NAME_BYTES: Final = 200  # leaves room for a collision mark and a temporary suffix below NAME_MAX (255)
@@ -306,10 +305,12 @@ def _safe_value(value: str, is_uid: bool) -> str:
     if value.isalnum() and value.isascii() and not is_uid and len(value) <= MAX_VALUE_CHARS:
         return value  # most numbers
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", value).lstrip(".") or "_"
-    if len(value) > MAX_VALUE_CHARS or (is_uid and not identity.is_uid(value)):
+    if len(value) > MAX_VALUE_CHARS or (is_uid and not uids.is_uid(value)):
         return f"{safe[:KEPT_CHARS]}~{_digest(value, 16)}"
     return safe
 
 
 def _digest(text: str, length: int) -> str:
+    import hashlib  # for names that are not as they should be
+
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]

@@ -9,7 +9,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-from archive.model import InstanceHeader
+from archive.instance_header import InstanceHeader
 from archive.rules.naming import base36, java_hash, list_hash
 
 SOP_HASH: Final = "sop-hash-1.5"  # SOPHashDicomFileNamer of XNAT 1.5 and 1.6, and of uploaders

@@ -5,7 +5,6 @@ O_NOFOLLOW and dir_fd, so that a planted symbolic link cannot lead outside.
 """
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -130,6 +129,8 @@ def open_file(root_fd: int, relative: str) -> int:
 
 def sha256_from(fd: int, offset: int) -> tuple[str, int]:
     """Hex digest of a file from `offset` to its end, and where that end was."""
+    import hashlib  # most commands digest nothing, and it takes longer to load than they take
+
     digest = hashlib.sha256()
     while piece := os.pread(fd, _PIECE_BYTES, offset):
         digest.update(piece)

@@ -1,18 +1,17 @@
 """By what the files of a duplicate set differ."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from archive.differences import Difference, DifferenceKind
-from archive.examination.difference import ComparisonLimits, compare_files
 from archive.rules import survey
 from archive.rules.survey import Key
 from archive.surveying.readers import Readers
 from archive.surveying.reading import Reading, open_file_unseen
 from archive.surveys import FileFacts, SetDifference
 
-LIMITS: Final = ComparisonLimits(pairs=10_000, seconds=600.0, pair_seconds=60.0, deaths=20)
-"""What comparing the sets of one resource may cost; a set beyond it is UNKNOWN."""
+if TYPE_CHECKING:
+    from archive.examination.difference import ComparisonLimits
 
 Differences = Mapping[Key, tuple[SetDifference, tuple[str, ...]]]
 
@@ -43,7 +42,7 @@ def differences_of(
     folder: str,
     groups: Mapping[Key, Sequence[FileFacts]],
     *,
-    limits: ComparisonLimits = LIMITS,
+    limits: "ComparisonLimits | None" = None,
 ) -> dict[Key, tuple[SetDifference, tuple[str, ...]]]:
     """The difference of every group of several files, and the attributes they differ in.
 
@@ -54,6 +53,8 @@ def differences_of(
     ----------
     folder
         Of the resource, relative to the root of `readers`.
+    limits
+        What comparing the sets of one resource may cost; a set beyond it is UNKNOWN.
     """
     sets = {key: list(group) for key, group in groups.items() if len(group) > 1}
     read = _digests(readers, folder, (file for group in sets.values() for file in group))
@@ -71,7 +72,7 @@ def differences_of(
             ]
     pairs = [(f"{folder}/{new}", f"{folder}/{old}") for _, new, old in unequal]
     compared: dict[Key, list[Difference]] = {}
-    answers = compare_files(readers.root_fd, pairs, limits=limits, open_file=open_file_unseen)
+    answers = _compared(readers.root_fd, pairs, limits) if pairs else []
     for (key, _, _), difference in zip(unequal, answers, strict=True):
         compared.setdefault(key, []).append(difference)
     for key, differences in compared.items():
@@ -79,6 +80,13 @@ def differences_of(
         tags = {tag.name: None for each in differences for tag in each.tags}
         found[key] = kind, tuple(tags)
     return found
+
+
+def _compared(root_fd: int, pairs: list[tuple[str, str]], limits: "ComparisonLimits | None") -> list[Difference]:
+    from archive.examination.difference import ComparisonLimits, compare_files  # few resources have such sets
+
+    limits = limits or ComparisonLimits(pairs=10_000, seconds=600.0, pair_seconds=60.0, deaths=20)
+    return compare_files(root_fd, pairs, limits=limits, open_file=open_file_unseen)
 
 
 def digested(readers: Readers, folder: str, files: Sequence[FileFacts]) -> list[FileFacts] | None:

@@ -5,7 +5,6 @@ alone where the system allows that.
 """
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from archive.attributes import HEADER_TAGS, KEYWORD_TAGS
 from archive.errors import HeaderError
-from archive.model import InstanceHeader
+from archive.instance_header import InstanceHeader
 from archive.rules.header import DEFAULT_LIMITS, FileMeta, HeaderLimits, ReadAt, file_reader, read_file_header
 from archive.rules.header_series import SeriesReader
 from archive.rules.naming import Namer, NameTemplate
@@ -260,6 +259,8 @@ def _closed(folder_fd: int, name: str, error: OSError | ValueError) -> Reading:
 
 def _digests(fd: int, meta: FileMeta | None) -> tuple[str, str]:
     """SHA-256 of all bytes, and of the dataset where there is one."""
+    import hashlib  # most surveys digest nothing
+
     whole, dataset = hashlib.sha256(), hashlib.sha256()
     offset, start = 0, None if meta is None else meta.dataset_offset
     while piece := os.pread(fd, _PIECE_BYTES, offset):

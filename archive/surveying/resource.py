@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from archive.model import Instance
 from archive.store import files
 from archive.store.listing import is_temporary
 from archive.surveying.catalog_reader import read_catalog
 from archive.surveying.reading import Reading, kind_fault, open_unseen
 from archive.surveys import FileFacts, Listed, Remark
+
+if TYPE_CHECKING:
+    from archive.model import Instance
 
 MAX_DEPTH: Final = 32
 """Folders below a resource; deeper ones are told and not looked into."""
@@ -139,7 +141,7 @@ def facts_of(folder: Folder, listing: Listing, readings: Iterable[Reading]) -> l
     return facts
 
 
-def from_rows(rows: Iterable[Instance], resource: Resource) -> dict[str, Listed]:
+def from_rows(rows: Iterable["Instance"], resource: Resource) -> dict[str, Listed]:
     """What the catalogue lists of a resource, from the rows of its scan."""
     prefix = f"{resource.path}/"
     return {

@@ -18,8 +18,8 @@ from archive.findings import FindingKind, make
 from archive.intake.filing import study_of
 from archive.model import FileRecord, InstanceHeader, Outcome, Session, SessionStatus, Source
 from archive.rules.header import FileMeta, file_reader, read_file_header
-from archive.rules.identity import is_uid
 from archive.rules.policy import Policy
+from archive.rules.uids import is_uid
 from archive.store import files
 from archive.store.catalogue import events, findings, intake, receipts, recovering, rows, sessions
 from archive.store.catalogue.arrivals import Place

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archive.model import InstanceHeader, Refusal, StoreRequest
-from archive.rules.identity import MEDIA_STORAGE_DIRECTORY, identity_problem, is_uid
+from archive.rules.identity import MEDIA_STORAGE_DIRECTORY, identity_problem
+from archive.rules.uids import is_uid
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 CT = "1.2.840.10008.5.1.4.1.1.2"
