@@ -1,6 +1,7 @@
 """The use case's contract in memory, for what the real one cannot be made to do on purpose."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ class FakeIntake:
             events.append(event)
             self.changed.notify_all()
 
-    def wait(self, condition: Any, seconds: float = 5) -> None:
+    def wait(self, condition: Any, seconds: float = 20) -> None:
         """Wait until `condition()` holds."""
         with self.changed:
             assert self.changed.wait_for(condition, seconds), "did not come true in time"
@@ -108,7 +109,7 @@ class FakeAssociationIntake:
         return part
 
     def finish(self, request: StoreRequest, part: FakePart) -> Receipt:
-        self.intake.gate.wait(20)
+        self.intake.gate.wait(60)
         if self.intake.error is not None:
             raise self.intake.error
         if self.intake.outcome is not None:
@@ -159,6 +160,14 @@ class Running:
     def events(self, name: str) -> list[Any]:
         return [each for each in self.log.entries if each["event"] == name]
 
+    def told(self, name: str, count: int = 1) -> list[Any]:
+        """The events of this name once there are so many: a peer may have its answer before the log has its line."""
+        until = time.monotonic() + 20
+        while len(found := self.events(name)) < count:
+            assert time.monotonic() < until, f"{name} was not logged {count} times: {self.log.entries}"
+            time.sleep(0.005)
+        return found
+
 
 @contextmanager
 def running(*receivers: ReceiverSettings, intake: FakeIntake | None = None, **limits: Any) -> Iterator[Running]:
@@ -177,4 +186,4 @@ def running(*receivers: ReceiverSettings, intake: FakeIntake | None = None, **li
         yield Running(node=node, intake=intake, log=capture)
     finally:
         intake.gate.set()
-        node.drain(2.0)
+        node.drain(10.0)

@@ -119,7 +119,7 @@ class RawPeer:
         self,
         port: int,
         *,
-        timeout_seconds: float = 5,
+        timeout_seconds: float = 20,
         tls: ssl.SSLContext | None = None,
         source: str = "127.0.0.1",
         receive_bytes: int | None = None,
@@ -150,7 +150,11 @@ class RawPeer:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
+        """Send, as far as the node lets us: one that has ended the connection by then said why, which is heard."""
+        try:
+            self.socket.sendall(data)
+        except ConnectionError:
+            pass
 
     def receive(self) -> tuple[int, bytes]:
         header = self._read(6)

@@ -99,8 +99,8 @@ def test_connections_beyond_the_limit_are_rejected(limit: str) -> None:
 
 
 def _until(port: int, expected: tuple[int, ...]) -> tuple[int, ...]:
-    """The answer, asked again until it is `expected` or 5 s are over: accepting is another thread's work."""
-    until = time.monotonic() + 5
+    """The answer, asked again until it is `expected` or 20 s are over: accepting is another thread's work."""
+    until = time.monotonic() + 20
     while (answer := _answer(port)) != expected and time.monotonic() < until:
         pass
     return answer
@@ -151,7 +151,7 @@ def test_draining_lets_an_open_instance_end() -> None:
         busy.send(pdu(DATA, pdv(store_rq(), is_command=True, is_last=True)))
         node.intake.wait(lambda: any(each.begun for each in node.intake.opened))
         port = node.port
-        drain = threading.Thread(target=node.node.drain, args=(5.0,))
+        drain = threading.Thread(target=node.node.drain, args=(20.0,))
         drain.start()
         assert idle.receive()[0] == ABORT
         with pytest.raises(ConnectionRefusedError):
@@ -160,7 +160,7 @@ def test_draining_lets_an_open_instance_end() -> None:
 
         assert busy.status() == 0
         assert busy.receive()[0] == ABORT
-        drain.join(5)
+        drain.join(20)
         assert not drain.is_alive()
 
     assert len(node.intake.stored) == 1
@@ -178,7 +178,7 @@ def test_draining_ends_in_time() -> None:
         node.node.drain(0.3)
         node.node.drain(0.3)
 
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
         assert len(node.intake.abandoned) == 1
         assert peer.receive()[0] in (ABORT, CLOSED)
 
@@ -209,7 +209,7 @@ def test_many_senders_at_once() -> None:
         for each in threads:
             each.start()
         for each in threads:
-            each.join(30)
+            each.join(60)
 
     assert results == [[0, 0]] * 20
     assert len(set(node.intake.uids)) == 40
@@ -233,7 +233,7 @@ def test_no_thread_outlives_its_association() -> None:
                 peer.send(data)
                 if data:
                     peer.receive()
-        until = time.monotonic() + 5
+        until = time.monotonic() + 20
         while threading.active_count() > before and time.monotonic() < until:
             threading.Event().wait(0.02)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from archive.model import Refusal
+from scp import transport
 from tests.network.fake_intake import FakeIntake, Running, running
 from tests.network.raw_peer import (
     ABORT,
@@ -89,7 +90,7 @@ def test_a_slow_request_is_cut_off(node: Running) -> None:
                 break
 
         assert kind in (ABORT, CLOSED)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10  # to send all of it would take twice that
 
 
 def test_a_silent_connection_is_closed(node: Running) -> None:
@@ -266,7 +267,7 @@ def test_a_trickled_pdu_is_aborted(node: Running) -> None:
         peer.send(struct.pack(">BBL", DATA, 0, 10_000) + struct.pack(">LBB", 9_996, 1, 0))
         peer.socket.settimeout(0.02)
         started, kind = time.monotonic(), None
-        while kind is None and time.monotonic() - started < 5:
+        while kind is None and time.monotonic() - started < 20:
             try:
                 peer.send(b"x")
                 kind = peer.receive()[0]
@@ -276,7 +277,7 @@ def test_a_trickled_pdu_is_aborted(node: Running) -> None:
                 kind = CLOSED
 
         assert kind in (ABORT, CLOSED)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
 
     node.intake.wait(lambda: len(node.intake.abandoned) == 1)
 
@@ -302,7 +303,7 @@ def test_a_wait_for_our_answer_is_no_silence() -> None:
         with pytest.raises(TimeoutError):
             peer.receive()
         intake.gate.set()
-        peer.socket.settimeout(5)
+        peer.socket.settimeout(20)
 
         assert peer.status() == 0x0000
 
@@ -310,11 +311,12 @@ def test_a_wait_for_our_answer_is_no_silence() -> None:
 # --- wrong messages -----------------------------------------------------------------------------
 
 
-def test_an_oversized_pdu_is_aborted_unread(node: Running) -> None:
+def test_an_oversized_pdu_is_aborted_unread(node: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A P-DATA beyond the negotiated maximum is refused when its header is read.
 
     The connection then ends without a reset, with which some systems throw the unread abort away.
     """
+    monkeypatch.setattr(transport, "LINGER_SECONDS", 20.0)  # until this peer closes, however slow the machine is
     with RawPeer(node.port) as peer:
         peer.associate()
         peer.send(struct.pack(">BBL", DATA, 0, 1 << 30) + bytes(100_000))
@@ -322,7 +324,7 @@ def test_an_oversized_pdu_is_aborted_unread(node: Running) -> None:
         assert peer.receive()[0] == ABORT
         assert peer.socket.recv(1) == b""
         for _ in range(10):
-            peer.send(bytes(1000))  # a reset connection would break here
+            peer.socket.sendall(bytes(1000))  # a reset connection would break here
 
 
 @pytest.mark.parametrize(
@@ -424,19 +426,20 @@ def test_fragments_of_any_size_are_put_together(node: Running) -> None:
 
 def test_an_unread_answer_does_not_hold_the_node(node: Running) -> None:
     """A peer that never reads is ended after the time for a PDU, others are served meanwhile."""
-    with RawPeer(node.port) as deaf, RawPeer(node.port) as other:
+    with RawPeer(node.port) as deaf:
         deaf.associate([(1, VERIFICATION, [EXPLICIT])])
         deaf.socket.settimeout(0.2)
         flood = message(echo_rq()) * 200
         try:
             for _ in range(400):
-                deaf.send(flood)
+                deaf.socket.sendall(flood)
         except (TimeoutError, ConnectionError):
             pass
-        other.associate()
-        other.send(message(store_rq(), b"x"))
+        with RawPeer(node.port) as other:
+            other.associate()
+            other.send(message(store_rq(), b"x"))
 
-        assert other.status() == 0
+            assert other.status() == 0
 
 
 def test_a_session_of_wrong_then_right(node: Running) -> None:
@@ -460,6 +463,6 @@ def test_text_from_the_network_is_escaped_in_the_log(node: Running) -> None:
         peer.send(associate_rq(calling=b"A B", called=b"NO~WHERE"))
         assert peer.receive()[0] == REJECT
 
+    assert node.told("association.rejected")[0]["called"] == "NO~WHERE"
     lines = [str(value) for entry in node.log.entries for value in entry.values()]
     assert all(character.isprintable() and character.isascii() for line in lines for character in line)
-    assert node.events("association.rejected")[0]["called"] == "NO~WHERE"

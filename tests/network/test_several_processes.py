@@ -91,11 +91,11 @@ def connections(node: Node) -> list[int]:
 
 
 def process_with_part(node: Node) -> tuple[int, Path]:
-    """The receiver process that is writing a part, and the part."""
+    """The receiver process that is writing a part, in which something is already, and the part."""
     found: list[tuple[int, Path]] = []
 
     def look() -> bool:
-        parts = {str(path): path for path in (node.root.resolve() / "spool").glob("*.part")}
+        parts = {str(path): path for path in (node.root.resolve() / "spool").glob("*.part") if path.stat().st_size}
         found[:] = [
             (pid, parts[name]) for pid in receiver_pids(node.root) for name in _open_files(pid) if name in parts
         ]
@@ -147,7 +147,7 @@ def test_connections_are_spread_evenly_and_counted_together(tmp_path: Path) -> N
 
         open_.enter_context(admitted(node, source="127.0.0.2"))
 
-        assert connections(node) == [2, 2]
+        wait_until(lambda: connections(node) == [2, 2], lambda: f"{connections(node)} {node.last_lines}")
         assert answer(node, source="127.0.0.3") == (REJECT, 2, 3, 2)
         peers[0].release()
         peers[0].socket.close()
@@ -210,7 +210,7 @@ def test_a_receiver_process_that_dies_leaves_the_others_undisturbed(node: Node) 
         assert first.receive() == (CLOSED, b"")
         wait_until(lambda: not part.exists(), lambda: node.last_lines)
         assert (node.root / "spool/lost+found" / part.name).stat().st_size > 0
-        assert len(list((node.root / "spool").glob("*.part"))) == 1  # of the living
+        wait_until(lambda: len(list((node.root / "spool").glob("*.part"))) == 1, lambda: node.last_lines)
         complete(second, 3)
         assert second.status() == 0
         with associated(node) as retry:
@@ -271,7 +271,7 @@ def test_an_instance_under_way_ends_within_the_drain(node: Node) -> None:
 
         assert busy.status() == 0
         assert busy.receive()[0] == ABORT
-    assert node.wait_for_end(timeout_seconds=10) == 0
+    assert node.wait_for_end(timeout_seconds=30) == 0
     assert rows(node, "SELECT count(*) FROM instance") == [(1,)]
     assert [holder(node.root, name) for name in ("node", "archiver", "listening")] == [None] * 3
     assert receiver_pids(node.root) == []
@@ -312,7 +312,7 @@ def test_all_processes_die_with_the_supervisor(node: Node) -> None:
     os.kill(node.pid, signal.SIGKILL)
 
     wait_until(lambda: not receiver_pids(node.root) and holder(node.root, "archiver") is None, lambda: node.last_lines)
-    node.wait_for_end(timeout_seconds=10)
+    node.wait_for_end(timeout_seconds=30)
     node.start()
     assert echoes(node)
 
@@ -337,7 +337,7 @@ sys.exit(supervisor.run(lambda: print("ready")))
 
 def test_a_receiver_process_that_cannot_start_ends_the_start() -> None:
     """No `ready`, its exit code, and nothing is left running: half a node is none."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=REPOSITORY, capture_output=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=REPOSITORY, capture_output=True, timeout=60, check=False)
 
     assert (done.returncode, b"ready" in done.stdout.splitlines()) == (7, False)  # its output is closed: nobody is left
 

@@ -36,8 +36,7 @@ def process(tmp_path: Path) -> Iterator[tuple[int, int]]:
         while line and not line.strip().isdigit():  # log lines
             line = node.stdout.readline()
         yield int(line), node.pid
-        assert node.stdin is not None
-        node.stdin.close()
+        node.kill()
 
 
 def _peak_bytes(pid: int) -> int:
@@ -54,7 +53,7 @@ def _head() -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "large_bytes", [pytest.param(300 * MIB, id="300MB"), pytest.param(2048 * MIB, id="2GB", marks=pytest.mark.campaign)]
+    "large_bytes", [pytest.param(150 * MIB, id="150MB"), pytest.param(2048 * MIB, id="2GB", marks=pytest.mark.campaign)]
 )
 def test_a_large_instance_streams_to_the_disk(process: tuple[int, int], tmp_path: Path, large_bytes: int) -> None:
     """It is received, durable and complete, with less than 64 MB more of memory."""
@@ -87,10 +86,11 @@ def test_a_large_instance_streams_to_the_disk(process: tuple[int, int], tmp_path
 def test_pipelined_requests_do_not_pile_up(process: tuple[int, int]) -> None:
     """Fifty thousand requests without waiting for an answer are held back by TCP, not kept in memory."""
     port, pid = process
-    with RawPeer(port, timeout_seconds=0.5) as peer:
+    with RawPeer(port) as peer:
         peer.associate()
         peer.send(message(store_rq(), b"x"))
         peer.status()
+        peer.socket.settimeout(0.5)
         before = _peak_bytes(pid)
 
         flood = b"".join(message(store_rq(f"1.2.3.{number}"), b"x" * 1000) for number in range(1000))

@@ -79,10 +79,7 @@ def _answer(node: Running, tls: ssl.SSLContext, **options: Any) -> int:
 
 def _why(node: Running, count: int = 1) -> list[str]:
     """Why connections were not secured, once there are `count` of them."""
-    until = time.monotonic() + 5
-    while len(node.events("association.not_secured")) < count and time.monotonic() < until:
-        time.sleep(0.005)
-    return [each["why"] for each in node.events("association.not_secured")]
+    return [each["why"] for each in node.told("association.not_secured", count)]
 
 
 # Who is let in
@@ -189,7 +186,7 @@ def test_mutual_authentication_is_switched_off_in_words(
     """`tls_client` says it; what is shown all the same is checked where it is optional, and not asked for at "none"."""
     with running(receiver(tls_client=mode)) as node:
         assert (_answer(node, authority.client(scanner if shows else None)) == ACCEPT) is is_let_in
-        told = node.events("association.accepted")[0]
+        told = node.told("association.accepted")[0]
     assert ("certificate" in told) is (shows and mode == "optional")
 
 
@@ -222,8 +219,7 @@ def test_a_tls_caller_on_a_plain_port_is_told_apart(authority: Authority) -> Non
     with running() as node:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             RawPeer(node.port, tls=authority.client())
-        _until(lambda: node.events("pdu.refused"))
-        assert "a TLS caller, and this port has no TLS" in node.events("pdu.refused")[0]["error"]
+        assert "a TLS caller, and this port has no TLS" in node.told("pdu.refused")[0]["error"]
 
 
 @pytest.mark.parametrize(
@@ -233,12 +229,11 @@ def test_a_tls_caller_on_a_plain_port_is_told_apart(authority: Authority) -> Non
 )
 def test_broken_handshakes_end_cleanly(receiver: Receiver, authority: Authority, scanner: Issued, data: bytes) -> None:
     """Whatever comes instead of a ClientHello: one line, no thread left, and the next caller is served."""
-    with running(receiver(), pdu_seconds=2) as node:
+    with running(receiver(), pdu_seconds=3) as node:
         before = threading.active_count()
         with RawPeer(node.port) as peer:
+            peer.send(data)
             with contextlib.suppress(OSError):  # the node may have closed already
-                if data:
-                    peer.send(data)
                 peer.socket.shutdown(socket.SHUT_WR)
             assert _closed(peer)
         assert len(_why(node)) == 1
@@ -249,13 +244,13 @@ def test_broken_handshakes_end_cleanly(receiver: Receiver, authority: Authority,
 
 def test_a_second_handshake_is_refused(receiver: Receiver, authority: Authority, scanner: Issued) -> None:
     """Renegotiation (RFC 9325 3.5), as openssl asks for it: the caller is told no, and others are served."""
-    with running(receiver(), pdu_seconds=2) as node:
+    with running(receiver(), pdu_seconds=10) as node:
         asked = subprocess.run(
             [
                 "openssl", "s_client", "-connect", f"127.0.0.1:{node.port}", "-tls1_2", "-cert", scanner.certificate,
                 "-key", scanner.key, "-CAfile", authority.certificate,
             ],
-            input=b"R\n", capture_output=True, timeout=20, check=False,
+            input=b"R\n", capture_output=True, timeout=60, check=False,
         )  # fmt: skip
 
         assert b"RENEGOTIATING" in asked.stdout + asked.stderr
@@ -265,11 +260,10 @@ def test_a_second_handshake_is_refused(receiver: Receiver, authority: Authority,
 
 def test_silent_callers_hold_up_nobody(receiver: Receiver, authority: Authority, scanner: Issued) -> None:
     """Callers that never begin their handshake wait in threads of their own, and are ended in time."""
-    with running(receiver(), pdu_seconds=1.5) as node:
+    with running(receiver(), pdu_seconds=2) as node:
         silent = [RawPeer(node.port) for _ in range(20)]
-        started = time.monotonic()
         assert _answer(node, authority.client(scanner)) == ACCEPT
-        assert time.monotonic() - started < 1.4  # before any of the silent ones was ended
+        assert node.events("association.not_secured") == []  # before any of the silent ones was ended
 
         assert all(_closed(each) for each in silent)
         assert set(_why(node, 20)) == {"the handshake was not complete in time"}
@@ -283,12 +277,12 @@ def test_a_slow_handshake_has_one_deadline(receiver: Receiver) -> None:
         started = time.monotonic()
         try:
             for byte in b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200):
-                peer.send(bytes([byte]))
+                peer.socket.sendall(bytes([byte]))
                 time.sleep(0.05)
         except OSError:
             pass
         assert _why(node) == ["the handshake was not complete in time"]
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 8  # to send all of it would take longer
 
 
 def test_handshakes_count_as_connections(receiver: Receiver, authority: Authority, scanner: Issued) -> None:
@@ -312,18 +306,23 @@ def test_draining_ends_a_handshake(receiver: Receiver) -> None:
         _until(lambda: any(each.name.startswith("association-") for each in threading.enumerate()))
         started = time.monotonic()
         node.node.drain(0.2)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
         assert _closed(peer)
 
 
 def _closed(peer: RawPeer) -> bool:
+    """Whether the node ends the connection, after an alert perhaps."""
     try:
-        return peer.socket.recv(1 << 16) in (b"",) or peer.socket.recv(1 << 16) == b""
+        while peer.socket.recv(1 << 16):
+            pass
     except ConnectionError:
-        return True
+        pass
+    except TimeoutError:
+        return False
+    return True
 
 
-def _until(condition: Callable[[], Any], seconds: float = 5) -> None:
+def _until(condition: Callable[[], Any], seconds: float = 20) -> None:
     until = time.monotonic() + seconds
     while not condition() and time.monotonic() < until:
         time.sleep(0.005)
@@ -352,9 +351,9 @@ def test_an_association_over_tls_does_not_wait_for_acknowledgements(
 
     A delayed acknowledgement takes 40 ms at least; the fastest of several associations shows that none was waited for.
     """
-    times = []
+    times = [1.0]
     with running(receiver()) as node:
-        for _ in range(12):
+        while min(times) >= 0.03 and len(times) < 200:  # a busy machine is asked again
             with RawPeer(node.port, tls=authority.client(scanner)) as peer:
                 started = time.monotonic()
                 peer.associate()
@@ -368,7 +367,7 @@ def test_an_association_is_released_over_tls(receiver: Receiver, authority: Auth
     tls = authority.client(scanner)
     tls.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     with running(receiver()) as node:
-        connection = tls.wrap_socket(socket.create_connection(("127.0.0.1", node.port), 5), suppress_ragged_eofs=False)
+        connection = tls.wrap_socket(socket.create_connection(("127.0.0.1", node.port), 20), suppress_ragged_eofs=False)
         with RawPeer.over(connection) as peer:
             peer.associate()
             peer.send(pdu(RELEASE_RQ, bytes(4)))
@@ -573,7 +572,7 @@ def test_a_caller_that_is_trusted_no_more_cannot_resume(authority: Authority, sc
         node.node.reload()
 
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            again = socket.create_connection(("127.0.0.1", node.port), timeout=5)
+            again = socket.create_connection(("127.0.0.1", node.port), timeout=20)
             tls.wrap_socket(again, session=session)
         assert "certificate is not taken" in _why(node)[0]
 

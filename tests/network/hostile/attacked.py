@@ -23,10 +23,10 @@ from tests.network.raw_peer import message, store_rq
 
 MIB: Final = 1 << 20
 ALLOWED_BYTES: Final = 64 * MIB
-RECOVERY_SECONDS: Final = 10.0
+RECOVERY_SECONDS: Final = 20.0
 LOOK_SECONDS: Final = 0.01
 STEADY_LOOKS: Final = 15
-ANSWER_SECONDS: Final = 20.0
+ANSWER_SECONDS: Final = 60.0
 NOT_LOGGED: Final = ("ready ", "recovery")
 """What `serve` says itself."""
 WARM_PEERS: Final = 6

@@ -103,7 +103,7 @@ def deaf(peer: Attacker) -> Iterable[str]:
         until = time.monotonic() + 15 * PDU_SECONDS
         while time.monotonic() < until:
             try:
-                one.send(message(echo_rq()) * 500)
+                one.socket.sendall(message(echo_rq()) * 500)
             except TimeoutError:
                 continue
             except OSError:

@@ -2,7 +2,8 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from archive.model import Refusal
@@ -80,7 +81,7 @@ def sent(uid: str, dataset: bytes, *, sop_class: str = MR) -> Iterator[bytes]:
 
 def dataset_case(
     name: str,
-    dataset: bytes,
+    dataset: bytes | Callable[[], bytes],
     *,
     promise: str,
     sees: str,
@@ -90,14 +91,14 @@ def dataset_case(
     uid: str = "",
     is_core: bool = False,
 ) -> Case:
-    """One dataset, sent as it is."""
+    """One dataset, sent as it is; a large one is made when it is."""
     uid = uid or uid_of(name)
     contexts: tuple[Context, ...] = ((1, sop_class, [syntax]),)
     return Case(
         id=f"dataset-{name}",
         promise=promise,
         contexts=contexts,
-        sends=lambda: sent(uid, dataset, sop_class=sop_class),
+        sends=lambda: sent(uid, dataset() if callable(dataset) else dataset, sop_class=sop_class),
         sees=(sees,),
         refused=() if refused is None else (refused,),
         stores=1 if refused is None else 0,
@@ -174,11 +175,13 @@ def _cut() -> Iterator[Case]:
 
 
 def _bombs() -> Iterator[Case]:
-    tiny = b"".join(element(0x00090000 + 0x1000 + n, b"SH", b"") for n in range(0xEFFF)) * 35
+    def tiny() -> bytes:
+        return (b"".join(element(0x00090000 + 0x1000 + n, b"SH", b"") for n in range(0xEFFF)) * 35)[: 16 << 20]
+
     uid = uid_of("tiny-elements")
     yield dataset_case(
         "16-mb-of-tiny-elements",
-        spliced(uid, tiny[: 16 << 20]),
+        lambda: spliced(uid, tiny()),
         uid=uid,
         promise="The header is looked for in 2000 elements, not in two million.",
         sees="C003",
@@ -190,7 +193,7 @@ def _bombs() -> Iterator[Case]:
             name = f"nested-{depth}-{'closed' if is_closed else 'open'}"
             yield dataset_case(
                 name,
-                spliced(uid_of(name), nested(depth, is_closed=is_closed)),
+                partial(_nested_instance, name, depth, is_closed=is_closed),
                 promise="Sequences nested beyond the limit are refused, however deep.",
                 sees="C003",
                 refused=Refusal.OVER_LIMIT,
@@ -220,7 +223,7 @@ def _bombs() -> Iterator[Case]:
     name = "deflate-bomb"
     yield dataset_case(
         name,
-        deflated(spliced(uid_of(name), element(0x00091010, b"UT", b"", length=0x7FFFFFF0) + bytes(256 << 20))),
+        partial(_deflate_bomb, name),
         syntax=DEFLATED,
         promise="A deflated dataset is inflated as far as the header's limit, and no farther.",
         sees="C003",
@@ -245,6 +248,18 @@ def _bombs() -> Iterator[Case]:
         sees="C001",
         refused=Refusal.TRUNCATED,
     )
+
+
+def _nested_instance(name: str, depth: int, *, is_closed: bool) -> bytes:
+    return spliced(uid_of(name), nested(depth, is_closed=is_closed))
+
+
+def _deflate_bomb(name: str) -> bytes:
+    """A text of 256 MB in a few hundred kilobytes."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = packer.compress(spliced(uid_of(name), element(0x00091010, b"UT", b"", length=0x7FFFFFF0)))
+    nothing = bytes(1 << 20)
+    return packed + b"".join(packer.compress(nothing) for _ in range(256)) + packer.flush()
 
 
 def deflated(data: bytes) -> bytes:
