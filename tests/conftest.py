@@ -2,13 +2,13 @@
 
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.quick_disk import quick_disk
 from tests.workbench import close_since, opened
 
 # A shell that runs the tests in the background has them ignore interrupts, and every process they start would too.
@@ -19,6 +19,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("new", settings.get_profile("same"), derandomize=False, print_blob=True)
 settings.load_profile("same")
+
+ABOUT_NAMES_AND_ROWS = ("docs", "spec", "unit")
+"""Folders of tests."""
+OF_RULES = ("unit", "test_findings.py", "test_findings_across.py", "test_senders.py", "test_series_filters.py")
+"""Whose tests run every branch of the rules: they alone are measured, which makes a test take nearly twice as long."""
+NOT_OF_RULES = ("test_cli_main.py", "test_derived.py", "test_header_corpus.py", "test_import_zips.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of rules that are written out, not generated, are marked."""
+    for item in items:
+        path, is_generated = item.path, getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if {path.parent.name, path.name} & set(OF_RULES) and path.name not in NOT_OF_RULES and not is_generated:
+            item.add_marker(pytest.mark.rules)
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +48,12 @@ def nothing_stays_open() -> Iterator[None]:
 
 
 @pytest.fixture
-def quick_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder where a sync costs nothing, for what is about names and rows and never about the power."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder of the test's own; where a sync costs nothing if it is about names and rows, never about the power."""
+    if request.path.parent.name not in ABOUT_NAMES_AND_ROWS:
         yield tmp_path
         return
-    with tempfile.TemporaryDirectory(prefix="prearc-test-", dir=memory) as folder:
-        yield Path(folder)
+    before = opened()
+    with quick_disk(otherwise=tmp_path) as folder:
+        yield folder
+        close_since(before)  # while there is still a folder below it

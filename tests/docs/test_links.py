@@ -15,6 +15,7 @@ from archive.findings import FACTS
 from cli.app import app
 from cli.main import hoisted
 from cli.opening import Options
+from tests.conftest import OF_RULES
 from tests.docs.markdown import HOME, PAGES, read
 
 COMMANDS: Any = typer.main.get_command(app)
@@ -151,15 +152,26 @@ def test_every_make_target_exists(name: str) -> None:
 
 
 def test_make_check_runs_what_the_readme_calls_the_tests() -> None:
-    """The check is the tests and more: it selects the same ones."""
+    """The check is the tests and more: it runs the same ones, those that are measured apart."""
     makefile = (HOME / "Makefile").read_text(encoding="utf-8")
     recipes = dict(re.findall(r"^(test|check):[^\n]*\n((?:\t[^\n]*\n)+)", makefile, re.MULTILINE))
 
-    selected = re.search(r"-m (pytest .*)", recipes["test"])
+    (selected,) = re.findall(r"-m pytest (.*)", recipes["test"])
+    measured, others = re.findall(r"-m pytest (.*)", recipes["check"])
 
     assert "make test" in (HOME / "README.md").read_text(encoding="utf-8")
-    assert selected is not None
-    assert f"-m {selected[1]}" in recipes["check"]
+    assert selected == "$(TESTS) 'not campaign'"
+    assert measured == "$(TESTS) 'rules and not campaign' $(OF_RULES)"
+    assert others == "$(TESTS) 'not rules and not campaign'"
+
+
+def test_what_is_measured_is_where_make_looks_for_it() -> None:
+    """No test of the rules is left out by the paths that are read for them."""
+    makefile = (HOME / "Makefile").read_text(encoding="utf-8")
+    listed = re.search(r"^OF_RULES := tests/unit \$\(patsubst %,tests/spec/test_%\.py,(.*)\)$", makefile, re.MULTILINE)
+
+    assert listed is not None
+    assert ("unit", *(f"test_{name}.py" for name in listed[1].split())) == OF_RULES
 
 
 @pytest.mark.parametrize("name", NAMES)

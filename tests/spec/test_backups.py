@@ -25,9 +25,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ws(quick_disk: Path) -> Workspace:
+def ws(tmp_path: Path) -> Workspace:
     """One wrong name was put right and one duplicate taken out."""
-    ws, _ = archived_workspace(quick_disk, scans=1, instances=3)
+    ws, _ = archived_workspace(tmp_path, scans=1, instances=3)
     a, b, _ = names(ws)
     duplicate(ws, b, "copy.dcm")
     misname(ws, {a: "wrong.dcm"})

@@ -1,8 +1,6 @@
 """A merge that links, drops, swaps and retires, cut off at every place: finished or undone, and nothing ever lost."""
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -49,17 +47,6 @@ def untold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(review, "_differences", lambda ws, plan: {})
 
 
-@pytest.fixture
-def quick_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder where a sync costs nothing: what is cut off here is a process, not the power."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="prearc-test-", dir=memory) as folder:
-        yield Path(folder)
-
-
 def settled_by_recovery(ws: Workspace, session: Session) -> None:
     recover(ws)
 
@@ -84,22 +71,22 @@ def cut_off(ws: Workspace, second: Session, number: int, looks: Callable[[], Non
     ids=["one-disk", "two-disks", "three"],
 )
 def test_cut_off_anywhere_it_is_finished_or_undone(
-    quick_disk: Path, apart: tuple[str, ...], settled: Callable[[Workspace, Session], None]
+    tmp_path: Path, apart: tuple[str, ...], settled: Callable[[Workspace, Session], None]
 ) -> None:
     """At every hit of every failpoint, and then at every hit of what puts it right, again and again."""
     if apart:
         require_second_disk()
     first, later = first_and_second()
     everything = digests([*first, *later])
-    ws, archived, second = prepared(quick_disk / "begun")
+    ws, archived, second = prepared(tmp_path / "begun")
     before = _instances(ws)
     ws.close()
-    with _copy(quick_disk, 0, apart) as ws:
+    with _copy(tmp_path, 0, apart) as ws:
         hits = passed_by(lambda: archive(ws, second.id, ORDER))
     assert set(hits) >= NAMES | ({"COPIED"} if apart else set())
 
     for number in range(1, len(hits) + 1):
-        with _copy(quick_disk, number, apart) as ws:
+        with _copy(tmp_path, number, apart) as ws:
             looks = partial(_assert_reachable, ws, everything)
             name = cut_off(ws, second, number, looks)
             _settled_in_pieces(partial(settled, ws, second), looks=looks)
@@ -154,9 +141,9 @@ def _settled_in_pieces(settle_once: Callable[[], None], *, looks: Callable[[], N
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["old-catalogue-there", "old-catalogue-lost"])
 @pytest.mark.parametrize("step", ["COMMITTED", "SWAP_ITEM", "DERIVED", "CLEAN_ITEM"])
-def test_a_rebuild_believes_no_manifest_that_was_overtaken(quick_disk: Path, step: str, is_lost: bool) -> None:
+def test_a_rebuild_believes_no_manifest_that_was_overtaken(tmp_path: Path, step: str, is_lost: bool) -> None:
     """Corrected files of the same size, cut off, rebuilt: every row has its file's digest, and nothing is lost."""
-    ws = labelled_workspace(quick_disk)
+    ws = labelled_workspace(tmp_path)
     first = visit()
     archived = ready(ws, first)
     archive_session(ws, archived.id)
@@ -181,7 +168,7 @@ def test_a_rebuild_believes_no_manifest_that_was_overtaken(quick_disk: Path, ste
             path.unlink()
 
     report = rebuild(ws.root.path, settings=ws.settings, policy=ws.policy, actor="tester", clock=ws.clock)
-    ws = labelled_workspace(quick_disk)
+    ws = labelled_workspace(tmp_path)
     recover(ws)
 
     assert report.is_clean

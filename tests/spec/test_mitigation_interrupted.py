@@ -73,19 +73,19 @@ SETTLED = [settled_by_recovery, settled_by_the_next_command, settled_by_the_daem
     ids=["one-disk", "two-disks", "three"],
 )
 def test_cut_off_anywhere_it_is_finished_or_undone(
-    quick_disk: Path, apart: tuple[str, ...], settled: Callable[[Workspace, int], None]
+    tmp_path: Path, apart: tuple[str, ...], settled: Callable[[Workspace, int], None]
 ) -> None:
     """At every hit of every failpoint of applying, and at every hit of what puts it right, again and again."""
     if apart:
         require_second_disk()
-    plan, before, everything, session_id = begun(quick_disk / "begun")
-    with copy(quick_disk, 0, apart) as ws:
+    plan, before, everything, session_id = begun(tmp_path / "begun")
+    with copy(tmp_path, 0, apart) as ws:
         hits = passed_by(lambda: mitigation.apply(ws, plan))
         after = instances(ws)
     assert set(hits) >= NAMES | ({"COPIED"} if apart else set())
 
     for number in range(1, len(hits) + 1):
-        with copy(quick_disk, number, apart) as ws:
+        with copy(tmp_path, number, apart) as ws:
             looks = partial(assert_reachable, ws, everything)
             name = cut_off(lambda ws=ws: mitigation.apply(ws, plan), number, looks)
             settled_in_pieces(partial(settled, ws, session_id), looks=looks)
@@ -109,20 +109,20 @@ def test_cut_off_anywhere_it_is_finished_or_undone(
     "apart", [(), pytest.param(("archive", "backup"), marks=pytest.mark.campaign)], ids=["one-disk", "three"]
 )
 def test_an_undo_that_is_cut_off_is_finished_or_undone(
-    quick_disk: Path, apart: tuple[str, ...], settled: Callable[[Workspace, int], None]
+    tmp_path: Path, apart: tuple[str, ...], settled: Callable[[Workspace, int], None]
 ) -> None:
     """The same for the way back."""
     if apart:
         require_second_disk()
-    plan, before, everything, session_id = begun(quick_disk / "begun")
-    with copy(quick_disk, 0, apart) as ws:
+    plan, before, everything, session_id = begun(tmp_path / "begun")
+    with copy(tmp_path, 0, apart) as ws:
         op = applied(ws, plan)
         after = instances(ws)
         hits = passed_by(lambda: mitigation.undo(ws, op))
         assert instances(ws) == before
 
     for number in range(1, len(hits) + 1):
-        with copy(quick_disk, number, apart) as ws:
+        with copy(tmp_path, number, apart) as ws:
             op = applied(ws, plan)
             looks = partial(assert_reachable, ws, everything)
             name = cut_off(lambda ws=ws, op=op: mitigation.undo(ws, op), number, looks)
@@ -139,12 +139,12 @@ def test_an_undo_that_is_cut_off_is_finished_or_undone(
             assert_sound(ws)
 
 
-def test_what_was_cut_off_after_its_commit_can_be_undone(quick_disk: Path) -> None:
+def test_what_was_cut_off_after_its_commit_can_be_undone(tmp_path: Path) -> None:
     """It is finished first; until then the list says so."""
-    plan, before, everything, _ = begun(quick_disk / "begun")
-    with copy(quick_disk, 1, ()) as ws:
+    plan, before, everything, _ = begun(tmp_path / "begun")
+    with copy(tmp_path, 1, ()) as ws:
         hits = passed_by(lambda: mitigation.apply(ws, plan))
-    with copy(quick_disk, 2, ()) as ws:
+    with copy(tmp_path, 2, ()) as ws:
         cut_off(
             lambda: mitigation.apply(ws, plan), hits.index("SWAP_ITEM") + 1, partial(assert_reachable, ws, everything)
         )
@@ -157,12 +157,12 @@ def test_what_was_cut_off_after_its_commit_can_be_undone(quick_disk: Path) -> No
         assert_sound(ws)
 
 
-def test_a_note_that_was_never_finished_leaves_no_backup_behind(quick_disk: Path) -> None:
+def test_a_note_that_was_never_finished_leaves_no_backup_behind(tmp_path: Path) -> None:
     """The worker died while it wrote the manifest: what undoes the rest removes that too."""
-    plan, _, everything, session_id = begun(quick_disk / "begun")
-    with copy(quick_disk, 1, ()) as ws:
+    plan, _, everything, session_id = begun(tmp_path / "begun")
+    with copy(tmp_path, 1, ()) as ws:
         hits = passed_by(lambda: mitigation.apply(ws, plan))
-    with copy(quick_disk, 2, ()) as ws:
+    with copy(tmp_path, 2, ()) as ws:
         cut_off(
             lambda: mitigation.apply(ws, plan), hits.index("BACKED_UP") + 1, partial(assert_reachable, ws, everything)
         )

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from archive.surveys import FileClass
 from archive.verifying import verify
 from archive.workspace import Workspace
 from tests.mitigations import contents, duplicate, misname, names, quicken, surveyed
+from tests.quick_disk import quick_disk
 from tests.story import TO_LABEL
 from tests.surveys import archived_workspace, folder
 from tests.workbench import close_since, dump, make_workspace, opened, rows, tree
@@ -123,13 +125,13 @@ def test_defects_are_found_mended_and_brought_back_in_many_trees(archived: Path)
 
 def one_tree(archived: Path, scan: Scan) -> str:
     """Make it, judge it, bring it back; what its survey ended with. On a disk in memory where there is one."""
-    memory = Path("/dev/shm")
-    place = memory if os.access(memory, os.W_OK) else None
     before_opened = opened()
-    with tempfile.TemporaryDirectory(prefix="prearc-test-", dir=place) as path, pytest.MonkeyPatch.context() as patch:
-        quicken(patch)
+    with ExitStack() as stack:
+        slow = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        path = stack.enter_context(quick_disk(otherwise=slow))
+        quicken(stack.enter_context(pytest.MonkeyPatch.context()))
         shutil.copytree(archived, path, dirs_exist_ok=True)
-        ws = make_workspace(Path(path), receiver=[TO_LABEL], clock=Clock(), survey={"workers": 1})
+        ws = make_workspace(path, receiver=[TO_LABEL], clock=Clock(), survey={"workers": 1})
         try:
             full = {str(index): name for index, name in enumerate(names(ws))} | {name: name for name in WRONG}
             spoil(ws, scan, full)

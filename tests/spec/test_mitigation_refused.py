@@ -38,8 +38,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ws(quick_disk: Path) -> Workspace:
-    return archived_workspace(quick_disk, scans=1, instances=4)[0]
+def ws(tmp_path: Path) -> Workspace:
+    return archived_workspace(tmp_path, scans=1, instances=4)[0]
 
 
 @pytest.fixture

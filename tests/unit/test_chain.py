@@ -52,6 +52,16 @@ def test_a_changed_event_is_named(count: int, data: st.DataObject) -> None:
     assert broken is not None and (broken.kind, broken.event_id) == (BreakKind.CHANGED, changed)
 
 
+def test_a_gap_is_told_with_both_sides() -> None:
+    """What is gone, and after which event."""
+    first, _, third = linked(3)
+
+    broken = first_break([first, third], 3)
+
+    assert broken is not None and (broken.kind, broken.event_id) == (BreakKind.REMOVED, 2)
+    assert "event 3 comes right after 1" in broken.message
+
+
 def test_an_event_with_a_hash_of_its_own_does_not_follow() -> None:
     """Who rewrites an event with its hash breaks the link to the next one."""
     chain = linked(3)

@@ -501,6 +501,12 @@ class TestFiles:
         assert (meta.transfer_syntax_uid, meta.dataset_offset) == (syntax, 0)
         assert (header.modality, header.study_instance_uid) == ("MR", "1.2.3")
 
+    def test_behind_a_preamble_any_group_may_be_first(self) -> None:
+        """Where the file says that it is DICOM, a dataset of private elements alone is one."""
+        data = bytes(128) + b"DICM" + explicit(0x00990010, b"LO", b"OWNER ")
+
+        assert read_file_meta(memory(data), len(data)).transfer_syntax_uid == EXPLICIT
+
     @pytest.mark.parametrize("data", [b"", b"MZ", b"\x89PNG\r\n\x1a\n" + bytes(200), b"{}" * 99, bytes(500)])
     def test_other_files_are_no_dicom_files(self, data: bytes) -> None:
         """What does not start as DICOM does is refused."""

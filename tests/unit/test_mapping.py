@@ -145,6 +145,7 @@ def test_what_the_map_leaves_open_is_routed_as_usual() -> None:
     assert (second.project.value, second.session.value) == ("REST", "L2")
     assert (third.project.value, third.session.value, third.project.rule) == ("REST", "P3", "import --project")
     assert [(row.line, row.patient_id) for row in routing.unused()] == [(4, "P9")]
+    assert routing.tells_instances_apart is router.tells_instances_apart
 
 
 def test_without_a_map_the_project_alone_is_stated() -> None:

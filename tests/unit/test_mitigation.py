@@ -211,7 +211,7 @@ def test_the_report_has_xnats_names_and_tells_removed_from_backed_up() -> None:
         moved={"a": "b"},
         removed={"c": "backup/x/c"},
         backed_up={"a": "backup/x/a", "c": "backup/x/c"},
-        retained=(),
+        retained=("e",),
         backup_errors={"d": "(OSError) disk"},
         cancelled={},
     )
@@ -223,11 +223,12 @@ def test_the_report_has_xnats_names_and_tells_removed_from_backed_up() -> None:
         "movedFiles": {"a": "b"},
         "removedFiles": {"c": "backup/x/c"},
         "backedUpFiles": {"a": "backup/x/a", "c": "backup/x/c"},
+        "retainedFiles": ["e"],
         "backupErrors": {"d": {"file": "d", "message": "Error: (OSError) disk"}},
         "totalMovedFiles": 1,
         "totalRemovedFiles": 1,
         "totalBackedUpFiles": 2,
-        "totalRetainedFiles": 0,
+        "totalRetainedFiles": 1,
         "totalFileErrors": 1,
     }
 

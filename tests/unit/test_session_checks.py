@@ -2,7 +2,9 @@
 
 import pytest
 
-from archive.findings import FindingKind
+from archive.findings import FindingKind, make
+from archive.model import MergeMode
+from archive.rules.checks import blocking
 from archive.rules.facts import Facts, FileFaults
 from archive.rules.merging import plan_merge
 from archive.rules.session_checks import study_uid_findings
@@ -28,6 +30,14 @@ def test_a_study_the_archived_session_does_not_have_is_asked_about(studies: tupl
     assert found.kind is FindingKind.STUDY_UID_DIFFERS
     assert found.detail["archived"] == ["1.2", "1.3"]
     assert ("without_uid" in found.detail) is (studies == ("",))
+
+
+def test_overwriting_heals_what_is_damaged() -> None:
+    """A damaged archived file is what overwriting is for; appending leaves it as it is."""
+    found = [make(FindingKind.ARCHIVED_DAMAGED, 2, {"count": 1})]
+
+    assert blocking(found, MergeMode.OVERWRITE, ()) == []
+    assert blocking(found, MergeMode.APPEND, ()) == found
 
 
 @pytest.mark.parametrize("studies", [("1.2",), ("1.2", "1.3"), ("",), ()])

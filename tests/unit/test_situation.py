@@ -97,6 +97,10 @@ STORIES: list[tuple[Situation, str]] = [
     (situation(status=SessionStatus.READY), "Nothing stands in the way of archiving it."),
     (situation(joins=(JOIN,)), "10 minutes apart"),
     (situation(K.FILE_UNREADABLE), "not as they were received"),
+    (situation(K.ARCHIVED_DAMAGED, existing=HOME), "A file of session 1"),
+    (situation(K.ARCHIVED_DAMAGED), "A file of the archive"),
+    (situation(K.ARCHIVED_DAMAGED, existing=HOME, details={K.ARCHIVED_DAMAGED: {"count": 2}}), "2 files of "),
+    (situation(K.LABEL_CHANGED, existing=HOME, continues=OTHER), "session 1, is something else"),
     (situation(K.SESSION_BUSY), "being worked on"),
     (situation(K.PROJECT_UNASSIGNED, session={"project": None}), "Unassigned/S1_MR"),
     (situation(K.MIXED_STUDY_UIDS), "several Study Instance UIDs"),
@@ -129,6 +133,7 @@ STORIES: list[tuple[Situation, str]] = [
     (situation(K.SESSION_EXISTS, existing=HOME, identical=4), "nothing new"),
     (situation(K.SESSION_EXISTS, existing=HOME, identical=3), "brings something new"),
     (situation(K.SESSION_EXISTS, existing=HOME), "a later part"),
+    (situation(K.SESSION_EXISTS, existing=HOME, session={"instance_count": 1}), "Its only instance is not archived"),
 ]
 
 
@@ -229,6 +234,18 @@ def test_files_in_trouble_are_looked_at() -> None:
 
     assert "prearc doctor" in found and "prearc session archive 2" in found
     assert not [each for each in found if "--override" in each]
+
+
+def test_the_good_copy_of_a_damaged_file_takes_its_name() -> None:
+    """Where nothing else is asked; while an archived file cannot be read nothing that came goes to the trash."""
+    assert "take the name of the damaged one" in ways_out(situation(K.ARCHIVED_DAMAGED, existing=HOME))[0].why
+
+    written = situation(K.INSTANCE_DIFFERS, existing=HOME, differences=differing(SAME))
+    unreadable = {K.FILE_UNREADABLE: {"files": [{"path": "archive/PI/x.dcm"}]}}
+    damaged = situation(
+        K.INSTANCE_DIFFERS, K.FILE_UNREADABLE, existing=HOME, differences=differing(SAME), details=unreadable
+    )
+    assert (written.archive_is_damaged, damaged.archive_is_damaged) == (False, True)
 
 
 def test_a_resend_is_appended() -> None:
