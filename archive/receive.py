@@ -131,7 +131,7 @@ class AssociationIntake:
         self._intake, self._facts = intake_, facts
         self._experience = intake_.experiences.borrow(receiver, facts)
         self._understanding, self._deciding = self._experience.understanding, self._experience.deciding
-        self._places = Places(intake_.policy.template, self._experience.namer)
+        self._places = Places(self._experience.namer)
         self._parts: set[Part] = set()
         self._is_known = False
         self._told = Counter[bool]()  # refusals with a receipt, by whether the instance was admitted

@@ -93,8 +93,8 @@ class FragmentWalk:
             check_type(buffer.view[buffer.start])
             return False
         pdu_type, length = _PDU_HEADER.unpack_from(buffer.view, buffer.start)
-        check_pdu(pdu_type, length, self._max_pdu_bytes)
-        if pdu_type != P_DATA_TF:
+        if pdu_type != P_DATA_TF or length > self._max_pdu_bytes:
+            check_pdu(pdu_type, length, self._max_pdu_bytes)
             self.is_at_another = True
             return False
         if length < PDV_HEADER_BYTES:

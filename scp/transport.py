@@ -136,10 +136,9 @@ class ReceiverSocket(AssociationSocket):
         """Send all of `bytestream`; a peer that does not take it in time is gone."""
         deadline = time.monotonic() + self._pdu_seconds
         try:
-            with memoryview(bytestream) as view:
-                sent = 0
-                while sent < len(view):
-                    sent += self._send(view[sent:], deadline)
+            sent = self._send(bytestream, deadline)
+            while sent < len(bytestream):
+                sent += self._send(memoryview(bytestream)[sent:], deadline)
         except OSError:
             self.event_queue.put("Evt17")  # transport connection closed
 
@@ -172,7 +171,7 @@ class ReceiverSocket(AssociationSocket):
                 return count
             self._is_ready(connection, remaining)
 
-    def _send(self, view: memoryview, deadline: float) -> int:
+    def _send(self, view: bytes | memoryview, deadline: float) -> int:
         connection = self._connection()
         while True:
             try:

@@ -53,10 +53,11 @@ class MonotonicTimer(Timer):
     """The library's timer on a clock that nobody steps."""
 
     @property
-    def seconds_left(self) -> float:
-        """Until it expires; infinite when it does not run."""
-        is_running = self._start_time is not None and self._end_time is None and self.timeout is not None
-        return self.remaining if is_running else math.inf
+    def ends_at(self) -> float:
+        """When it expires, by the monotonic clock; never (infinite) when it does not run."""
+        if self._start_time is None or self._end_time is not None or self._timeout is None:
+            return math.inf
+        return self._start_time + self._timeout
 
     @property
     def remaining(self) -> float:
@@ -106,7 +107,7 @@ class ReceiverUpperLayer(DULServiceProvider):
     @property
     def has_been_silent(self) -> bool:
         """Whether an established association had no traffic for too long; our own work on an answer does not count."""
-        return self._association.is_established and self._idle_timer.seconds_left < 0
+        return self._association.is_established and self._idle_timer.ends_at < time.monotonic()
 
     def is_alive(self) -> bool:
         """It is no thread, though the library's is."""
@@ -156,7 +157,7 @@ class ReceiverUpperLayer(DULServiceProvider):
             self._act(self.event_queue.get())
         elif self._process_recv_primitive() or self._association.attend():
             return
-        elif self.artim_timer.seconds_left < 0:
+        elif self.artim_timer.ends_at < time.monotonic():
             self.event_queue.put("Evt18")
         elif self.state_machine.current_state == CLOSING:
             self._close()
@@ -188,9 +189,9 @@ class ReceiverUpperLayer(DULServiceProvider):
         """Wait for the peer, or until a timer ends."""
         if self.socket is None:
             return False
-        idle = self._idle_timer.seconds_left if self._association.is_established else math.inf
-        deadline = self._deadline - time.monotonic()
-        return self.socket.wait(min(idle, self.artim_timer.seconds_left, deadline, LONGEST_WAIT_SECONDS))
+        silent_at = self._idle_timer.ends_at if self._association.is_established else math.inf
+        until = min(silent_at, self.artim_timer.ends_at, self._deadline)
+        return self.socket.wait(min(until - time.monotonic(), LONGEST_WAIT_SECONDS))
 
     def _read_fragments(self) -> None:
         """The fast path: take what there is, and wait when there is nothing."""

@@ -102,6 +102,8 @@ class Admission:
 
     def reason(self) -> str | None:
         """Why nothing can be taken now; None when all is well. Looks at the disk once a second at most."""
+        if self._fault is None and not self.waits.open and self._clock.monotonic() - self._looked_at < _LOOK_SECONDS:
+            return self._space.reason  # what `condition` would tell, asked for with every instance
         return self.condition().reason
 
     def condition(self) -> Condition:

@@ -209,8 +209,7 @@ class Filer:
     ) -> Receipt | None:
         """None when it is to be tried again; also where a row has the dataset after all, whose file is to be
         looked at."""
-        path = self._path(new.place, new.file.name)
-        if not is_ours and files.status(self._root.fd, path) is None:
+        if not is_ours and files.status(self._root.fd, self._path(new.place, new.file.name)) is None:
             return None  # the association that made the name took it back, under this same lock
         if loan is not None and not loan.enter(tx):
             return None

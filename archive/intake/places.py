@@ -2,9 +2,8 @@
 
 from typing import Final
 
-from archive.attributes import header_value
 from archive.model import InstanceHeader
-from archive.rules.naming import Namer, NameTemplate
+from archive.rules.naming import Namer
 from archive.store.catalogue.arrivals import Place
 
 MOST_REMEMBERED: Final = 1 << 14
@@ -17,9 +16,9 @@ PlaceKey = tuple[str, str, str, str]
 class Places:
     """The places an association holds, and which instances it has filed; used by one thread at a time."""
 
-    def __init__(self, template: NameTemplate, namer: Namer) -> None:
+    def __init__(self, namer: Namer) -> None:
         self._known: dict[PlaceKey, Place] = {}
-        self._tags, self._namer = template.all_tags, namer
+        self._namer = namer
         self._filed: set[int] = set()  # digests of SOP Instance UIDs, by which two may pass for one
 
     def __len__(self) -> int:
@@ -35,7 +34,7 @@ class Places:
 
     def name(self, header: InstanceHeader) -> str:
         """The file name of an instance."""
-        return self._namer.name_of({tag: header_value(header, tag) for tag in self._tags})
+        return self._namer.name(header)
 
     def is_unseen(self, place: Place, sop_instance_uid: str) -> bool:
         """Whether nothing was filed at this place, as far as this association can know, that has to do with an instance

@@ -14,9 +14,9 @@ def identity_problem(request: StoreRequest, header: InstanceHeader) -> tuple[Ref
         return Refusal.NOT_COMPOSITE, "a DICOMDIR is a medium's index, not an instance"
     if not is_uid(request.sop_instance_uid):
         return Refusal.UID_INVALID, "the request's SOP Instance UID is missing or invalid"
-    if not is_uid(header.sop_instance_uid):
-        return Refusal.UID_INVALID, "the dataset's SOP Instance UID is missing or invalid"
     if header.sop_instance_uid != request.sop_instance_uid:
+        if not is_uid(header.sop_instance_uid):
+            return Refusal.UID_INVALID, "the dataset's SOP Instance UID is missing or invalid"
         return Refusal.UID_INVALID, "the dataset's SOP Instance UID is not the request's"
     if header.sop_class_uid != request.sop_class_uid:
         return Refusal.CLASS_MISMATCH, "the dataset's SOP Class UID is not the request's"

@@ -126,7 +126,7 @@ class Namer:
     """The names of many instances by one template: a part is made anew where its values are not those of the instance
     before. Used by one thread."""
 
-    __slots__ = ("_hashes", "_template", "_texts", "_values", "_variables")
+    __slots__ = ("_fields", "_hashes", "_template", "_texts", "_values", "_variables")
 
     def __init__(self, template: NameTemplate) -> None:
         self._template = template
@@ -135,6 +135,14 @@ class Namer:
         self._variables = [(number, part, part.tag) for number, part in numbered if isinstance(part, Variable)]
         self._hashes = [(number, part) for number, part in numbered if isinstance(part, tuple)]
         self._values: dict[int, str] = {}
+        self._fields = [(tag, HEADER_TAGS[tag]) for tag in template.all_tags if tag in HEADER_TAGS]
+
+    def name(self, header: InstanceHeader) -> str:
+        """As `NameTemplate.name`."""
+        values = {tag: getattr(header, field) for tag, field in self._fields}
+        if self._template.tags:
+            values.update(header.other)
+        return self.name_of(values)
 
     def name_of(self, values: Mapping[int, str]) -> str:
         """As `NameTemplate.name_of`."""

@@ -3,8 +3,6 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,8 +35,7 @@ class OpenFolders:
         self._folders: OrderedDict[str, Folder] = OrderedDict()
         self._guard = threading.Lock()
 
-    @contextmanager
-    def use(self, relative: str) -> Iterator[int]:
+    def use(self, relative: str) -> "_Use":
         """The descriptor of a folder; valid inside the block.
 
         Raises
@@ -46,11 +43,7 @@ class OpenFolders:
         OSError
             There is no such folder (FileNotFoundError), or a link is on the way to it.
         """
-        folder = self.take(relative)
-        try:
-            yield folder.fd
-        finally:
-            self.give(folder)
+        return _Use(self, relative)
 
     def take(self, relative: str) -> Folder:
         """As `use`, until it is given back."""
@@ -107,3 +100,19 @@ class OpenFolders:
         folder.is_kept = False
         if not folder.users:
             os.close(folder.fd)
+
+
+class _Use:
+    """A folder that is taken while the block runs; no generator, as this is done several times an instance."""
+
+    __slots__ = ("_folder", "_folders", "_relative")
+
+    def __init__(self, folders: OpenFolders, relative: str) -> None:
+        self._folders, self._relative = folders, relative
+
+    def __enter__(self) -> int:
+        self._folder = self._folders.take(self._relative)
+        return self._folder.fd
+
+    def __exit__(self, *exception: object) -> None:
+        self._folders.give(self._folder)

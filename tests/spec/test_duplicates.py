@@ -15,6 +15,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from archive import failpoints, sessions
 from archive.findings import FACTS, FindingKind
+from archive.intake.experience import Experiences
 from archive.model import FileRecord, Outcome, Receipt, SessionStatus
 from archive.rules.naming import NameTemplate
 from archive.store.catalogue import receipts as receipt_rows
@@ -184,7 +185,7 @@ def test_the_same_instance_stored_twice_at_once(tmp_path: Path, is_one_process: 
 def give_one_name(sender: Sender) -> None:
     """Every instance asks for the name ``same.dcm``, which no configuration can say."""
     template = replace(NameTemplate.compile("${SOPInstanceUID}"), parts=("same",))
-    sender.intake.policy = replace(sender.intake.policy, template=template)
+    sender.intake.experiences = Experiences(replace(sender.intake.policy, template=template))
 
 
 @pytest.mark.parametrize("is_one_association", [True, False])

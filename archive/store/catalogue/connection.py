@@ -47,6 +47,10 @@ Connection = sqlite3.Connection
 """What a reader gets; named here so that no other room imports sqlite3."""
 
 
+class _Execute(Protocol):
+    def __call__(self, sql: str, parameters: tuple[object, ...] = (), /) -> sqlite3.Cursor: ...
+
+
 class Gathered(Protocol):
     """What a transaction writes once, at its end."""
 
@@ -67,6 +71,8 @@ class Transaction:
         self, connection: sqlite3.Connection, *, actor: str, clock: Clock, remembered: dict[str, int] | None = None
     ) -> None:
         self.connection = connection
+        self.execute: _Execute = connection.execute
+        """Run one statement."""
         self.actor = actor
         self.clock = clock
         self.now: datetime = clock.now()
@@ -83,10 +89,6 @@ class Transaction:
         if len(self._remembered) >= _REMEMBERED_AT_MOST:
             self._remembered.clear()
         self._remembered[text] = number
-
-    def execute(self, sql: str, parameters: tuple[object, ...] = ()) -> sqlite3.Cursor:
-        """Run one statement."""
-        return self.connection.execute(sql, parameters)
 
     def execute_many(self, sql: str, parameters: Sequence[tuple[object, ...]]) -> None:
         """Run one statement for each of these; for none, nothing."""
