@@ -3,12 +3,13 @@
 import os
 import re
 import sys
+import time
 from collections.abc import MutableMapping
+from functools import lru_cache
 from typing import Any, Final
 
 from cli.render import escape
 
-_FIRST: Final = ("timestamp", "level", "event")
 _QUOTED: Final = re.compile('[ ="]')
 
 
@@ -47,12 +48,9 @@ def configure(level: str, *, is_json: bool = False, names_process: bool = False)
 
     structlog.configure(
         processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
             *((_with_process,) if names_process else ()),
             structlog.processors.format_exc_info,
-            escaped,
-            structlog.processors.JSONRenderer() if is_json else logfmt,
+            *((_stamped, escaped, structlog.processors.JSONRenderer()) if is_json else (logfmt,)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.WriteLoggerFactory(file=_Stderr()),  # type: ignore[arg-type]
@@ -65,6 +63,23 @@ def _with_process(logger: object, method: str, facts: MutableMapping[str, Any]) 
     return facts
 
 
+def _stamped(logger: object, method: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: how grave, and when."""
+    facts["level"], facts["timestamp"] = method, _timestamp()
+    return facts
+
+
+def _timestamp() -> str:
+    """Now, in ISO 8601, UTC, with microseconds."""
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
 def escaped(logger: object, method: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A structlog processor: no value breaks its line or steers a terminal."""
     for name, value in facts.items():
@@ -74,19 +89,22 @@ def escaped(logger: object, method: str, facts: MutableMapping[str, Any]) -> Mut
 
 
 def logfmt(logger: object, method: str, facts: MutableMapping[str, Any]) -> str:
-    """A structlog processor: the line as key=value; what structlog's own renderer writes, in a fifth of its time."""
-    parts = [f"{name}={_logfmt_value(facts.pop(name))}" for name in _FIRST if name in facts]
-    parts += [f"{name}={_logfmt_value(value)}" for name, value in facts.items()]
-    return " ".join(parts)
+    """A structlog processor: the line as key=value, as structlog's own ones would put it together, at less than half
+    the cost: every association writes two."""
+    event = _logfmt_value(facts.pop("event", ""))
+    parts = [f"{name}={_logfmt_value(value)}" for name, value in facts.items()]
+    return " ".join((f"timestamp={_timestamp()} level={method} event={event}", *parts))
 
 
 def _logfmt_value(value: Any) -> str:
+    if type(value) is int:
+        return str(value)
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = str(value)
+    text = escape(value)
     if not _QUOTED.search(text):
-        return text.replace("\n", "\\n")
-    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return text
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'

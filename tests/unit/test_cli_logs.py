@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 import structlog
 
-from cli.logs import logfmt
+from cli import logs
+from cli.logs import escaped, logfmt
 from tests.crash.node import REPOSITORY
 
 PROCESSES, LINES, LONG = 4, 200, 3000
@@ -64,10 +66,31 @@ def test_lines_of_several_processes_do_not_run_into_each_other() -> None:
     ids=repr,
 )
 def test_a_line_is_what_the_library_would_write(value: object) -> None:
-    """Times first, then in the order given, quoted where it has to be: the format is one that tools know."""
-    facts = {"peer": value, "event": "fact", "other": value, "level": "info", "timestamp": "2026"}
+    """The time first, then in the order given, escaped, quoted where it has to be: a format that tools know."""
+    facts = {"peer": value, "event": "fact", "other": value}
     library = structlog.processors.LogfmtRenderer(
         key_order=("timestamp", "level", "event"), drop_missing=True, bool_as_flag=False
     )
 
-    assert logfmt(None, "info", dict(facts)) == library(None, "info", dict(facts))
+    timestamp, line = logfmt(None, "info", dict(facts)).split(" ", 1)
+
+    assert re.fullmatch(r"timestamp=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", timestamp)
+    assert line == library(None, "info", {"level": "info", **escaped(None, "info", dict(facts))})
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_the_time_of_a_line_is_now_in_utc(is_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the form."""
+    before = datetime.now(UTC)
+    was = structlog.get_config()
+    logs.configure("INFO", is_json=is_json)
+    try:
+        structlog.get_logger("test").info("fact", n=1)
+    finally:
+        structlog.configure(**was)
+
+    line = capsys.readouterr().err
+    found = re.search(r"\d{4}-\d\d-\d\dT[\d:.]+Z", line)
+    assert found is not None, line
+    assert before <= datetime.fromisoformat(found[0]) <= datetime.now(UTC)
+    assert "level" in line and "info" in line and "fact" in line
