@@ -173,6 +173,7 @@ class AssociationIntake:
                 self._intake.gate.judge(part.failure)
                 return self.refuse(request, Refusal.OUT_OF_RESOURCES, part.failure.message, part)
             with self._intake.gate.waiting("an instance", size_bytes=part.size_bytes):
+                part.begin_sync(self._intake.root.sync_order)
                 understood = self._understand(request, part)
                 if isinstance(understood, InstanceHeader):
                     return self._store(request, part, understood)

@@ -74,7 +74,10 @@ RECEIVING: Final = (
     ),
     Mutant(
         name="one-sync-the-name-before-the-bytes",
-        changes=((PARTS, "                write_out(self.fd)\n", "                pass\n"),),
+        changes=(
+            (PARTS, "                write_out(self.fd)\n", "                pass\n"),
+            (PARTS, "            begin_writing_out(self.fd, 0, 0)\n", "            pass\n"),
+        ),
         test="crash/test_sync_order.py::test_a_name_that_survives_leads_to_a_whole_file[one sync]",
         complaint="assert datasets_below(",
     ),
