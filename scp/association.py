@@ -41,7 +41,6 @@ class ReceiverAssociation(Association):
         connection: socket.socket,
         peer: tuple[str, int],
     ) -> None:
-        threading.Thread.__init__(self, name=f"association-{peer[0]}:{peer[1]}", daemon=True)
         make_association(self, entity, peer)
         self.peer_host, self._port = peer
         self.began = time.monotonic()
@@ -75,6 +74,11 @@ class ReceiverAssociation(Association):
         """This encoded A-ASSOCIATE-AC is on its way."""
         if self._digest is not None and (request := self.acse.learn(answer)) is not None:
             self._gate.known.keep(self._digest, request)
+
+    def start(self) -> None:
+        """Serve it in a thread of its own; where another one does, it is none."""
+        threading.Thread.__init__(self, name=f"association-{self.peer_host}:{self._port}", daemon=True)
+        super().start()
 
     def run(self) -> None:
         self.run_reactor()
@@ -111,10 +115,15 @@ class ReceiverAssociation(Association):
             self.acse.negotiate_association()
         elif isinstance(primitive, A_RELEASE) and self.is_established:
             self.acse.send_release(is_response=True)
-            self.is_released, self.is_established = True, False
+            self.release()
         else:
             self.is_aborted, self.is_established = True, False
         return True
+
+    def release(self) -> None:
+        """The peer's request to release was answered. What is left to do here is done while the peer closes."""
+        self.is_released, self.is_established = True, False
+        self._finish()
 
     def mute(self) -> None:
         """Read nothing more from the peer; what is queued is still sent."""
@@ -169,15 +178,18 @@ class ReceiverAssociation(Association):
         """Give everything back."""
         self.kill()
         try:
-            if self.dimse.service is not None:
-                self.dimse.service.close()
-                self.log.info(
-                    "association.ended",
-                    how="released" if self.is_released else "aborted",
-                    stored=self.dimse.service.stored,
-                    refused=self.dimse.service.refused,
-                )
-        except Exception as error:
-            self.log.error("association.not_closed", error=printable(repr(error)), exc_info=True)
+            self._finish()
         finally:
             self._gate.connections.leave(self)
+
+    def _finish(self) -> None:
+        """Nothing more is stored; idempotent."""
+        service, self.dimse.service = self.dimse.service, None
+        if service is None:
+            return
+        try:
+            service.close()
+            how = "released" if self.is_released else "aborted"
+            self.log.info("association.ended", how=how, stored=service.stored, refused=service.refused)
+        except Exception as error:
+            self.log.error("association.not_closed", error=printable(repr(error)), exc_info=True)

@@ -17,6 +17,8 @@ from archive.errors import ConfigurationError
 from scp.tls import PortTls
 
 BACKLOG: Final = 256
+ANSWERS_BYTES: Final = 64 << 10
+"""What the kernel keeps of answers that a peer does not read; left alone it keeps megabytes."""
 OUT_OF_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -43,6 +45,10 @@ class Port:
         self._socket = socket.socket(socket.AF_INET6 if ":" in first.bind else socket.AF_INET, socket.SOCK_STREAM)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # What the connections of a listening socket have from the beginning, on Linux.
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ANSWERS_BYTES)
             self._socket.bind((first.bind, first.port))
             self._socket.listen(BACKLOG)
             self._socket.setblocking(False)

@@ -19,9 +19,6 @@ from scp import certificates
 from scp.receive_buffer import ReceiveBuffer
 from scp.tls import PortTls, say_the_end
 
-ANSWERS_BYTES: Final = 64 << 10
-"""What the kernel keeps of answers that a peer does not read; left alone it keeps megabytes."""
-
 LINGER_SECONDS: Final = 0.5
 LINGER_BYTES: Final = 4 << 20
 TLS_RECORD_BYTES: Final = 1 << 14  # RFC 8446 5.1
@@ -45,10 +42,7 @@ class ReceiverSocket(AssociationSocket):
         self._polled = 0
         self._poll = select.poll()
         self.buffer = ReceiveBuffer()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ANSWERS_BYTES)
-        connection.setblocking(False)
+        connection.setblocking(False)  # its other options are those of the port that it came to
 
     def secure(self, tls: PortTls) -> Certificate | None:
         """Make the connection a TLS one, in the association's own thread; the peer's certificate.
@@ -68,7 +62,6 @@ class ReceiverSocket(AssociationSocket):
     def start_pdu(self) -> None:
         """Start the clock of the next PDU."""
         self._deadline = time.monotonic() + self._pdu_seconds
-        self.acknowledge()
 
     def acknowledge(self) -> None:
         """Acknowledge what was read at once: a sender with Nagle's algorithm waits for it, 40 ms otherwise.
@@ -169,6 +162,7 @@ class ReceiverSocket(AssociationSocket):
                 raise TimeoutError("the PDU was not complete in time")
             if (count := self._try(connection, view)) is not None:
                 return count
+            self.acknowledge()
             self._is_ready(connection, remaining)
 
     def _send(self, view: bytes | memoryview, deadline: float) -> int:
@@ -198,7 +192,7 @@ class ReceiverSocket(AssociationSocket):
 
     def _shutdown_socket(self) -> None:
         connection = self.socket
-        if connection is None:
+        if connection is None or connection.fileno() < 0:
             return
         if isinstance(connection, ssl.SSLSocket):
             say_the_end(connection)

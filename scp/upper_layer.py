@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from scp.transport import ReceiverSocket
 
 ASSOCIATE_RQ: Final = 0x01
+RELEASE_RQ: Final = 0x05  # DICOM PS3.8 9.3.6, 9.3.7
+RELEASE_LENGTH: Final = b"\0\0\0\4"
+RELEASE_BYTES: Final = 10
+RELEASE_RP: Final = b"\6\0\0\0\0\4\0\0\0\0"
 MAX_ASSOCIATE_BYTES: Final = 256 << 10
 """128 contexts with all 45 transfer syntaxes of the standard are 160 kB; the length field allows 4 GiB."""
 P_DATA_SLACK_BYTES: Final = 4096
@@ -234,12 +238,28 @@ class ReceiverUpperLayer(DULServiceProvider):
         finally:
             messages.flush()
         if walk.is_at_another:
-            self._read_pdu_data()
+            if not self._release(connection):
+                self._read_pdu_data()
             walk.resume()
             self._has_more = True
         self._time(started)
         if walk.is_inside or not messages.is_between:
             connection.acknowledge()
+
+    def _release(self, connection: "ReceiverSocket") -> bool:
+        """Answer an A-RELEASE-RQ that has come whole and in its turn: actions AR-2 and AR-4 of the state machine."""
+        buffer, at = connection.buffer, connection.buffer.start
+        is_whole = buffer.unread_bytes >= RELEASE_BYTES and buffer.view[at] == RELEASE_RQ
+        if not (is_whole and bytes(buffer.view[at + 2 : at + PDU_HEADER_BYTES]) == RELEASE_LENGTH):
+            return False
+        if not (self.to_provider_queue.empty() and self.event_queue.empty()):
+            return False
+        buffer.take(RELEASE_BYTES)
+        connection.send(RELEASE_RP)
+        self.artim_timer.start()
+        self.state_machine.transition(CLOSING)
+        self._association.release()
+        return True
 
     def _time(self, started: float) -> None:
         """Set the clocks anew, after work that was `started` then: what we took ourselves is not the peer's time."""
@@ -304,6 +324,8 @@ class ReceiverUpperLayer(DULServiceProvider):
     def _read(self, connection: "ReceiverSocket") -> bytearray | None:
         """The next PDU, None when the connection ends before or inside it."""
         connection.start_pdu()
+        if self._association.is_established:
+            connection.acknowledge()  # of a message that is not complete; else an answer says it in no time
         header = connection.recv(PDU_HEADER_BYTES)
         if len(header) < PDU_HEADER_BYTES:
             return None
