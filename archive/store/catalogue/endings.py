@@ -1,7 +1,7 @@
 """The end of an association: it holds no session any more, and what it was refused is counted."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archive.model import Outcome
@@ -48,12 +48,20 @@ def write(tx: Transaction, ending: Ending) -> None:
     intake.close_association(tx, ending.association_id)
 
 
-def write_along(tx: Transaction, endings: Iterable[Ending]) -> bool:
-    """As `write`, in a transaction that must not fail for their sake; False when none of them could be written."""
+def write_along(tx: Transaction, endings: Sequence[Ending]) -> bool:
+    """As `write`, in a transaction that must not fail for their sake; False when none of them could be written.
+
+    Of associations that hold no session but one that the transaction holds as well: no clock runs for it.
+    """
+    if not endings:
+        return True
     tx.execute("SAVEPOINT endings")
     try:
         for ending in endings:
-            write(tx, ending)
+            if ending.untold is not None:
+                write(tx, ending)
+            else:
+                intake.follow_association(tx, ending.association_id)
     except sqlite3.Error:
         if not tx.connection.in_transaction:  # no space, no memory: all of it is undone already
             raise

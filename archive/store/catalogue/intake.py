@@ -58,6 +58,12 @@ def close_association(tx: Transaction, association_id: int) -> None:
         let_go(tx, association_id, session_id)
 
 
+def follow_association(tx: Transaction, association_id: int) -> None:
+    """The association ended, and another holds whatever sessions it held: their clocks go on standing still."""
+    tx.execute("UPDATE association SET is_open = 0 WHERE id = ? AND is_open = 1", (association_id,))
+    tx.execute("DELETE FROM association_session WHERE association_id = ?", (association_id,))
+
+
 def let_go(tx: Transaction, association_id: int, session_id: int) -> None:
     """The association holds this session no more: its clock runs again unless another holds it."""
     tx.execute(
