@@ -45,7 +45,7 @@ SCRIPT: Final = ((0, 1, 8, 0), (1, 9, 24))
 """The instances of each association: two series of a study, some of it twice, then another study."""
 REFUSED: Final = frozenset({"A700"})
 """What a store may be answered with because of the disk (DICOM PS3.4 B.2.3)."""
-ANSWER_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 60.0
 FRAGMENT_BYTES: Final = 16 << 10
 TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ (DICOM PS3.8 9.3.4)
 

@@ -238,7 +238,7 @@ def _toml(keys: Keys) -> str:
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
 
 
-def wait_until(is_reached: Callable[[], bool], state: Callable[[], str], *, timeout_seconds: float = 30.0) -> None:
+def wait_until(is_reached: Callable[[], bool], state: Callable[[], str], *, timeout_seconds: float = 60.0) -> None:
     """Poll something outside this process that has no event to wait for.
 
     Raises

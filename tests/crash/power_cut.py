@@ -40,7 +40,7 @@ ORDER_UNKNOWN: Final = "barrier=0"
 DISKS: Final = {"one sync": ("ext4", ""), "file and folder": ("ext4", ORDER_UNKNOWN), "one sync on XFS": ("xfs", "")}
 """Kind and mount option of the disks on which the order of syncs differs."""
 MAX_MEGABYTES: Final = 512
-UNMOUNT_PATIENCE_SECONDS: Final = 5.0
+UNMOUNT_PATIENCE_SECONDS: Final = 30.0
 _PREFIX: Final = "prearc-cut-"
 
 

@@ -84,7 +84,7 @@ class LedgerSender:
         """Send, and go on sending, to this address."""
         self._command(f"target {host} {port}")
 
-    def pause(self, *, timeout_seconds: float = 30) -> None:
+    def pause(self, *, timeout_seconds: float = 90) -> None:
         """Finish what is under way, release the associations, and return when that is done."""
         idle = self.count("idle")
         self._command("pause")
@@ -95,7 +95,7 @@ class LedgerSender:
         with self._heard:
             return self._words[word]
 
-    def wait_for(self, word: str, count: int, *, timeout_seconds: float = 30) -> None:
+    def wait_for(self, word: str, count: int, *, timeout_seconds: float = 90) -> None:
         """Return when `word` was said `count` times in all.
 
         Raises
@@ -105,7 +105,7 @@ class LedgerSender:
         """
         self._wait(lambda: self._words[word] >= count, f"{count} x {word}", timeout_seconds)
 
-    def wait_for_more(self, word: str, count: int, *, timeout_seconds: float = 30) -> None:
+    def wait_for_more(self, word: str, count: int, *, timeout_seconds: float = 90) -> None:
         """Return when `word` was said `count` times more."""
         self.wait_for(word, self.count(word) + count, timeout_seconds=timeout_seconds)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from tests.crash.node import COMMAND, REPOSITORY
 
 TERMINAL: Final = Path(__file__).with_name("terminal.py")
-ANSWER_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 90.0
 """The watchdog: no invocation takes longer."""
 EXIT_CODES: Final = frozenset({0, 1, 2, 3, 4})
 """On a root that is there: done, refused, senseless (a session joined with itself), findings remain, busy."""

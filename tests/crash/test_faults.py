@@ -211,7 +211,7 @@ def test_a_hung_disk_is_told_and_nothing_is_acknowledged(trial: FaultTrial) -> N
     """Every sync sleeps: the process itself says HUNG while its store waits; then it opens by itself."""
     trial.configure(hung_seconds=0.3)
     trial.begin()
-    trial.shim.hang(0.6)
+    trial.shim.hang(1.5)  # long enough for the word to be seen before the next one
     sender = trial.sending(SCRIPT[:1])
     wait_until(lambda: "HUNG" in trial.standings(), lambda: trial.node.last_lines)
     assert not trial.heard.acknowledged

@@ -37,7 +37,7 @@ INSTANCES_OF_A_STUDY: Final = 12
 RECEIVER_ONLY: Final = ("--only", "scp")
 """Recovery runs, and then nothing changes while the oracle looks; and it starts in half the time."""
 ARCHIVER_ONLY: Final = ("--only", "archiver")
-DEATH_SECONDS: Final = 30.0
+DEATH_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True, kw_only=True)

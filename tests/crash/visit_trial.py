@@ -25,7 +25,7 @@ MOVING_VERBS: Final = ("archive", "archive", "join", "split", "return", "move", 
 RECOVERY_STEPS: Final = ("R_JOURNAL", "R_WORKING", "R_TOUCHED", "R_REPORT", *STEPS, *STEPS_OF_ITEMS)
 INSTANCES: Final = range(4, 16)
 HITS: Final = (1, 1, 2, 3, 5, 8)
-RECOVERY_SECONDS: Final = 30.0
+RECOVERY_SECONDS: Final = 60.0
 CUT_RECOVERY_SHARE: Final = 0.3
 
 

@@ -105,7 +105,7 @@ def _ports(workspace: Workspace) -> Iterator[list[int]]:
     try:
         yield [each.port for each in node.addresses]
     finally:
-        node.drain(5.0)
+        node.drain(20.0)
         intake.close()
         workspace.close()
 

@@ -38,7 +38,7 @@ def serving(settings: Settings) -> Iterator[list[int]]:
         ready = next(line for line in node.stderr if line.startswith("ready "))
         yield list(dict.fromkeys(map(int, PORT.findall(ready))))
         node.terminate()
-        _, rest = node.communicate(timeout=20)
+        _, rest = node.communicate(timeout=60)
         assert node.returncode == 0, rest
     finally:
         if node.poll() is None:

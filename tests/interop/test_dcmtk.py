@@ -22,7 +22,7 @@ from archive.model import Outcome
 from tests.crash.node import wait_until
 from tests.interop.corpus import CorpusFile, corpus, different, regular
 from tests.interop.peers import Peered, assert_kept, assert_listed, listening
-from tests.interop.tools import free_ports, listens, need, run
+from tests.interop.tools import free_port, listens, need, run
 from tests.interop.wire import C_ECHO_RSP
 from tests.workbench import rows
 
@@ -362,13 +362,13 @@ def _storescp(folder: Path) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 def _started_storescp(folder: Path) -> tuple["subprocess.Popen[bytes]", int]:
     """It cannot be told to take any port, and somebody else may take the free one first: then another one."""
     for _ in range(5):
-        (port,) = free_ports(1)
+        port = free_port()
         process = subprocess.Popen(
             ["storescp", "+B", "+xa", "-od", str(folder), str(port)],
             stdin=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ import pytest
 from tests.crash.node import wait_until
 from tests.interop.corpus import CorpusFile, corpus, different, regular
 from tests.interop.peers import Peered, assert_kept, listening
-from tests.interop.tools import find, free_ports, need
+from tests.interop.tools import find, free_port, need
 from tests.interop.wire import C_ECHO_RSP
 
 COMPRESSED = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5")
@@ -63,18 +63,18 @@ class Orthanc:
         self._url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self._url + path, timeout=20) as answer:
+        with urllib.request.urlopen(self._url + path, timeout=60) as answer:
             return json.load(answer)
 
     def post(self, path: str, body: bytes | dict[str, Any]) -> Any:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with urllib.request.urlopen(self._url + path, data=data, timeout=20) as answer:
+        with urllib.request.urlopen(self._url + path, data=data, timeout=60) as answer:
             return json.load(answer)
 
     def answers(self) -> bool:
         try:
             self.get("/system")
-        except (urllib.error.URLError, ConnectionError):
+        except (OSError, ValueError):
             return False
         return True
 
@@ -82,7 +82,7 @@ class Orthanc:
 @contextmanager
 def running_orthanc(folder: Path, peer_port: int, **settings: Any) -> Iterator[Orthanc]:
     """Orthanc on loopback with its own storage, without a DICOM server and plugins, knowing the node as ``prearc``."""
-    (http_port,) = free_ports(1)
+    http_port = free_port()
     storage = str(folder / "orthanc")
     configuration = folder / "orthanc.json"
     configuration.write_text(
@@ -118,4 +118,7 @@ def running_orthanc(folder: Path, peer_port: int, **settings: Any) -> Iterator[O
         yield orthanc
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()

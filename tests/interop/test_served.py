@@ -52,7 +52,7 @@ def _prearc(node: Node, *arguments: str) -> list[dict[str, Any]]:
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr.decode()

@@ -1,17 +1,19 @@
 """Other people's DICOM programs: found on PATH, run to their end, their output kept for the failure message."""
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-RUN_SECONDS: Final = 40.0
+RUN_SECONDS: Final = 90.0
+FIRST_PORT: Final = 20_000
 PACKAGES: Final = {"gdcmscu": "libgdcm-tools", "Orthanc": "orthanc", "node": "nodejs"}
 """Debian's package of a program; what is not listed is DCMTK's."""
 
@@ -62,14 +64,18 @@ def run(program: str, *arguments: str | int | Path, timeout_seconds: float = RUN
     return Ran(command=command, code=ended.returncode, output=ended.stdout.decode("utf-8", "replace"))
 
 
-def free_ports(count: int) -> Sequence[int]:
-    """Ports that are free now, for programs that cannot be told to take any."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+def free_port() -> int:
+    """A port that is free now, for programs that cannot be told to take any.
+
+    It is none of those that the kernel gives to whoever asks for any port, as everything else here does: nobody takes
+    it before the program does.
+    """
+    given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    others = range(FIRST_PORT, given)
+    for port in (*random.SystemRandom().sample(others, k=min(100, len(others))), 0):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as free:
+            return int(free.getsockname()[1])
+    raise AssertionError("no port is free")
 
 
 def listens(port: int) -> bool:

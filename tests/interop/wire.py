@@ -16,7 +16,7 @@ from typing import Final, Self
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = 1, 2, 3, 4, 5, 6, 7
 C_STORE_RQ, C_STORE_RSP, C_ECHO_RSP = 0x0001, 0x8001, 0x8030
 ITEMS_BEGIN: Final = 68  # of the content of an A-ASSOCIATE PDU, DICOM PS3.8 9.3.2
-END_SECONDS: Final = 10.0
+END_SECONDS: Final = 60.0
 QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 
 
