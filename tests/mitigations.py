@@ -19,7 +19,7 @@ from archive.rules.naming import NameTemplate
 from archive.store import derived, files
 from archive.store.catalogue.resources import Scope
 from archive.store.catalogue.surveys import SurveyRequest
-from archive.surveying import comparing, worker
+from archive.surveying import worker
 from archive.surveying.reading import FileReader, Reading
 from archive.workspace import Workspace
 from tests.surveys import folder
@@ -59,7 +59,7 @@ def quicken(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(mitigation, "Readers", HereReaders)
     patch.setattr("archive.mitigating.concluding.Readers", HereReaders)
     unlike = Difference(kind=DifferenceKind.HEADER_ONLY)
-    patch.setattr(comparing, "compare_files", lambda fd, pairs, **_: [unlike for _ in pairs])
+    patch.setattr("archive.examination.difference.compare_files", lambda fd, pairs, **_: [unlike for _ in pairs])
 
 
 def names(ws: Workspace, scan: str = "1") -> list[str]:

@@ -10,7 +10,7 @@ from archive.store.catalogue import survey_results, surveys
 from archive.store.catalogue.surveys import Filters
 from archive.store.locks import FileLock
 from archive.surveying.pace import Gate, Pace
-from archive.surveying.performing import How, survey_place
+from archive.surveying.performing import How, remember, survey_place
 from archive.surveying.readers import Readers
 from archive.surveys import SurveyStatus
 from archive.workspace import Workspace
@@ -43,6 +43,8 @@ def conclude(ws: Workspace, readers: Readers, request_id: int, *, lock_seconds: 
         status, totals = survey.status_of(found.report), survey_json.totals(found.report)
         surveys.apply(tx, request_id, FOUND[status], detail={name: count for name, count in totals.items() if count})
         survey_results.add(tx, request_id, status=status, totals=totals, report=survey_json.document(found.report))
+        if found.read:
+            remember(tx, ws, request.place, found.read)
         return status
 
 

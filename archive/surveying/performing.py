@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from archive.errors import Busy
 from archive.rules import survey
 from archive.store.catalogue import instances, journal, resources, survey_results
+from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.resources import Place
 from archive.surveying.comparing import differences_of, digested
 from archive.surveying.pace import Gate
@@ -23,9 +24,13 @@ from archive.workspace import Workspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What came of a resource: a report, or `is_gone`, or a `problem` that kept it from being surveyed."""
+    """What came of a resource: a report, or `is_gone`, or a `problem` that kept it from being surveyed.
+
+    `read` are facts that the caller remembers, best in the transaction that keeps the report.
+    """
 
     report: ResourceReport | None = None
+    read: tuple[FileFacts, ...] = ()
     is_gone: bool = False
     problem: str = ""
 
@@ -40,7 +45,7 @@ class How:
 
 
 def survey_place(ws: Workspace, readers: Readers, place: Place, how: How, gate: Gate) -> Found:
-    """Survey one resource; what was read is remembered, also of a survey that is broken off.
+    """Survey one resource; what was read is remembered, or given to the caller with the report.
 
     Raises
     ------
@@ -55,13 +60,26 @@ def survey_place(ws: Workspace, readers: Readers, place: Place, how: How, gate: 
     if isinstance(seen, Found):
         return seen if not seen.is_gone else _look_again(ws, readers, now, {}, how, gate)
     folder, listing, resource = seen
-    facts = _facts(ws, now, folder, listing, _started(readers, resource, folder, how), before)
+    facts = _facts(ws, now, folder, listing, _started(readers, resource, folder, how))
+    is_news = bool(folder.to_read) or not before.keys() <= folder.known.keys()
+    found = survey.sorted_out(facts)
+    if not found.wrong and all(len(group) == 1 for group in found.sound.values()):
+        report = survey.report_on(found, {}, listing.remarks)
+        return Found(report=report, read=tuple(facts) if is_news else ())
+    if is_news:
+        _remember(ws, now, facts)
     if read := digested(readers, resource.path, facts):
         facts = read
         _remember(ws, now, facts)
     if any(survey.troubled(file) for file in facts):
         return _look_again(ws, readers, now, _by_path(facts), how, gate)
     return Found(report=_report(readers, resource, facts, listing))
+
+
+def remember(tx: Transaction, ws: Workspace, place: Place, facts: Iterable[FileFacts]) -> None:
+    """Keep what was read for the next survey; not what has a fault, which may have been the disk's."""
+    read = [file for file in facts if not file.fault]
+    survey_results.remember(tx, place.session_id, place.scan, read, template=ws.policy.template.text)
 
 
 def _look_again(
@@ -84,9 +102,11 @@ def _look_again(
         folder, listing, resource = seen
         gate.is_open = True
         try:
-            facts = _facts(ws, now, folder, listing, _started(readers, resource, folder, how), before)
+            facts = _facts(ws, now, folder, listing, _started(readers, resource, folder, how))
         finally:
             gate.is_open = False
+        if folder.to_read or not before.keys() <= folder.known.keys():
+            _remember(ws, now, facts)
     return Found(report=_report(readers, resource, facts, listing))
 
 
@@ -128,9 +148,8 @@ def _facts(
     folder: Folder,
     listing: Listing,
     readings: Iterable[Reading],
-    before: Mapping[str, FileFacts],
 ) -> list[FileFacts]:
-    """The facts on every file, which are remembered; those that are known when reading is broken off, too."""
+    """The facts on every file; those that are known when reading is broken off are remembered."""
     taken: list[Reading] = []
 
     def kept() -> Iterator[Reading]:
@@ -139,14 +158,11 @@ def _facts(
             yield reading
 
     try:
-        facts = facts_of(folder, listing, kept())
+        return facts_of(folder, listing, kept())
     except BaseException:
         part = replace(folder, to_read=folder.to_read[: len(taken)])
         _remember(ws, place, facts_of(part, Listing(listed={}), taken))
         raise
-    if folder.to_read or not before.keys() <= folder.known.keys():
-        _remember(ws, place, facts)
-    return facts
 
 
 def _started(readers: Readers, resource: Resource, folder: Folder, how: How) -> Batch:
@@ -169,8 +185,6 @@ def _known(ws: Workspace, place: Place) -> dict[str, FileFacts]:
         return survey_results.known(connection, place.session_id, place.scan, template=ws.policy.template.text)
 
 
-def _remember(ws: Workspace, place: Place, facts: list[FileFacts]) -> None:
-    """What has a fault is not remembered: it may have been the disk's."""
-    read = [file for file in facts if not file.fault]
+def _remember(ws: Workspace, place: Place, facts: Iterable[FileFacts]) -> None:
     with ws.catalogue.write() as tx:
-        survey_results.remember(tx, place.session_id, place.scan, read, template=ws.policy.template.text)
+        remember(tx, ws, place, facts)

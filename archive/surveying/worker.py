@@ -20,7 +20,7 @@ from archive.store.catalogue import survey_results, surveys
 from archive.store.catalogue.surveys import SurveyRequest
 from archive.store.locks import FileLock
 from archive.surveying.pace import Gate, Pace
-from archive.surveying.performing import Found, How, survey_place
+from archive.surveying.performing import Found, How, remember, survey_place
 from archive.surveying.readers import Readers
 from archive.surveys import SurveyStatus
 from archive.workspace import Workspace
@@ -151,14 +151,18 @@ class Worker:
             self._end(request, SurveyEvent.FAIL, message=found.problem)
         else:
             report, status = found.report, survey.status_of(found.report)
-            totals = survey_json.totals(report)
+            totals, document = survey_json.totals(report), survey_json.document(report)
             try:
                 with self._ws.catalogue.write() as tx:
                     surveys.apply(tx, request.id, FOUND[status], expected_claim=self._name, detail=_told(totals))
-                    document = survey_json.document(report)
                     survey_results.add(tx, request.id, status=status, totals=totals, report=document)
+                    if found.read:
+                        remember(tx, self._ws, request.place, found.read)
             except StaleState:
                 log.info("survey_cancelled", request=request.id)
+                if found.read:
+                    with self._ws.catalogue.write() as tx:
+                        remember(tx, self._ws, request.place, found.read)
                 return
             log.info("surveyed", request=request.id, status=status, files=totals["totalEntries"])
 

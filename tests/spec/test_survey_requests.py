@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from archive.mitigating.concluding import worker_lock
 from archive.model import MergeMode
 from archive.returning import give_back
 from archive.rules.survey_states import SurveyEvent
-from archive.store.catalogue import surveys
+from archive.store.catalogue import survey_results, surveys
+from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.store.catalogue.resources import Scope
 from archive.store.catalogue.surveys import Filters, SurveyRequest
 from archive.surveying.worker import Worker
@@ -271,6 +273,29 @@ def test_a_dead_workers_request_is_queued_again(tmp_path: Path, place: str) -> N
     assert found(ws, row["id"]).status is S.CONFORMING
     assert "SURVEY_REQUEUE" in event_kinds(ws)
     assert len(rows(ws, "SELECT * FROM survey_result")) == 1
+
+
+def test_a_resource_costs_two_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One claims it, one keeps the report and what was read; the next survey reads nothing."""
+    ws, _ = archived_workspace(tmp_path, scans=1)
+    [request_id] = ask(ws).queued
+    began: list[Catalogue] = []
+    write = Catalogue.write
+
+    def counted(self: Catalogue) -> AbstractContextManager[Transaction]:
+        began.append(self)
+        return write(self)
+
+    monkeypatch.setattr(Catalogue, "write", counted)
+
+    with Worker(ws, stop=threading.Event()) as worker:
+        assert worker.perform(found(ws, request_id)) is S.CONFORMING
+
+    assert len(began) == 2
+    with ws.catalogue.read() as connection:
+        place = found(ws, request_id).place
+        known = survey_results.known(connection, place.session_id, place.scan, template=ws.policy.template.text)
+    assert len(known) == 3
 
 
 def test_what_a_living_worker_has_is_left_to_it(tmp_path: Path) -> None:

@@ -11,21 +11,8 @@ from typing import Any
 from archive.store.catalogue.connection import Transaction
 from archive.surveys import FileFacts, SurveyStatus
 
-_KNOWN_FIELDS = (
-    "path",
-    "size_bytes",
-    "mtime_ns",
-    "inode",
-    "fault",
-    "sop_class_uid",
-    "sop_instance_uid",
-    "transfer_syntax_uid",
-    "expected_name",
-    "scheme",
-    "discloses",
-    "dataset_sha256",
-    "file_sha256",
-)
+_FIRST_KNOWN = FileFacts._fields.index("size_bytes")
+"""What is remembered of a file is its path, and everything from here on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,23 +104,15 @@ def known(connection: sqlite3.Connection, session_id: int, scan: str, *, templat
     if row is None:
         return {}
     found: dict[str, FileFacts] = {}
-    for values in json.loads(zlib.decompress(row["body"])):
-        facts = dict(zip(_KNOWN_FIELDS, values, strict=True))
-        facts["discloses"] = tuple(facts["discloses"])
-        found[facts["path"]] = FileFacts(**facts)
+    for path, *values in json.loads(zlib.decompress(row["body"])):
+        facts = FileFacts._make((path, None, *values))
+        found[path] = facts._replace(discloses=tuple(facts.discloses))
     return found
 
 
 def remember(tx: Transaction, session_id: int, scan: str, files: Sequence[FileFacts], *, template: str) -> None:
     """Keep what was read of the files of a resource, for the next time."""
-    read = [
-        [
-            list(value) if isinstance(value, tuple) else value
-            for value in (getattr(file, name) for name in _KNOWN_FIELDS)
-        ]
-        for file in files
-        if file.size_bytes is not None
-    ]
+    read = [(file.path, *file[_FIRST_KNOWN:]) for file in files if file.size_bytes is not None]
     body = zlib.compress(json.dumps(read, separators=(",", ":")).encode(), 1)
     tx.execute(
         "INSERT INTO survey_known(session_id, scan, template, body) VALUES (?, ?, ?, ?)"
