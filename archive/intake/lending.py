@@ -8,7 +8,7 @@ from archive.intake.endings import Endings
 from archive.intake.holdings import Holdings
 from archive.intake.places import PlaceKey
 from archive.store.catalogue import intake
-from archive.store.catalogue.arrivals import Arrivals, Place
+from archive.store.catalogue.arrivals import Place
 from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.endings import Ending, write_along
 from archive.store.catalogue.intake import AssociationFacts
@@ -30,7 +30,7 @@ class Loan:
 
         False when the session does not take instances at this place any more: nothing is written then.
         """
-        if not tx.gathered(Arrivals).takes(self.place):
+        if not intake.takes(tx, self.place):
             return False
         intake.hold(tx, self.place.session_id, self._association)
         self._claimed = self._claimed or self._endings.claim(self.place.session_id)

@@ -1,4 +1,4 @@
-"""What the instances of one transaction have in common: looked up once, and written once, at its end.
+"""What the instances of one transaction have in common, written once, at its end.
 
 Instances come in batches, mostly of few series: the counters of a scan and its session are changed once a batch,
 and receipts are written together.
@@ -34,21 +34,9 @@ class Arrivals:
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
-        self._is_taking: dict[tuple[int, int, str], bool] = {}
         self._sessions: dict[int, _Sum] = {}
         self._scans: dict[int, _Sum] = {}
         self._receipts: list[NewReceipt] = []
-
-    def takes(self, place: Place) -> bool:
-        """Whether the session takes instances at this place: it is RECEIVING, where it was, and has the scan.
-
-        Holds for the whole transaction: whatever changes a session changes it in a transaction of its own.
-        """
-        key = place.session_id, place.scan_id, place.session_path
-        answer = self._is_taking.get(key)
-        if answer is None:
-            answer = self._is_taking[key] = self._look(place)
-        return answer
 
     def count(self, place: Place, *, instances: int, size_bytes: int) -> None:
         """Instances (and bytes) more or fewer; the session was received into just now in any case."""
@@ -80,11 +68,3 @@ class Arrivals:
             ],
         )
         receipts.insert_all(self._tx, self._receipts)
-
-    def _look(self, place: Place) -> bool:
-        row = self._tx.execute(
-            "SELECT 1 FROM session s JOIN scan c ON c.session_id = s.id"
-            " WHERE s.id = ? AND c.id = ? AND s.status = 'RECEIVING' AND s.path = ?",
-            (place.session_id, place.scan_id, place.session_path),
-        ).fetchone()
-        return row is not None

@@ -2,6 +2,7 @@
 
 import sqlite3
 from dataclasses import dataclass
+from typing import Final
 
 from archive.model import FileRecord, InstanceHeader, Outcome, Session
 from archive.rules.naming import renamed_scan, scan_folder
@@ -176,6 +177,24 @@ def same_instance(
     return row
 
 
+_TAKES: Final = """SELECT 1 FROM session s JOIN scan c ON c.session_id = s.id
+    WHERE s.id = ?1 AND c.id = ?2 AND s.status = 'RECEIVING' AND s.path = {path}"""
+"""Whether the session takes instances at this place: it is RECEIVING, where it was, and has the scan."""
+
+_INSERT_IF_NEW: Final = f"""INSERT INTO instance(session_id, scan_id, sop_instance_uid, sop_class_uid,
+    transfer_syntax_uid, file_name, size_bytes, dataset_offset, dataset_sha256, prefix_sha256, received_at)
+    SELECT ?1, ?2, ?3, ?, ?, ?, ?, ?, ?, ?, ?11 WHERE EXISTS ({_TAKES.format(path="?12")})
+    AND NOT EXISTS (SELECT 1 FROM instance WHERE sop_instance_uid = ?3 AND session_id = ?1)
+    ON CONFLICT(scan_id, file_name) DO NOTHING"""
+"""The row of an instance whose session takes it and has none of its UID, which is what mostly comes."""
+
+
+def takes(tx: Transaction, place: Place) -> bool:
+    """Whether the session takes instances at this place."""
+    values = (place.session_id, place.scan_id, place.session_path)
+    return tx.execute(_TAKES.format(path="?3"), values).fetchone() is not None
+
+
 def insert_instance(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | None:
     """Insert the row of a filed instance and count it; its outcome and row id.
 
@@ -184,18 +203,11 @@ def insert_instance(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | 
     """
     place = new.place
     arrivals = tx.gathered(Arrivals)
-    if not arrivals.takes(place):
-        return None
-    cursor = tx.execute(
-        "INSERT INTO instance(session_id, scan_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid,"
-        " file_name, size_bytes, dataset_offset, dataset_sha256, prefix_sha256, received_at)"
-        " SELECT ?1, ?, ?3, ?, ?, ?, ?, ?, ?, ?, ?"
-        " WHERE NOT EXISTS (SELECT 1 FROM instance WHERE sop_instance_uid = ?3 AND session_id = ?1)"
-        " ON CONFLICT(scan_id, file_name) DO NOTHING",
-        _row(tx, new),
-    )
+    cursor = tx.execute(_INSERT_IF_NEW, (*_row(tx, new), place.session_path))
     outcome, instance_id = Outcome.STORED, int(cursor.lastrowid or 0)
     if not cursor.rowcount:
+        if not takes(tx, place):
+            return None
         beside = _beside_others(tx, new)
         if beside is None:
             return None
