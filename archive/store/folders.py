@@ -47,11 +47,7 @@ class OpenFolders:
 
     def take(self, relative: str) -> Folder:
         """As `use`, until it is given back."""
-        with self._guard:
-            folder = self._folders.get(relative)
-            if folder is not None:
-                folder.users += 1
-                self._folders.move_to_end(relative)
+        folder = self._kept(relative)
         if folder is not None:
             if self._leads_to(relative, folder):
                 return folder
@@ -60,6 +56,11 @@ class OpenFolders:
                     self._forget(relative)
             self.give(folder)
         return self._open(relative)
+
+    def take_kept(self, relative: str) -> Folder:
+        """As `take`, but one that is kept is not looked up once more: for a folder that is nobody's to move. Nothing
+        can be made in one that was removed all the same; `take` opens the one that is there instead."""
+        return self._kept(relative) or self._open(relative)
 
     def give(self, folder: Folder) -> None:
         """Give back what was taken."""
@@ -73,6 +74,14 @@ class OpenFolders:
         with self._guard:
             for relative in list(self._folders):
                 self._forget(relative)
+
+    def _kept(self, relative: str) -> Folder | None:
+        with self._guard:
+            folder = self._folders.get(relative)
+            if folder is not None:
+                folder.users += 1
+                self._folders.move_to_end(relative)
+            return folder
 
     def _leads_to(self, relative: str, folder: Folder) -> bool:
         try:

@@ -264,7 +264,12 @@ class Part:
 
     def _create(self) -> None:
         """The file, in a folder that is held for as long as the part may have to be removed from it."""
-        spool = self._folders.take(_SPOOL)
+        try:
+            self._open_in(self._folders.take_kept(_SPOOL))
+        except FileNotFoundError:  # that folder was removed, and perhaps made again
+            self._open_in(self._folders.take(_SPOOL))
+
+    def _open_in(self, spool: Folder) -> None:
         try:
             self._fd = os.open(self._name, _NEW, files.FILE_MODE, dir_fd=spool.fd)
         except BaseException:

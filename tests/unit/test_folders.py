@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from archive.store.folders import OpenFolders
+from archive.store.parts import Part
 
 
 @pytest.fixture
@@ -102,3 +103,27 @@ def test_what_is_in_use_when_all_are_let_go_goes_with_its_user(folders: OpenFold
         assert os.listdir(held) == ["b"]
 
     assert descriptors() == before
+
+
+def test_the_spool_may_be_removed_and_made_again(tmp_path: Path) -> None:
+    """It is not looked up for each part; where it is gone the next part still finds the one that is there now."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    root_fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    folders = OpenFolders(root_fd)
+    before = descriptors()
+    Part(folders, owner="o", prefix=b"DICM", limit_bytes=1000).drop()
+    spool.rmdir()
+    gone = Part(folders, owner="o", prefix=b"DICM", limit_bytes=1000)
+    spool.mkdir()
+
+    part = Part(folders, owner="o", prefix=b"DICM", limit_bytes=1000)
+    part.write(b"dataset")
+
+    assert gone.failure is not None
+    assert part.failure is None
+    assert (tmp_path / part.path).read_bytes() == b"DICMdataset"
+    part.drop()
+    folders.close()
+    assert descriptors() == before
+    os.close(root_fd)
