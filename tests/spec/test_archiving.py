@@ -616,7 +616,7 @@ def test_two_sessions_archived_at_once_to_one_label(tmp_path: Path, wait_seconds
     ended: dict[int, str] = {}
 
     def work(session_id: int) -> None:
-        start.wait(10)
+        start.wait(60)
         try:
             ended[session_id] = archive(ws, session_id, ArchiveOrder(), wait_seconds=wait_seconds).status
         except Busy:
@@ -626,7 +626,7 @@ def test_two_sessions_archived_at_once_to_one_label(tmp_path: Path, wait_seconds
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(100)
 
     winner = next(session_id for session_id in ids if ended[session_id] == "ARCHIVED")
     (loser,) = set(ids) - {winner}
@@ -648,14 +648,14 @@ def test_one_session_archived_twice_at_once(tmp_path: Path) -> None:
     ended: list[str] = []
 
     def work() -> None:
-        start.wait(10)
+        start.wait(60)
         ended.append(archive(ws, session.id, ArchiveOrder(), wait_seconds=20.0).status)
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(100)
 
     assert ended == ["ARCHIVED", "ARCHIVED"]
     assert event_kinds(ws, session.id).count("ARCHIVE_DONE") == 1

@@ -489,7 +489,7 @@ def test_follow_ends_well_with_an_interrupt(ws: Workspace) -> None:
             sessions.relabel(ws, 1, label="NEW")
             assert json.loads(process.stdout.readline())["detail"]["label"] == ["S1_MR", "NEW"]
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=30) == 0
+            assert process.wait(timeout=60) == 0
         finally:
             process.kill()
 

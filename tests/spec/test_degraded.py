@@ -254,7 +254,7 @@ def test_a_probe_that_hangs_keeps_nobody(tmp_path: Path, monkeypatch: pytest.Mon
 
 def until(condition: Callable[[], bool]) -> None:
     """Another thread gets there."""
-    for _ in range(2000):
+    for _ in range(12_000):
         if condition():
             return
         threading.Event().wait(0.005)

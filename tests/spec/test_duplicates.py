@@ -164,14 +164,14 @@ def test_the_same_instance_stored_twice_at_once(tmp_path: Path, is_one_process: 
         def store(
             sender: Sender, dataset: Dataset = dataset, start: threading.Barrier = start, to: list[Receipt] = receipts
         ) -> None:
-            start.wait(10)
+            start.wait(60)
             to.append(sender.store(dataset))
 
         threads = [threading.Thread(target=store, args=[sender]) for sender in senders]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(100)
 
         assert Counter(str(receipt.outcome) for receipt in receipts) == {"STORED": 1, "ALREADY_STORED": 1}
         assert [receipt.status for receipt in receipts] == [0, 0]

@@ -604,13 +604,13 @@ def test_an_interrupted_import_keeps_what_it_answered_and_goes_on(
     """Ctrl-C: exit code 130 and one document of what was done; the same command again stores the rest."""
     datasets = visit(series=[SeriesSpec(number=1, instances=40)])
     write_files(tmp_path / "in", datasets)
-    environment = {**os.environ, "PREARC_ROOT": str(ws.root.path), "PREARC_FAILPOINTS": "P3=sleep:0.05"}
+    environment = {**os.environ, "PREARC_ROOT": str(ws.root.path), "PREARC_FAILPOINTS": "P3=sleep:0.2"}
     command = [*PREARC, "import", str(tmp_path / "in"), "--json"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while len(outcomes(ws)) < 3:
             time.sleep(0.01)
         process.send_signal(number)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=90)
 
     told = json.loads(out)
     assert (process.returncode, told["interrupted"]) == (130, True)

@@ -350,7 +350,7 @@ def test_hostile_files_end_as_unknown_and_the_parent_stays_as_it_is(pairs: Pairs
 
     found = compare(pairs.ws, [pair for each in files.values() for pair in ((each, good), (good, each))])
 
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096  # kB
     assert {difference.kind for difference in found} == {DifferenceKind.UNKNOWN}
     assert all(difference.reason for difference in found)
@@ -457,11 +457,11 @@ def test_time_and_number_are_bounded(pairs: Pairs) -> None:
     good, slow = pairs.file(b"12345"), pairs.file(b"22")
     began = time.monotonic()
 
-    one = compare(pairs.ws, [(slow, good), (good, good)], limits=fake(pair_seconds=1.5))
+    one = compare(pairs.ws, [(slow, good), (good, good)], limits=fake(pair_seconds=3.0))
     all_ = compare(pairs.ws, [(slow, good), (good, good)], limits=fake(seconds=0.5))
     number = compare(pairs.ws, [(good, good)] * 3, limits=fake(pairs=2))
 
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert [each.reason for each in one] == ["not compared in time", ""]
     assert [each.reason for each in all_] == ["not compared in time"] * 2
     assert [each.reason for each in number] == ["", "", "not compared: only the first 2 pairs are"]

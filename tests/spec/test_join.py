@@ -518,7 +518,7 @@ def test_two_joins_of_the_same_two_at_once(tmp_path: Path) -> None:
 
     def run(target: Session, session: Session) -> None:
         try:
-            join(ws, target.id, session.id, reason=WHY, wait_seconds=10.0)
+            join(ws, target.id, session.id, reason=WHY, wait_seconds=60.0)
         except ArchiveError as error:
             errors.append(error)
 
@@ -526,7 +526,7 @@ def test_two_joins_of_the_same_two_at_once(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(20)
+        worker.join(90)
 
     assert [type(error) for error in errors] == [Refused]
     assert sorted((now(ws, each.id).status, now(ws, each.id).instance_count) for each in (a, b)) == [

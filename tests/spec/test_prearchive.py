@@ -130,14 +130,14 @@ def test_two_receivers_open_one_session_at_once(tmp_path: Path) -> None:
 
     def store(index: int) -> None:
         sender = Sender(ws)
-        start.wait(10)
+        start.wait(60)
         receipts.append(sender.store(datasets[index]))
 
     threads = [threading.Thread(target=store, args=[index]) for index in range(len(datasets))]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(100)
 
     assert len(receipts) == 8
     assert len({receipt.session_id for receipt in receipts}) == 1

@@ -343,7 +343,7 @@ def test_archiving_into_a_session_that_was_just_returned_makes_a_new_one(tmp_pat
 
     def other() -> None:
         order = ArchiveOrder(mode=MergeMode.APPEND)
-        results.append(archive(ws, second.id, order, wait_seconds=10.0).status)
+        results.append(archive(ws, second.id, order, wait_seconds=60.0).status)
         done.set()
 
     worker = threading.Thread(target=other)
@@ -355,7 +355,7 @@ def test_archiving_into_a_session_that_was_just_returned_makes_a_new_one(tmp_pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal.failpoints, "hit", hit)
         give_back(ws, session.id)
-    assert done.wait(15)
+    assert done.wait(90)
     worker.join()
 
     assert results == ["ARCHIVED"]

@@ -258,7 +258,7 @@ def test_a_caller_is_listed_while_the_node_runs(ws: Workspace, doorman: Doorman)
     """The list does not wait for the end of the process."""
     calls(ws, doorman, "OBSERVING")
 
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not seen(ws) and time.monotonic() < until:
         time.sleep(0.01)
 

@@ -499,7 +499,7 @@ def test_the_daemon_does_what_is_queued(tmp_path: Path) -> None:
     thread.start()
     _await(lambda: all(not found(ws, each).is_open for each in ids))
     stop.set()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
 
     assert not thread.is_alive()
     assert [found(ws, each).status for each in ids] == [S.CONFORMING, S.CONFORMING]
@@ -518,9 +518,9 @@ def test_the_node_goes_on_while_a_slow_survey_runs(tmp_path: Path) -> None:
     _await(lambda: found(ws, ids[1]).status is S.SURVEYING)
     start = time.monotonic()
     daemon.tick()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30  # the survey itself takes minutes
     stop.set()
-    thread.join(timeout=5)
+    thread.join(timeout=60)
 
     assert not thread.is_alive()
     assert found(ws, ids[1]).status is S.QUEUED_FOR_SURVEY
@@ -581,7 +581,7 @@ def _with_clock(ws: Workspace, clock: Clock) -> Workspace:
 
 
 def _await(condition: object) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -35,7 +35,7 @@ class Served:
     def call(self, count: int = 1) -> list[socket.socket]:
         """So many connect; they are in the backlog."""
         port: Port = self.door.ports[0]
-        peers = [socket.create_connection(("127.0.0.1", port.port), timeout=5) for _ in range(count)]
+        peers = [socket.create_connection(("127.0.0.1", port.port), timeout=30) for _ in range(count)]
         self.sockets += peers
         return peers
 

@@ -382,11 +382,11 @@ class TestLimits:
         bomb = deflater.compress(explicit(0x00091001, b"OB", length=1 << 30))
         bomb += b"".join(deflater.compress(bytes(1 << 20)) for _ in range(64)) + deflater.flush()
 
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(LimitExceeded):
             header_of(bomb, DEFLATED)
 
-        assert time.perf_counter() - started < 1
+        assert time.process_time() - started < 1
 
     def test_the_rest_of_a_deflated_dataset_is_not_inflated(self) -> None:
         """Pixel data behind the header may be as large as it likes."""

@@ -109,7 +109,7 @@ def test_closing_a_seat_ends_serving_but_word_is_still_given(ends: tuple[Channel
     serving.start()
 
     seat.close()
-    serving.join(5)
+    serving.join(60)
     seat.say(Word.OVER, 3)
 
     assert not serving.is_alive()
