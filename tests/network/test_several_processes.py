@@ -253,6 +253,7 @@ def test_while_nobody_serves_connections_wait(node: Node) -> None:
     before = receiver_pids(node.root)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(lives, before)), lambda: node.last_lines)  # what they had been given ends with them
 
     assert echoes(node)
     wait_until(lambda: len(receiver_pids(node.root)) == PROCESSES, lambda: node.last_lines)
@@ -315,6 +316,14 @@ def test_all_processes_die_with_the_supervisor(node: Node) -> None:
     node.wait_for_end(timeout_seconds=30)
     node.start()
     assert echoes(node)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is more than what is left of it until its parent looks."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 PROGRAM = """
