@@ -159,7 +159,7 @@ class ReceiverUpperLayer(DULServiceProvider):
         """Do the one thing that comes next; wait only when there is nothing to do."""
         if not self.event_queue.empty():
             self._act(self.event_queue.get())
-        elif self._process_recv_primitive() or self._association.attend():
+        elif (not self.to_provider_queue.empty() and self._process_recv_primitive()) or self._association.attend():
             return
         elif self.artim_timer.ends_at < time.monotonic():
             self.event_queue.put("Evt18")

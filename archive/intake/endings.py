@@ -20,6 +20,9 @@ from archive.store.catalogue.endings import Ending, write
 LINGER_SECONDS: Final = 0.1
 """How long an end waits for another transaction that takes it along; a session's clock begins that much later."""
 
+WATCH_SECONDS: Final = 1.0
+"""How long after the last end the thread that writes them goes on; another is started then."""
+
 RETRY_SECONDS: Final = 5.0
 MOST_TAKEN_ALONG: Final = 16
 log = structlog.get_logger("prearc.receive")
@@ -38,6 +41,7 @@ class Endings:
         """For the thread that writes what lingers: not woken by every end that somebody took along."""
         self._settled = threading.Condition(self._guard)
         self._turn = threading.Lock()
+        self._latest = 0.0
         self._is_watched = False
         self._has_failed = False
         self._is_closed = False
@@ -45,7 +49,8 @@ class Endings:
     def add(self, ending: Ending) -> None:
         """An association ended: it is written soon."""
         with self._guard:
-            self._owed[ending.association_id] = ending, time.monotonic()
+            self._latest = time.monotonic()
+            self._owed[ending.association_id] = ending, self._latest
             if self._is_watched or self._is_closed:
                 return
             self._is_watched = True
@@ -138,17 +143,18 @@ class Endings:
                 self._changed.notify_all()
 
     def _watch(self) -> None:
-        """While anything is owed: write what has lingered."""
-        while self._is_owed_later():
+        """While anything is owed, or was a moment ago: write what has lingered."""
+        while self._goes_on():
             self.settle(older_than_seconds=LINGER_SECONDS)
 
-    def _is_owed_later(self) -> bool:
-        """Wait a while; whether anything is owed still."""
+    def _goes_on(self) -> bool:
+        """Wait a while; whether anything is owed, or will be by a scanner that comes again and again."""
         with self._changed:
             has_failed = self._has_failed
             self._changed.wait_for(
                 lambda: self._is_closed or self._has_failed is not has_failed,
                 RETRY_SECONDS if has_failed else LINGER_SECONDS,
             )
-            self._is_watched = bool(self._owed) and not self._is_closed
+            is_wanted = bool(self._owed) or time.monotonic() - self._latest < WATCH_SECONDS
+            self._is_watched = is_wanted and not self._is_closed
             return self._is_watched
