@@ -103,10 +103,6 @@ def _guarded(arguments: list[str], environment: Mapping[str, str], *, is_json: b
         if is_verbose:
             _show_trace()
         return _tell(error.kind, error.message, error.hint, error.exit_code, is_json=is_json)
-    except _usage_error() as error:
-        context = getattr(error, "ctx", None)
-        hint = f"{context.command_path if context else 'prearc'} --help"
-        return _tell("UsageError", error.format_message(), hint, error.exit_code, is_json=is_json)
     except KeyboardInterrupt:
         return _tell("Interrupted", "Interrupted.", "", INTERRUPTED, is_json=is_json)
     except BrokenPipeError:
@@ -115,6 +111,10 @@ def _guarded(arguments: list[str], environment: Mapping[str, str], *, is_json: b
         if error.errno not in SYSTEM_ERRNOS:
             return _unexpected(error, is_json=is_json, is_verbose=is_verbose)
         return _tell("StoreError", f"{error.strerror}.", "prearc status", FAILED, is_json=is_json)
+    except _usage_error() as error:
+        context = getattr(error, "ctx", None)
+        hint = f"{context.command_path if context else 'prearc'} --help"
+        return _tell("UsageError", error.format_message(), hint, error.exit_code, is_json=is_json)
     except Exception as error:  # noqa: BLE001 - the door: a person gets a sentence
         return _unexpected(error, is_json=is_json, is_verbose=is_verbose)
 

@@ -67,7 +67,11 @@ class ReaderProcess:
     def fork(cls, arguments: Sequence[str], root_fd: int) -> "ReaderProcess":
         """Copy the caller, which must have one thread only: what another one holds would be held for ever."""
         asked, answers = os.pipe(), os.pipe()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            _close(*asked, *answers)
+            raise
         if not pid:
             _become_reader(arguments, root_fd, asked[0], answers[1])
         _close(asked[0], answers[1])

@@ -9,6 +9,7 @@ import os
 import selectors
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -112,12 +113,13 @@ class Readers:
 
     def fork(self) -> None:
         """Start the processes as copies of this one, unless it has other threads: then they start when needed."""
-        with os.scandir("/proc/self/task") as threads:
-            if len(list(threads)) > 1:
-                return
-        gc.freeze()  # what there is now is shared, and is not looked through any more
-        for _ in range(min(self._count, FORKED) - len(self._idle) - len(self._running)):
-            self._idle.append(ReaderProcess.fork(self._arguments, self.root_fd))
+        with suppress(OSError):  # no /proc, or no more processes: the first file that is to be read tells that
+            with os.scandir("/proc/self/task") as threads:
+                if len(list(threads)) > 1:
+                    return
+            gc.freeze()  # what there is now is shared, and is not looked through any more
+            for _ in range(min(self._count, FORKED) - len(self._idle) - len(self._running)):
+                self._idle.append(ReaderProcess.fork(self._arguments, self.root_fd))
 
     @property
     def pids(self) -> tuple[int, ...]:

@@ -106,6 +106,9 @@ def reading_of(row: Sequence[Any], path: str) -> Reading:
     return Reading._make(fields)
 
 
+_NOTHING_KNOWN: Final = Reading(size_bytes=0)
+
+
 class FileReader:
     """Reads files one by one, for one template."""
 
@@ -141,28 +144,30 @@ class FileReader:
             return Reading()
         except (OSError, ValueError) as error:
             return _closed(folder_fd, name, error)
-        facts = Reading(size_bytes=0)
+        facts = _NOTHING_KNOWN
         try:
             status = os.fstat(fd)
-            facts = Reading(status.st_size, status.st_mtime_ns, status.st_ino)
-            if not stat.S_ISREG(status.st_mode):
-                return facts._replace(fault=kind_fault(status.st_mode))
-            if self._is_quick and not with_digests:
-                if quick := self._read_quick(fd, name, facts):
+            if self._is_quick and not with_digests and stat.S_ISREG(status.st_mode):
+                if quick := self._read_quick(fd, name, status):
                     self._misses = 0
                     return quick
                 self._misses += 1
                 self._is_quick = self._misses < MISSES
+            facts = Reading(status.st_size, status.st_mtime_ns, status.st_ino)
+            if not stat.S_ISREG(status.st_mode):
+                return facts._replace(fault=kind_fault(status.st_mode))
             return self._read(fd, file_reader(fd, WINDOW_BYTES), name, facts, with_digests=with_digests)
         except OSError as error:
             return facts._replace(fault=f"It cannot be read: {os.strerror(error.errno or 0)}.")
         finally:
             os.close(fd)
 
-    def _read_quick(self, fd: int, name: str, facts: Reading) -> Reading | None:
-        """An ordinary file; None of any other."""
-        size_bytes = facts[0] or 0
-        header = self._quick.read(os.pread(fd, WINDOW_BYTES, 0), size_bytes, file_reader(fd))
+    def _read_quick(self, fd: int, name: str, status: os.stat_result) -> Reading | None:
+        """An ordinary file; None of any other, also of what cannot be read."""
+        try:
+            header = self._quick.read(os.pread(fd, WINDOW_BYTES, 0), status.st_size, file_reader(fd))
+        except OSError:
+            return None
         if header is None:
             return None
         syntax, _, texts = header
@@ -170,7 +175,8 @@ class FileReader:
         if not sop_class_uid or not sop_instance_uid:
             return None
         expected = self._namer.name_of(texts)
-        found = Reading(size_bytes, facts[1], facts[2], "", sop_class_uid, sop_instance_uid, syntax, expected)
+        facts = status.st_size, status.st_mtime_ns, status.st_ino
+        found = Reading(*facts, "", sop_class_uid, sop_instance_uid, syntax, expected)
         if name == expected:
             return found
         fields: dict[str, Any] = {HEADER_TAGS[tag]: text for tag, text in texts.items() if tag in HEADER_TAGS}
