@@ -47,7 +47,7 @@ check: setup
 	$(BIN)/mypy --no-incremental
 	$(BIN)/lint-imports
 	$(BIN)/coverage erase
-	$(BIN)/coverage run --source=archive.rules -m pytest $(TESTS) 'rules and not campaign' $(OF_RULES)
+	$(BIN)/coverage run --source=archive.rules -m pytest $(TESTS) 'rules and not campaign' -n 2 $(OF_RULES)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='archive/rules/*' --fail-under=100 --precision=2
 	$(BIN)/python -m pytest $(TESTS) 'not rules and not campaign'

@@ -6,7 +6,7 @@ import pytest
 
 from tests.crash.trial import Trial
 
-CYCLES = 2
+CYCLES = 1  # the campaign has many
 
 
 def test_nothing_acknowledged_is_lost_when_a_receiver_process_is_killed(tmp_path: Path) -> None:

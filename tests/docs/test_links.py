@@ -161,7 +161,7 @@ def test_make_check_runs_what_the_readme_calls_the_tests() -> None:
 
     assert "make test" in (HOME / "README.md").read_text(encoding="utf-8")
     assert selected == "$(TESTS) 'not campaign'"
-    assert measured == "$(TESTS) 'rules and not campaign' $(OF_RULES)"
+    assert measured == "$(TESTS) 'rules and not campaign' -n 2 $(OF_RULES)"
     assert others == "$(TESTS) 'not rules and not campaign'"
 
 

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from cli import main
 from cli.conflict_page import emphasised, page
 from scp.synthetic import SeriesSpec, study
 from tests.docs.test_links import problem_of
+from tests.quick_disk import quick_disk
 from tests.story import (
     STUDY_1,
     STUDY_2,
@@ -29,7 +31,7 @@ from tests.story import (
     send,
     visit,
 )
-from tests.workbench import make_workspace, rows
+from tests.workbench import close_since, make_workspace, opened, rows
 
 STRICT = {"id": "STRICT", "filter_lines": ["localizer"]}
 LONG = "1.2.826.0.1.3680043.8.498.291703648581947201847362519403857261."
@@ -233,12 +235,30 @@ STORIES: list[tuple[Callable[[Workspace], Explanation], str, str]] = [
 NAMES = [made.__name__ for made, _, _ in STORIES]
 
 
+Made = Callable[[Workspace], Explanation]
+Told = Callable[[Made], Explanation]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """The explanation of a situation, which is made once for all that only read it."""
+
+    @cache
+    def explained(made: Made) -> Explanation:
+        with quick_disk(otherwise=tmp_path_factory.mktemp("told")) as folder:
+            before = opened()
+            try:
+                return made(labelled_workspace(folder))
+            finally:
+                close_since(before)
+
+    return explained
+
+
 @pytest.mark.parametrize(("made", "story", "first"), STORIES, ids=NAMES)
-def test_what_happened_and_the_first_way_out(
-    tmp_path: Path, made: Callable[[Workspace], Explanation], story: str, first: str
-) -> None:
+def test_what_happened_and_the_first_way_out(told: Told, made: Made, story: str, first: str) -> None:
     """Two sentences say what probably went wrong; the best way out comes first, ranked from 1."""
-    found = made(labelled_workspace(tmp_path))
+    found = told(made)
 
     assert story in found.summary
     assert len(re.findall(r"\.(?: |$)", found.summary)) <= 3, found.summary
@@ -247,12 +267,10 @@ def test_what_happened_and_the_first_way_out(
     assert all(way.why for way in found.ways_out)
 
 
-@pytest.mark.parametrize(("made", "story", "first"), STORIES, ids=NAMES)
-def test_the_commands_of_the_page_can_be_pasted(
-    tmp_path: Path, made: Callable[[Workspace], Explanation], story: str, first: str
-) -> None:
+@pytest.mark.parametrize("made", [made for made, _, _ in STORIES], ids=NAMES)
+def test_the_commands_of_the_page_can_be_pasted(told: Told, made: Made) -> None:
     """Nothing unprintable; each command stands there, whole once its lines are joined, and parses."""
-    found = made(labelled_workspace(tmp_path))
+    found = told(made)
 
     text = page(found)
 
@@ -286,9 +304,7 @@ def typed(ws: Workspace, *words: str) -> int:
     [each if n % 3 == 0 else pytest.param(*each, marks=pytest.mark.campaign) for n, each in enumerate(STORIES[:-1])],
     ids=NAMES[:-1],
 )
-def test_every_way_out_works_as_it_stands(
-    tmp_path: Path, made: Callable[[Workspace], Explanation], story: str, first: str
-) -> None:
+def test_every_way_out_works_as_it_stands(tmp_path: Path, made: Made, story: str, first: str) -> None:
     """Each of them, typed, ends with 0 and leaves everything consistent."""
     for number in range(len(made(labelled_workspace(tmp_path / "first")).ways_out)):
         ws = labelled_workspace(tmp_path / str(number))
@@ -363,12 +379,10 @@ def test_a_long_uid_can_be_copied(tmp_path: Path, room: int) -> None:
 
 
 @pytest.mark.parametrize("room", [60, 100])
-@pytest.mark.parametrize(("made", "story", "first"), STORIES, ids=NAMES)
-def test_the_page_fits_the_terminal(
-    tmp_path: Path, made: Callable[[Workspace], Explanation], story: str, first: str, room: int
-) -> None:
+@pytest.mark.parametrize("made", [made for made, _, _ in STORIES], ids=NAMES)
+def test_the_page_fits_the_terminal(told: Told, made: Made, room: int) -> None:
     """Only what has to stay whole is wider: a path, a UID, an option with its value."""
-    found = made(labelled_workspace(tmp_path))
+    found = told(made)
 
     wide = [line.strip().removesuffix(" \\") for line in page(found, room).splitlines() if len(line) > room]
 

@@ -205,6 +205,16 @@ def test_a_file_that_ends_in_its_header_is_whole_only_with_all_of_it(walked: lis
         assert assert_the_same(read(reader, data[: len(data) - cut]), data[: len(data) - cut]) is (cut in whole)
 
 
+def test_a_file_that_ends_anywhere_in_the_header_of_its_kind_is_none_of_it() -> None:
+    """The walk judges it."""
+    reader, first, second = in_series(), named("A", StudyDescription="one"), named("B", StudyDescription="another")
+    for data in (first, second):
+        assert assert_the_same(read(reader, data), data)
+
+    for end in range(132, first.index(b"one") + 3):
+        assert_the_same(read(reader, first[:end]), first[:end])
+
+
 def test_what_stands_behind_a_mould_is_judged(walked: list[bytes]) -> None:
     """Pixel data of another length fit; those that are not all there, or a wanted element there, do not."""
     reader, first = in_series(), named("A")

@@ -1,6 +1,7 @@
 """File names byte-compatible with XNAT, safe for every value; labels and scan folders."""
 
 import re
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -325,6 +326,16 @@ def test_a_scan_is_named_by_its_number(series_number: str, series_instance_uid: 
 def test_a_second_series_gets_the_next_free_scan(scan: str, modality: str, taken: set[str], expected: str) -> None:
     """XNAT's ``<n>-<MOD><k>``, counting on from an id that already has the mark."""
     assert renamed_scan(scan, modality, taken) == expected
+
+
+def test_a_namer_knows_the_further_attributes_of_a_template() -> None:
+    """Those that every header lacks."""
+    template = NameTemplate.compile("${ProtocolName}-${SOPInstanceUID}")
+    (tag,) = template.tags
+    seen = replace(header(), other=MappingProxyType({tag: "T1 MPRAGE"}))
+
+    assert Namer(template).name(seen) == template.name(seen)
+    assert "MPRAGE" in template.name(seen)
 
 
 @given(study=ANY_TEXT, series=ANY_TEXT, number=ANY_TEXT, instance=ANY_TEXT)
