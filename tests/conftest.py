@@ -27,12 +27,22 @@ OF_RULES = ("unit", "test_findings.py", "test_findings_across.py", "test_senders
 NOT_OF_RULES = ("test_cli_main.py", "test_derived.py", "test_header_corpus.py", "test_import_zips.py")
 
 
+LONGEST = ("test_open_corpus.py", "test_mitigation_interrupted.py", "test_hostile.py", "test_command_line_serve.py")
+ORDER = ("interop", "crash", "network", "spec", "unit", "docs")
+"""Files and folders, the longest first: what begins last is what all wait for."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of rules that are written out, not generated, are marked."""
+    """The files that take longest come first; tests of rules that are written out, not generated, are marked."""
+    items.sort(key=lambda item: (_rank(item.path.name, LONGEST), _rank(item.path.parent.name, ORDER)))
     for item in items:
         path, is_generated = item.path, getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
         if {path.parent.name, path.name} & set(OF_RULES) and path.name not in NOT_OF_RULES and not is_generated:
             item.add_marker(pytest.mark.rules)
+
+
+def _rank(name: str, names: tuple[str, ...]) -> int:
+    return names.index(name) if name in names else len(names)
 
 
 @pytest.fixture(autouse=True)

@@ -138,23 +138,30 @@ class Question:
     expected: frozenset[str]
 
 
+@pytest.fixture(scope="module", params=[3, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"])
+def step(request: pytest.FixtureRequest) -> int:
+    """Every file that is difficult, and of the others all or every third."""
+    number: int = request.param
+    return number
+
+
 @pytest.fixture(scope="module")
-def peered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peered]:
+def peered(step: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peered]:
     """One node for the whole story: its stages are made in order, each from what the one before it left."""
     with listening(tmp_path_factory.mktemp("corpus")) as each:
         yield each
 
 
 @pytest.fixture(scope="module")
-def sent(peered: Peered) -> Stage:
-    """Every file, with every UID it can be announced by."""
-    return _stage(peered, [*by_dataset(), *by_meta()])
+def sent(peered: Peered, step: int) -> Stage:
+    """The files, with every UID they can be announced by."""
+    return _stage(peered, [*_every(by_dataset(), step), *by_meta()])
 
 
 @pytest.fixture(scope="module")
-def sent_again(peered: Peered, sent: Stage) -> Stage:
+def sent_again(peered: Peered, sent: Stage, step: int) -> Stage:
     """Every file that was stored, once more."""
-    return _stage(peered, [each for each in by_dataset() if each.expected == SUCCESS])
+    return _stage(peered, [each for each in _every(by_dataset(), step) if each.expected == SUCCESS])
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +182,7 @@ def test_every_file_is_stored_or_refused_for_its_defect(sent: Stage, capsys: pyt
         print(summary(sent))
 
     assert unexplained(sent) == []
-    assert len(sent.accepted) >= len(corpus()) - 24
+    assert len(sent.accepted) >= len({each.file.name for each in sent.sendings}) - 24
 
 
 def test_every_request_has_its_receipt(peered: Peered, sent: Stage) -> None:
@@ -238,9 +245,9 @@ def test_a_second_time_nothing_is_stored(sent_again: Stage) -> None:
     assert sent_again.prearchive == sent_again.before
 
 
-def test_everything_stored_is_archived(peered: Peered, archived: Stage) -> None:
+def test_everything_stored_is_archived(peered: Peered, archived: Stage, step: int) -> None:
     """All sessions of the corpus reach the archive with every dataset, and leave nothing in the prearchive."""
-    assert archived.before.total() > 500
+    assert archived.before.total() > 500 / step
     assert archived.archive == archived.before
     assert archived.prearchive == Counter()
     assert_consistent(peered.workspace)
@@ -320,6 +327,13 @@ def summary(stage: Stage) -> str:
     for name, counts in [*sorted(table.items()), ("total", sum(table.values(), Counter()))]:
         lines.append(f"{name[:58]:60}" + "".join(f"{counts[column] or '':>6}" for column in columns))
     return "\n" + "\n".join(lines)
+
+
+def _every(sendings: list[Sending], step: int) -> list[Sending]:
+    """Every file with a defect, and of the others each `step`-th."""
+    return [
+        each for n, each in enumerate(sendings) if n % step == 0 or each.expected != SUCCESS or not each.file.is_regular
+    ]
 
 
 def _difficult() -> list[Sending]:
