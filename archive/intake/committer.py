@@ -84,7 +84,7 @@ class Committer:
         if not pending.is_done:
             try:
                 while not pending.is_done:
-                    self._commit(self._take())
+                    self._commit()
             finally:
                 self._hand_over()
         return pending.outcome()
@@ -123,44 +123,52 @@ class Committer:
             self._admission.degrade(failure)
             raise failure from error
 
-    def _take(self) -> list[Pending[object]]:
-        with self._guard:
-            count = min(len(self._queue), self._batch)
-            return [self._queue.popleft() for _ in range(count)]
-
-    def _commit(self, batch: Sequence[Pending[object]]) -> None:
+    def _commit(self) -> None:
+        """Commit for those who wait."""
+        batch: list[Pending[object]] = []
         try:
-            self._refuse_if_degraded(batch)
-            ready = [pending for pending in batch if pending.failure is None]
+            ready = self._join(batch)
             if ready:
-                self._commit_rows(ready)
+                self._commit_rows(ready, batch)
         finally:
             for pending in batch:
                 pending.is_done = True
                 pending.wake()
 
-    def _refuse_if_degraded(self, batch: Sequence[Pending[object]]) -> None:
+    def _join(self, batch: list[Pending[object]]) -> list[Pending[object]]:
+        """Take who is queued into the batch, as many as it has room for; those of them that may be committed."""
+        with self._guard:
+            count = min(len(self._queue), self._batch - len(batch))
+            joined = [self._queue.popleft() for _ in range(count)]
+        batch += joined
+        self._refuse_if_degraded(joined)
+        return [pending for pending in joined if pending.failure is None]
+
+    def _refuse_if_degraded(self, joined: Sequence[Pending[object]]) -> None:
         reason = self._admission.degraded()
         if reason is not None:
-            waiting = [pending for pending in batch if pending.acknowledges and pending.failure is None]
+            waiting = [pending for pending in joined if pending.acknowledges and pending.failure is None]
             self._fail(waiting, StoreError(reason))
 
-    def _commit_rows(self, batch: Sequence[Pending[object]]) -> None:
+    def _commit_rows(self, ready: list[Pending[object]], batch: list[Pending[object]] | None) -> None:
+        """One transaction. Who came while another process had the write lock joins the `batch`, if there is one."""
         try:
             with self._catalogue.write() as tx:
-                for pending in batch:
+                if batch is not None:
+                    ready += self._join(batch)
+                for pending in ready:
                     pending.run(tx)
                 failpoints.hit("P7")
-            for pending in batch:
+            for pending in ready:
                 pending.is_committed = True
         except InDoubt as error:
-            self._fail(batch, error)
+            self._fail(ready, error)
         except (ArchiveError, OSError) as error:
-            if len(batch) > 1:  # one of them may be the cause: each for itself
-                for pending in batch:
-                    self._commit_rows([pending])
+            if len(ready) > 1:  # one of them may be the cause: each for itself
+                for pending in ready:
+                    self._commit_rows([pending], None)
             else:
-                self._fail(batch, _as_store_error(error))
+                self._fail(ready, _as_store_error(error))
 
     @staticmethod
     def _fail(batch: Sequence[Pending[object]], failure: StoreError) -> None:

@@ -83,6 +83,24 @@ def test_those_who_wait_share_one_transaction(crowd: Crowd) -> None:
     assert fourth is not third
 
 
+def test_who_comes_while_another_process_writes_is_in_the_same_transaction(tmp_path: Path) -> None:
+    """The write lock is waited for with what was queued first; what was queued until it is had goes along."""
+    ws = labelled_workspace(tmp_path, limits={"commit_batch": 3})
+    committer = Sender(ws).intake.committer
+    transactions: list[Transaction] = []
+    with ThreadPoolExecutor(5) as pool:
+        with ws.catalogue.write():
+            futures = [pool.submit(committer.submit, Pending(transactions.append))]
+            while committer._queue or not committer._is_turn_taken:
+                pass  # the first has the turn and waits for the lock
+            futures += [pool.submit(committer.submit, Pending(transactions.append)) for _ in range(4)]
+            while len(committer._queue) < 4:
+                pass
+        assert [future.result(PATIENCE_SECONDS) for future in futures] == [None] * 5
+
+    assert [transactions.count(each) for each in dict.fromkeys(transactions)] == [3, 2]
+
+
 def test_one_that_fails_does_not_fail_the_others(crowd: Crowd) -> None:
     """Each is tried for itself then."""
 
