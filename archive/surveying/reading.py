@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -165,7 +166,7 @@ class FileReader:
     def _read_quick(self, fd: int, name: str, status: os.stat_result) -> Reading | None:
         """An ordinary file; None of any other, also of what cannot be read."""
         try:
-            header = self._quick.read(os.pread(fd, WINDOW_BYTES, 0), status.st_size, file_reader(fd))
+            header = self._quick.read(os.pread(fd, WINDOW_BYTES, 0), status.st_size, partial(_pread, fd))
         except OSError:
             return None
         if header is None:
@@ -219,6 +220,10 @@ class FileReader:
 
     def _header(self, read_at: ReadAt, size_bytes: int, tags: frozenset[int]) -> tuple[FileMeta, InstanceHeader]:
         return read_file_header(read_at, size_bytes, also=self._template.tags, known=tags, limits=self._limits)
+
+
+def _pread(fd: int, offset: int, size: int) -> bytes:
+    return os.pread(fd, size, offset)
 
 
 def kind_fault(mode: int) -> str:
