@@ -6,6 +6,7 @@ what one thread needs; a contract test compares them with the library's.
 """
 
 import queue
+import socket
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.dimse import DIMSEServiceProvider
     from pynetdicom.dul import DULServiceProvider
+    from pynetdicom.transport import AssociationSocket
 
 T = TypeVar("T")
 
@@ -92,6 +94,17 @@ def make_upper_layer(layer: "DULServiceProvider", association: "Association") ->
     layer.state_machine = StateMachine(layer)
     layer._run_loop_delay = 0.0
     layer._kill_thread = False
+
+
+def make_socket(connection: "AssociationSocket", association: "Association", accepted: socket.socket) -> None:
+    """Set what `AssociationSocket.__init__` sets of a connection that was accepted, and queue its event."""
+    connection._assoc = association
+    connection._ready = _ALWAYS
+    connection.socket = accepted
+    connection._is_connected = True
+    connection._tls_args = None
+    connection.select_timeout = 0.5
+    connection.event_queue.put("Evt5")  # transport connection indication
 
 
 def make_messages(messages: "DIMSEServiceProvider", association: "Association") -> None:

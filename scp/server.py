@@ -52,6 +52,7 @@ class Associations:
         left: Callable[[int], None],
     ) -> None:
         quiet()
+        log = log.bind()  # of one that is made anew whenever it is used, each association would pay
         self._ports, self._settings, self._log = tuple(ports), settings, log
         self._entity = _entity(settings)
         self._left = left

@@ -16,6 +16,7 @@ from pynetdicom.transport import AssociationSocket
 
 from archive.callers import Certificate
 from scp import certificates
+from scp.bare import make_socket
 from scp.receive_buffer import ReceiveBuffer
 from scp.tls import PortTls, say_the_end
 
@@ -34,7 +35,7 @@ class ReceiverSocket(AssociationSocket):
     """
 
     def __init__(self, association: Association, connection: socket.socket, pdu_seconds: float) -> None:
-        super().__init__(association, client_socket=connection)
+        make_socket(self, association, connection)
         self._pdu_seconds = pdu_seconds
         self._deadline = 0.0
         self._is_muted = False

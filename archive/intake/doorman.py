@@ -5,6 +5,7 @@ Commands are told through the catalogue: each association asks it whether the ru
 """
 
 import threading
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -20,7 +21,19 @@ from archive.store.catalogue.connection import Catalogue
 MOST_WARNED: Final = 1000
 """Callers that are told apart in the log's warnings; the list in the catalogue has its own bound."""
 
+MOST_REMEMBERED: Final = 1000
+"""Callers whose standing is kept until the rules change."""
+
 log = structlog.get_logger("prearc.receive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """The rules as they were read, and how callers stand by them."""
+
+    version: senders.Version
+    rules: tuple[SenderRule, ...]
+    standings: dict[tuple[str, int, Caller], Standing] = field(default_factory=dict)
 
 
 class Doorman:
@@ -31,8 +44,7 @@ class Doorman:
         self._clock = clock
         self._sightings = Sightings(catalogue)
         self._guard = threading.Lock()
-        self._version: senders.Version | None = None
-        self._rules: tuple[SenderRule, ...] = ()
+        self._known: _Known | None = None
         self._warned: set[tuple[str, str, str]] = set()
 
     def judge(self, receiver: ReceiverSettings, caller: Caller) -> Standing:
@@ -43,7 +55,13 @@ class Doorman:
         StoreError
             The catalogue cannot be read: who is denied is not known.
         """
-        found = standing(receiver, self._current(), caller)
+        known = self._current()
+        key = receiver.ae_title, receiver.port, caller
+        found = known.standings.get(key)
+        if found is None:
+            found = standing(receiver, known.rules, caller)
+            if len(known.standings) < MOST_REMEMBERED:
+                known.standings[key] = found
         if found is not Standing.ALLOWED:
             self._sightings.note(caller, found, self._clock)
         if found is Standing.OBSERVED:
@@ -54,18 +72,16 @@ class Doorman:
         """Write what is still to be listed."""
         self._sightings.close()
 
-    def _current(self) -> tuple[SenderRule, ...]:
+    def _current(self) -> "_Known":
         with self._catalogue.read() as connection:
-            version = senders.version(connection)
-            with self._guard:
-                if version == self._version:
-                    return self._rules
+            version, known = senders.version(connection), self._known
+            if known is not None and known.version == version:
+                return known
             # Between the two statements others may have changed the rules: then the version is older than they are,
             # and the next association reads them once more.
-            rules = tuple(senders.rules(connection))
-        with self._guard:
-            self._version, self._rules = version, rules
-        return rules
+            known = _Known(version=version, rules=tuple(senders.rules(connection)))
+        self._known = known
+        return known
 
     def _warn_once(self, receiver: ReceiverSettings, caller: Caller) -> None:
         key = (caller.called_ae_title, caller.calling_ae_title, caller.peer_host)

@@ -3,6 +3,7 @@
 import inspect
 import queue
 import re
+import socket
 import threading
 from importlib.metadata import version
 
@@ -20,7 +21,7 @@ from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket
 
 from scp.association import ReceiverAssociation
-from scp.bare import Line, make_association, make_messages, make_upper_layer
+from scp.bare import Line, make_association, make_messages, make_socket, make_upper_layer
 from scp.library import quiet
 from scp.messages import ReceiverMessages
 from scp.negotiator import Negotiator
@@ -172,6 +173,19 @@ def test_what_is_made_bare_lacks_nothing() -> None:
             if type(value) in simple and name not in thread | timeouts | {"_run_loop_delay"}:
                 assert getattr(other, name) == value, name
     assert {type(each) for name, each in vars(ours.dul).items() if "queue" in name} == {Line}
+
+
+def test_a_connection_made_bare_is_as_the_library_makes_it() -> None:
+    """The attributes of an accepted one, and the event that starts the state machine."""
+    association = Association(AE(), "acceptor")
+    with socket.socket() as accepted:
+        theirs = AssociationSocket(association, client_socket=accepted)
+        ours = AssociationSocket.__new__(AssociationSocket)
+        make_socket(ours, association, accepted)
+
+    assert {**vars(theirs), "_ready": None} == {**vars(ours), "_ready": None}
+    assert theirs._ready.is_set() and ours._ready.is_set()
+    assert [association.dul.event_queue.get(False) for _ in range(2)] == ["Evt5", "Evt5"]
 
 
 def test_a_queue_for_one_thread_is_a_queue() -> None:
