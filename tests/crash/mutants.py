@@ -35,6 +35,7 @@ _SYNC_NAME: Final = '        failpoints.hit("P6")\n        os.fsync(self.fd)\n'
 _SYNC_FOLDER: Final = "                    os.fsync(folder_fd)\n"
 
 DEAD: Final = "spec/test_dead_processes.py::"
+EACH: Final = "spec/test_associations_for_each.py::"
 
 RECEIVING: Final = (
     Mutant(
@@ -50,6 +51,20 @@ RECEIVING: Final = (
         ),
         test=f"{DEAD}test_a_session_others_file_into_waits_until_they_are_done",
         complaint="report.adopted ==",
+    ),
+    Mutant(
+        name="a-hold-is-let-go-while-somebody-relies-on-it",
+        changes=(("archive/intake/holdings.py", "if any(each.borrowers and ", "if any(False and "),),
+        test=f"{EACH}test_no_session_is_let_go_under_an_association_that_relies_on_it",
+        complaint="assert seen ==",
+    ),
+    Mutant(
+        name="a-place-that-was-lent-is-not-held",
+        changes=(
+            ("archive/intake/lending.py", "        intake.hold(tx, self.place.session_id, self._association)\n", ""),
+        ),
+        test=f"{EACH}test_an_association_behind_another_is_one_transaction",
+        complaint="held_and_open(workspace) == (1, 1)",
     ),
     Mutant(
         name="parts-of-the-living-are-set-aside",
