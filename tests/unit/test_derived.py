@@ -362,7 +362,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(operations=OPERATIONS)
 def test_whatever_happens_the_manifest_says_what_the_rows_say(operations: list[tuple[str, int]]) -> None:
     """Rows come, go and change, manifests are written, added to, added to again and torn: it reads back as the rows."""

@@ -37,7 +37,7 @@ class Attacker(RawPeer):
     def __init__(
         self, port: int, address: str, *, receive_bytes: int | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
-        super().__init__(port, source=address, timeout_seconds=8, receive_bytes=receive_bytes, tls=tls)
+        super().__init__(port, source=address, timeout_seconds=20, receive_bytes=receive_bytes, tls=tls)
         self.port, self.address, self.tls = port, address, tls
 
     def again(self, *, receive_bytes: int | None = None) -> "Attacker":

@@ -3,7 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 from archive.model import Refusal
@@ -254,6 +254,7 @@ def _nested_instance(name: str, depth: int, *, is_closed: bool) -> bytes:
     return spliced(uid_of(name), nested(depth, is_closed=is_closed))
 
 
+@cache
 def _deflate_bomb(name: str) -> bytes:
     """A text of 256 MB in a few hundred kilobytes."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)

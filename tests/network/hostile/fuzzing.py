@@ -30,9 +30,9 @@ from tests.network.raw_peer import (
     response_elements,
 )
 
-LIMITS: Final = {"pdu_seconds": 0.6, "idle_association_seconds": 20.0, "connections_per_address": PER_ADDRESS}
+LIMITS: Final = {"pdu_seconds": 2.0, "idle_association_seconds": 20.0, "connections_per_address": PER_ADDRESS}
 BATCH: Final = 50
-PATIENCE_SECONDS: Final = 8.0
+PATIENCE_SECONDS: Final = 20.0
 INTERESTING: Final = (0, 1, 2, 3, 4, 6, 7, 8, 0x40, 0x7F, 0x80, 0xFF, 0x100, 0x4000, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF)
 LONG: Final = (*INTERESTING, 0x10000, 0x1FFFF, 0x20000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 ANSWER_ELEMENTS: Final = (0x0100, 0x0120, 0x0900)  # command field, message id, status: PS3.7 E.1
