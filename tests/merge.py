@@ -51,6 +51,15 @@ def prepared(path: Path, **tables: Any) -> tuple[Workspace, Session, Session]:
     return ws, archived, ready(ws, second)
 
 
+def shared_out(ways: Sequence[Callable[..., None]]) -> list[Any]:
+    """Ways of putting right what was cut off, each with its share of the places to cut at; all in the campaign."""
+    some = [(each, slice(number, None, len(ways))) for number, each in enumerate(ways)]
+    return [
+        *(pytest.param(way, places, id=way.__name__) for way, places in some),
+        *(pytest.param(way, slice(None), id=f"{way.__name__}-each", marks=pytest.mark.campaign) for way in ways),
+    ]
+
+
 def digests(datasets: Sequence[Dataset]) -> set[str]:
     """The SHA-256 of each dataset as it is received."""
     return {hashlib.sha256(encoded(dataset)).hexdigest() for dataset in datasets}

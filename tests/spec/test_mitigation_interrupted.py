@@ -15,7 +15,7 @@ from archive.mitigating.concluding import settle_dead
 from archive.mitigations import Keep, Plan
 from archive.recovery import recover
 from archive.workspace import Workspace
-from tests.merge import Killed, assert_sound, die_at, passed_by, reachable
+from tests.merge import Killed, assert_sound, die_at, passed_by, reachable, shared_out
 from tests.mitigations import duplicate, misname, names, planned, quicken
 from tests.second_disk import mounted, require_second_disk
 from tests.story import TO_LABEL
@@ -62,7 +62,7 @@ def settled_by_the_daemon(ws: Workspace, session_id: int) -> None:
 SETTLED = [settled_by_recovery, settled_by_the_next_command, settled_by_the_daemon]
 
 
-@pytest.mark.parametrize("settled", SETTLED)
+@pytest.mark.parametrize(("settled", "places"), shared_out(SETTLED))
 @pytest.mark.parametrize(
     "apart",
     [
@@ -73,7 +73,7 @@ SETTLED = [settled_by_recovery, settled_by_the_next_command, settled_by_the_daem
     ids=["one-disk", "two-disks", "three"],
 )
 def test_cut_off_anywhere_it_is_finished_or_undone(
-    tmp_path: Path, apart: tuple[str, ...], settled: Callable[[Workspace, int], None]
+    tmp_path: Path, apart: tuple[str, ...], settled: Callable[[Workspace, int], None], places: slice
 ) -> None:
     """At every hit of every failpoint of applying, and at every hit of what puts it right, again and again."""
     if apart:
@@ -84,7 +84,7 @@ def test_cut_off_anywhere_it_is_finished_or_undone(
         after = instances(ws)
     assert set(hits) >= NAMES | ({"COPIED"} if apart else set())
 
-    for number in range(1, len(hits) + 1):
+    for number in range(1, len(hits) + 1)[places]:
         with copy(tmp_path, number, apart) as ws:
             looks = partial(assert_reachable, ws, everything)
             name = cut_off(lambda ws=ws: mitigation.apply(ws, plan), number, looks)
@@ -104,12 +104,12 @@ def test_cut_off_anywhere_it_is_finished_or_undone(
             assert_sound(ws)
 
 
-@pytest.mark.parametrize("settled", SETTLED[:2])
+@pytest.mark.parametrize(("settled", "places"), shared_out(SETTLED[:2]))
 @pytest.mark.parametrize(
     "apart", [(), pytest.param(("archive", "backup"), marks=pytest.mark.campaign)], ids=["one-disk", "three"]
 )
 def test_an_undo_that_is_cut_off_is_finished_or_undone(
-    tmp_path: Path, apart: tuple[str, ...], settled: Callable[[Workspace, int], None]
+    tmp_path: Path, apart: tuple[str, ...], settled: Callable[[Workspace, int], None], places: slice
 ) -> None:
     """The same for the way back."""
     if apart:
@@ -121,7 +121,7 @@ def test_an_undo_that_is_cut_off_is_finished_or_undone(
         hits = passed_by(lambda: mitigation.undo(ws, op))
         assert instances(ws) == before
 
-    for number in range(1, len(hits) + 1):
+    for number in range(1, len(hits) + 1)[places]:
         with copy(tmp_path, number, apart) as ws:
             op = applied(ws, plan)
             looks = partial(assert_reachable, ws, everything)
