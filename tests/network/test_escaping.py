@@ -34,8 +34,10 @@ HOSTILE = {
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Node, Workspace]]:
+def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Node, Workspace]]:
     """A node that observes, so that whatever a caller calls itself is listed."""
+    if "told" in request.fixturenames:
+        request.getfixturevalue("told")  # a node logs in the form that there was when it started
     with real_node(tmp_path, receiver=[{"ae_title": "PREARC", "port": 0, "callers": "observe"}]) as each:
         yield each
 
