@@ -36,6 +36,8 @@ class Endings:
         self._owed: dict[int, tuple[Ending, float]] = {}
         """With the time, by the monotonic clock, at which each association ended."""
         self._claimed: set[int] = set()
+        self._leaving: set[int] = set()
+        """Their holds are let go or will be: what else they held nobody here knows any more."""
         self._guard = threading.Lock()
         self._changed = threading.Condition(self._guard)
         """For the thread that writes what lingers: not woken by every end that somebody took along."""
@@ -54,7 +56,13 @@ class Endings:
             if self._is_watched or self._is_closed:
                 return
             self._is_watched = True
-        threading.Thread(target=self._watch, name="endings", daemon=True).start()
+        try:
+            threading.Thread(target=self._watch, name="endings", daemon=True).start()
+        except RuntimeError:  # no thread is left: now, or at the next occasion
+            with self._guard:
+                self._is_watched = False
+            self._fail(True)
+            self.settle()
 
     def claim(self, session_id: int) -> tuple[Ending, ...]:
         """What a transaction that makes a new hold on this session takes along; to be followed by `taken` or `left`."""
@@ -64,7 +72,7 @@ class Endings:
             found = [
                 ending
                 for number, (ending, _) in self._owed.items()
-                if number not in self._claimed and self._holdings.holds_nothing_else(number, session_id)
+                if number not in self._claimed | self._leaving and self._holdings.holds_nothing_else(number, session_id)
             ][:MOST_TAKEN_ALONG]
             self._claimed.update(each.association_id for each in found)
         return tuple(found)
@@ -74,6 +82,7 @@ class Endings:
         with self._guard:
             for ending in endings:
                 self._claimed.discard(ending.association_id)
+                self._leaving.discard(ending.association_id)
                 self._owed.pop(ending.association_id, None)
                 self._holdings.forget(ending.association_id)
             if not self._owed:
@@ -115,11 +124,13 @@ class Endings:
 
     def _due(self, until: float) -> tuple[Ending, ...]:
         with self._guard:
-            return tuple(
+            due = tuple(
                 ending
                 for number, (ending, ended) in self._owed.items()
                 if ended <= until and number not in self._claimed and self._holdings.leave(number)
             )
+            self._leaving.update(each.association_id for each in due)
+        return due
 
     def _write(self, due: tuple[Ending, ...]) -> None:
         if not due:

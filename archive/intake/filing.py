@@ -211,14 +211,14 @@ class Filer:
         looked at."""
         if not is_ours and files.status(self._root.fd, self._path(new.place, new.file.name)) is None:
             return None  # the association that made the name took it back, under this same lock
-        if loan is not None and not loan.enter(tx):
-            return None
         inserted = intake.insert_instance(tx, new)
         if inserted is None:
             return None
         outcome, instance_id = inserted
         if outcome is Outcome.ALREADY_STORED and is_unseen:
             return None
+        if loan is not None and not loan.enter(tx):  # last: what is tried again must leave no hold behind
+            raise StoreError("The session changed while an instance was filed.", hint="prearc status")
         if outcome is Outcome.HELD:
             detail = {"sop_instance_uids": [new.header.sop_instance_uid]}
             differs = make(FindingKind.INSTANCE_DIFFERS, new.place.session_id, detail)

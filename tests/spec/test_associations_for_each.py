@@ -1,5 +1,6 @@
 """A scanner that opens an association for every image pays no sync more for it than one that keeps its own."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +11,18 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from archive.intake import endings
+from archive.intake.filing import Filer, Filing
 from archive.model import Outcome, Receipt, SessionStatus, StoreRequest
 from archive.receive import AssociationIntake
+from archive.store.catalogue import intake as intake_rows
 from archive.store.catalogue import receipts, sessions
-from archive.store.catalogue.connection import Catalogue
+from archive.store.catalogue.arrivals import Place
+from archive.store.catalogue.connection import Catalogue, Transaction
+from archive.store.catalogue.intake import NewInstance
 from archive.store.parts import Part
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec, study
-from tests.workbench import Sender, encoded, failing_statement, make_workspace
+from tests.workbench import Sender, encoded, failing_statement, make_workspace, rows
 
 
 @pytest.fixture
@@ -209,6 +214,79 @@ def test_a_place_that_was_lent_is_looked_at_again_with_the_instance(workspace: W
     assert len(list(workspace.root.path.glob("prearchive/**/*.dcm"))) == 2
     with workspace.catalogue.read() as connection:
         assert sessions.get(connection, receipt.session_id or 0).status is SessionStatus.RECEIVING
+
+
+@pytest.mark.usefixtures("lingering")
+def test_an_end_that_is_being_written_is_nobodys_to_take_along(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance of another session comes just before it: the clock of its own session runs all the same."""
+    (one,) = study(patient_id="P", patient_name="N", series=[SeriesSpec(number=1, instances=1)])
+    first, second = study(patient_id="Q", patient_name="M", series=[SeriesSpec(number=1, instances=2)])
+    scanner = Scanner(workspace)
+    scanner.store(one)
+    association, request, part = scanner.begin(first)
+    association.finish(request, part)  # it holds its session on
+    write, stored = Catalogue.write, list[Outcome]()
+
+    def write_after_another(self: Catalogue, **options: Any) -> Any:
+        if not stored and not options.get("is_durable", True):
+            stored.append(scanner.store(second).outcome)
+        return write(self, **options)
+
+    monkeypatch.setattr(Catalogue, "write", write_after_another)
+    scanner.intake.endings.settle()
+
+    association.close()
+    scanner.intake.endings.settle()
+    assert stored == [Outcome.STORED]
+    assert held_and_open(workspace) == (0, 0)
+    assert len([row for row in rows(workspace, "SELECT * FROM session") if row["clock_since"] is not None]) == 2
+
+
+@pytest.mark.usefixtures("lingering")
+def test_an_instance_that_is_tried_again_leaves_no_hold_behind(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it does not fit at the lent place, neither its hold nor the end before it are written."""
+    first, second = series(2)
+    scanner = Scanner(workspace)
+    scanner.store(first)
+    before = rows(workspace, "SELECT * FROM association_session")
+    seen: list[object] = []
+    insert, found = intake_rows.insert_instance, Filer._found
+
+    def does_not_fit(tx: Transaction, new: NewInstance) -> tuple[Outcome, int] | None:
+        return insert(tx, new) if seen else None
+
+    def look(self: Filer, filing: Filing) -> Place | None:
+        seen.append(rows(workspace, "SELECT * FROM association_session"))
+        return found(self, filing)
+
+    monkeypatch.setattr(intake_rows, "insert_instance", does_not_fit)
+    monkeypatch.setattr(Filer, "_found", look)
+
+    assert scanner.store(second).outcome is Outcome.STORED
+    assert seen == [before]
+
+
+@pytest.mark.usefixtures("lingering")
+def test_an_end_needs_no_thread(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none can be started it is written at once, and the next one is written as ever."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    scanner = Scanner(workspace)
+    first, second = series(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        scanner.store(first)
+    assert held_and_open(workspace) == (0, 0)
+
+    monkeypatch.setattr(endings, "LINGER_SECONDS", 0.01)
+    scanner.store(second)
+    assert scanner.intake.endings.wait_settled(30.0)
 
 
 def test_the_last_end_is_written_although_nobody_comes(workspace: Workspace) -> None:
