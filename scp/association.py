@@ -45,6 +45,7 @@ class ReceiverAssociation(Association):
         self.peer_host, self._port = peer
         self.began = time.monotonic()
         self.is_half_open = True  # until its peer asks for an association
+        self._asking = threading.Lock()
         self.certificate: Certificate | None = None  # the peer's, once TLS has verified one
         self.log = gate.log.bind(peer=printable(peer[0]), port=server.port)
         self.pdu_seconds = gate.limits.pdu_seconds
@@ -141,6 +142,15 @@ class ReceiverAssociation(Association):
         if self.dul.socket is not None:
             self.dul.socket.cut()
 
+    def give_way(self) -> bool:
+        """End the connection at once if its peer has asked for nothing yet, from any thread; whether it was ended."""
+        with self._asking:
+            if not self.is_half_open:
+                return False
+            self.is_half_open = False
+            self.cut()
+            return True
+
     def _secure(self) -> bool:
         """Whether the connection can be used: a TLS one once its handshake is done."""
         tls, connection = self._gate.secure, self.dul.socket
@@ -171,7 +181,8 @@ class ReceiverAssociation(Association):
         self.acceptor.implementation_version_name = self.ae.implementation_version_name
 
     def _introduce(self, calling_ae_title: str, called_ae_title: str) -> None:
-        self.is_half_open = False
+        with self._asking:
+            self.is_half_open = False
         self.log = self.log.bind(calling=printable(calling_ae_title), called=printable(called_ae_title))
 
     def _end(self) -> None:

@@ -26,8 +26,8 @@ class Connected(Protocol):
     began: float  # by the monotonic clock
     is_half_open: bool  # its peer has not asked for an association yet
 
-    def cut(self) -> None:
-        """End it at once, from any thread."""
+    def give_way(self) -> bool:
+        """End it at once if it is half open, from any thread; whether it was. Nothing comes between look and end."""
 
 
 class Crowding:
@@ -73,21 +73,24 @@ class Crowding:
         until = time.monotonic() - self._seconds
         half_open = [each for each in self._members() if each.is_half_open and host in (each.peer_host, EVERYWHERE)]
         silent = [each for each in half_open if each.began <= until]
-        for each in silent:
+        cut = [each for each in silent if each.give_way()]
+        for each in cut:
             self._log.info("connection.closed", reason="CROWDED", peer=printable(each.peer_host))
-            each.is_half_open = False
-            each.cut()
         if len(silent) < len(half_open):
             self._look_later(host)
-        return bool(silent)
+        return bool(cut)
 
     def _look_later(self, host: str) -> None:
         with self._changing:
             self._hosts.add(host)
             if self._timer is None and not self._is_closed:
-                self._timer = threading.Timer(self._seconds, self._look)
-                self._timer.daemon = True
-                self._timer.start()
+                timer = threading.Timer(self._seconds, self._look)
+                timer.daemon = True
+                try:
+                    timer.start()
+                except RuntimeError:  # no thread is left: the next newcomer looks
+                    return
+                self._timer = timer
 
     def _look(self) -> None:
         with self._changing:

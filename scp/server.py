@@ -97,9 +97,9 @@ class Associations:
         it is one of ours, `start` after; both may raise. One that is too many is welcome where others make room for
         it, `scp.crowding`.
         """
-        if self._crowding.has_made_room(arrival):
-            arrival = replace(arrival, admission=Admission.WELCOME)
         try:
+            if self._crowding.has_made_room(arrival):
+                arrival = replace(arrival, admission=Admission.WELCOME)
             prepare()
             return self._enter(arrival, connection, start)
         except Exception as error:  # noqa: BLE001 - a door: no more threads, or the peer is gone again

@@ -1,10 +1,17 @@
 """Where all connections are taken, those that were opened and ask for nothing make room; who is served stays."""
 
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 
-from scp.limits import POLITE_REFUSALS
+import pytest
+import structlog
+
+from scp.crowding import Crowding
+from scp.door import Arrival
+from scp.limits import POLITE_REFUSALS, Admission
 from tests.network.fake_intake import Running, running
 from tests.network.raw_peer import ACCEPT, CLOSED, REJECT, RELEASE_RP, RawPeer, associate_rq
 
@@ -43,6 +50,7 @@ def test_a_newcomer_takes_the_place_of_the_silent() -> None:
 
         assert _is_let_in(node)
         assert _are_closed(silent)
+        node.told("connection.closed", 2)
         assert _crowded(node) == ["127.0.0.1", "127.0.0.1"]
 
 
@@ -86,3 +94,59 @@ def test_all_make_room_where_the_sum_is_too_large() -> None:
 
         assert _is_let_in(node, ELSEWHERE)
         assert _are_closed(silent)
+
+
+@dataclass
+class Member:
+    """A connection whose peer asks for an association just when it was found silent."""
+
+    peer_host: str = "192.0.2.7"
+    began: float = 0.0
+    is_half_open: bool = True
+    seen: list[str] = field(default_factory=list)
+
+    def give_way(self) -> bool:
+        self.seen.append("asked")
+        return False
+
+    def cut(self) -> None:
+        self.seen.append("cut")
+
+
+NEWCOMER = Arrival(number=1, port_index=0, host="192.0.2.8", port=1, admission=Admission.REJECT)
+
+
+def test_who_asks_at_the_last_moment_stays() -> None:
+    """Nobody is cut on the strength of an earlier look, and no room was made then."""
+    member = Member()
+    crowding = Crowding(lambda: [member], 0.5, structlog.get_logger())
+
+    assert not crowding.has_made_room(NEWCOMER)
+    assert member.seen == ["asked"]
+
+
+def test_who_has_asked_cannot_be_made_to_give_way() -> None:
+    """An association gives way until its peer asks for it, and never after."""
+    with running(pdu_seconds=60) as node, RawPeer(node.port) as peer:
+        peer.associate()
+        assert node.node._associations is not None
+        (association,) = node.node._associations._members.members()
+
+        assert not association.give_way()
+        assert peer.release() == RELEASE_RP
+
+
+def test_without_a_thread_the_next_newcomer_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no timer can be started a crowd costs nobody anything, and the next one is looked at as ever."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    crowding = Crowding(lambda: [Member(began=time.monotonic())], 60.0, structlog.get_logger())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert not crowding.has_made_room(NEWCOMER)
+
+    assert not crowding.has_made_room(NEWCOMER)
+    assert crowding._timer is not None
+    crowding.close()
