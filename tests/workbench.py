@@ -24,6 +24,7 @@ from archive.config import ReceiverSettings, Settings
 from archive.model import Receipt, StoreRequest
 from archive.receive import AssociationIntake, Intake
 from archive.rules.policy import Policy
+from archive.store.parts import Part
 from archive.workspace import Workspace
 from scp.status import status_of
 from tests.fast_path import is_fast_path
@@ -143,16 +144,8 @@ class Sender:
         transfer_syntax: str = ExplicitVRLittleEndian,
     ) -> Receipt:
         """Store one dataset, piece by piece, and wait for its receipt."""
-        data = encoded(dataset, transfer_syntax)
-        request = StoreRequest(
-            sop_class_uid=str(dataset.SOPClassUID),
-            sop_instance_uid=str(dataset.SOPInstanceUID),
-            transfer_syntax_uid=transfer_syntax,
-        )
         association = self._association(calling, called)
-        part = association.begin(request)
-        for start in range(0, len(data), PIECE_BYTES):
-            part.write(data[start : start + PIECE_BYTES])
+        request, part = arrived(association, dataset, transfer_syntax)
         receipt = association.finish(request, part)
         if not self._is_entered:
             self.release()
@@ -178,6 +171,22 @@ class Sender:
 
     def _receiver(self, ae_title: str) -> ReceiverSettings:
         return next(each for each in self._ws.settings.receiver if each.ae_title == ae_title)
+
+
+def arrived(
+    association: AssociationIntake, dataset: Dataset, transfer_syntax: str = ExplicitVRLittleEndian
+) -> tuple[StoreRequest, Part]:
+    """An instance whose bytes have all come, piece by piece."""
+    data = encoded(dataset, transfer_syntax)
+    request = StoreRequest(
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        transfer_syntax_uid=transfer_syntax,
+    )
+    part = association.begin(request)
+    for start in range(0, len(data), PIECE_BYTES):
+        part.write(data[start : start + PIECE_BYTES])
+    return request, part
 
 
 def encoded(dataset: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes:

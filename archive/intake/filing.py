@@ -217,8 +217,8 @@ class Filer:
         outcome, instance_id = inserted
         if outcome is Outcome.ALREADY_STORED and is_unseen:
             return None
-        if loan is not None and not loan.enter(tx):  # last: what is tried again must leave no hold behind
-            raise StoreError("The session changed while an instance was filed.", hint="prearc status")
+        if loan is not None:
+            loan.enter(tx)  # last: what is tried again must leave no hold behind
         if outcome is Outcome.HELD:
             detail = {"sop_instance_uids": [new.header.sop_instance_uid]}
             differs = make(FindingKind.INSTANCE_DIFFERS, new.place.session_id, detail)
@@ -229,8 +229,10 @@ class Filer:
         self, instance_id: int, place: Place, part: Part, filing: Filing, loan: Loan | None
     ) -> Receipt | None:
         def record(tx: Transaction) -> Receipt | None:
-            if loan is not None and not loan.enter(tx):
-                return None
+            if loan is not None:
+                if not intake.takes(tx, place):
+                    return None
+                loan.enter(tx)
             digest = part.dataset_sha256
             return self._receipt(tx, Outcome.ALREADY_STORED, instance_id, place, digest, None, filing)
 

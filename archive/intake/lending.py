@@ -25,17 +25,14 @@ class Loan:
         self._claimed: tuple[Ending, ...] = ()
         self._could_end = True
 
-    def enter(self, tx: Transaction) -> bool:
+    def enter(self, tx: Transaction) -> None:
         """Write the association's hold, in the transaction of its instance, and the ends of those before it.
 
-        False when the session does not take instances at this place any more: nothing is written then.
+        That the session takes instances at this place still is the caller's to see, in the same transaction.
         """
-        if not intake.takes(tx, self.place):
-            return False
         intake.hold(tx, self.place.session_id, self._association)
         self._claimed = self._claimed or self._endings.claim(self.place.session_id)
         self._could_end = write_along(tx, self._claimed)
-        return True
 
     def end(self, *, is_held: bool) -> None:
         """The transaction is over; `is_held`: the catalogue knows the hold now."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from archive.intake import endings
 from archive.intake.filing import Filer, Filing
@@ -22,7 +21,7 @@ from archive.store.catalogue.intake import NewInstance
 from archive.store.parts import Part
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec, study
-from tests.workbench import Sender, encoded, failing_statement, make_workspace, rows
+from tests.workbench import Sender, arrived, failing_statement, make_workspace, rows
 
 
 @pytest.fixture
@@ -64,14 +63,7 @@ class Scanner:
     def begin(self, dataset: Dataset) -> tuple[AssociationIntake, StoreRequest, Part]:
         """An association up to the last byte of its instance."""
         association = self.intake.open(receiver=self._receiver, calling_ae_title="SCANNER", peer_host="192.0.2.7")
-        request = StoreRequest(
-            sop_class_uid=str(dataset.SOPClassUID),
-            sop_instance_uid=str(dataset.SOPInstanceUID),
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-        )
-        part = association.begin(request)
-        part.write(encoded(dataset))
-        return association, request, part
+        return association, *arrived(association, dataset)
 
     def store(self, dataset: Dataset) -> Receipt:
         association, request, part = self.begin(dataset)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from archive import failpoints, sessions
 from archive.daemon import Daemon
@@ -24,7 +23,7 @@ from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
 from tests.spec.test_bad_input import small_file_system
 from tests.story import STUDY_2, assert_consistent, labelled_workspace, send, visit
-from tests.workbench import Sender, SteppedClock, change, encoded, failing_statement, rows
+from tests.workbench import Sender, SteppedClock, arrived, change, encoded, failing_statement, rows
 
 IDLE_SECONDS = 4 * 3600.0
 
@@ -225,14 +224,7 @@ def test_what_waits_for_its_commit_is_refused_when_another_name_could_not_be_syn
 def begun(sender: Sender, calling: str, dataset: Dataset) -> tuple[AssociationIntake, StoreRequest, Part]:
     """An instance whose bytes have all come, over an association of its own."""
     association = sender._association(calling, "PREARC")
-    request = StoreRequest(
-        sop_class_uid=str(dataset.SOPClassUID),
-        sop_instance_uid=str(dataset.SOPInstanceUID),
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-    )
-    part = association.begin(request)
-    part.write(encoded(dataset))
-    return association, request, part
+    return association, *arrived(association, dataset)
 
 
 @pytest.mark.parametrize("step", ["P1", "P3", "P4", "P5", "P6", "P7"])
