@@ -209,6 +209,22 @@ def test_a_place_that_was_lent_is_looked_at_again_with_the_instance(workspace: W
 
 
 @pytest.mark.usefixtures("lingering")
+def test_a_dataset_that_comes_again_is_looked_at_in_its_place_as_well(workspace: Workspace) -> None:
+    """A session that does not receive any more is not held by it: it is reopened first."""
+    (dataset,) = series(1)
+    scanner = Scanner(workspace)
+    receipt = scanner.store(dataset)
+    with workspace.catalogue.write() as tx:
+        tx.execute("UPDATE session SET status = 'READY' WHERE id = ?", (receipt.session_id,))
+
+    assert scanner.store(dataset).outcome is Outcome.ALREADY_STORED
+
+    assert held_and_open(workspace)[0] > 0
+    with workspace.catalogue.read() as connection:
+        assert sessions.get(connection, receipt.session_id or 0).status is SessionStatus.RECEIVING
+
+
+@pytest.mark.usefixtures("lingering")
 def test_an_end_that_is_being_written_is_nobodys_to_take_along(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
