@@ -21,7 +21,10 @@ class Crew:
         self._seat, self._associations = seat, associations
         self._changed = threading.Condition()
         self._waiting = 0
-        """Threads that wait for a connection, or have one that is not among the associations yet."""
+        """Threads that wait for a connection. One that has got a connection does not count, as soon as it asks whether
+        somebody else still waits: of several that get one at once none may rely on another."""
+        self._entering = 0
+        """Threads that have a connection which is not among the associations yet."""
 
     def start(self) -> None:
         """Take connections from now on."""
@@ -32,39 +35,41 @@ class Crew:
     def close(self) -> None:
         """Until nothing more is taken."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting)
+            self._changed.wait_for(lambda: not self._waiting and not self._entering)
 
     def _hire(self) -> None:
         threading.Thread(target=self._work, name="association", daemon=True).start()
 
     def _work(self) -> None:
         for arrival, connection in self._seat.passed():
+            self._change(waiting=-1, entering=1)
             association = self._associations.admit(arrival, connection, self._leave_relief)
             if association is None:
+                self._change(waiting=1, entering=-1)
                 continue
-            self._wait_no_more()
+            self._change(entering=-1)
             association.run_reactor()
             if not self._wait_again():
                 return
-        self._wait_no_more()
+        self._change(waiting=-1)
 
     def _leave_relief(self) -> None:
-        """See to it that somebody else waits. Raises RuntimeError when no thread can be started."""
+        """See to it that somebody waits. Raises RuntimeError when no thread can be started: then the caller does."""
         with self._changed:
-            if self._waiting > 1:
+            if self._waiting:
                 return
-            self._waiting += 1
+            self._waiting = 1
         try:
             self._hire()
         except RuntimeError:
-            self._wait_no_more()
+            self._change(waiting=-1)
             raise
 
-    def _wait_no_more(self) -> None:
+    def _change(self, *, waiting: int = 0, entering: int = 0) -> None:
         with self._changed:
-            self._waiting -= 1
-            if not self._waiting:
-                self._changed.notify_all()
+            self._waiting += waiting
+            self._entering += entering
+            self._changed.notify_all()
 
     def _wait_again(self) -> bool:
         with self._changed:

@@ -1,0 +1,151 @@
+"""The threads that take connections: however many come at once, somebody waits for the next one."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import pytest
+import structlog
+
+from scp import passing
+from scp.crew import KEPT_WAITING, Crew
+from scp.door import Arrival
+from scp.limits import Admission
+from scp.passing import Channel, Seat
+
+SECONDS = 20.0
+
+
+@dataclass
+class Served:
+    """An association that lasts until it is told to end."""
+
+    over: threading.Event
+
+    def run_reactor(self) -> None:
+        self.over.wait(4 * SECONDS)
+
+
+@dataclass
+class Members:
+    """What a crew takes; `together` lets those in that are taken at once, all at the same moment."""
+
+    together: threading.Barrier
+    after: threading.Barrier
+    over: threading.Event = field(default_factory=threading.Event)
+    taken: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    failures: int = 0
+
+    def admit(self, arrival: Arrival, connection: socket.socket, prepare: Callable[[], None]) -> Served | None:
+        is_among = arrival.number <= self.together.parties
+        if is_among:
+            self.together.wait(SECONDS)
+        connection.close()
+        try:
+            prepare()
+        except RuntimeError:
+            self.failures += 1
+            return None
+        if is_among:
+            self.after.wait(SECONDS)
+        self.taken.release()
+        return Served(self.over)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Channel, Seat]]:
+    ours, its = passing.pair()
+    with ExitStack() as stack:
+        seat_end = stack.enter_context(its.dup())
+        channel = Channel(ours, its)
+        stack.callback(channel.close)
+        yield channel, Seat(seat_end, structlog.get_logger())
+
+
+def pass_on(channel: Channel, number: int) -> None:
+    peer, accepted = socket.socketpair()
+    peer.close()
+    arrival = Arrival(number=number, port_index=0, host="127.0.0.1", port=1, admission=Admission.WELCOME)
+    assert channel.pass_on(arrival, accepted)
+
+
+def crew_of(seat: Seat, members: Members) -> Crew:
+    return Crew(seat, members)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at_once", range(1, KEPT_WAITING + 1))
+def test_all_that_wait_are_taken_at_once_and_the_next_one_is_served_all_the_same(
+    ends: tuple[Channel, Seat], at_once: int
+) -> None:
+    """None of them counts another one, which is about to serve as well, as somebody who still waits."""
+    channel, seat = ends
+    members = Members(threading.Barrier(at_once), threading.Barrier(at_once))
+    crew = crew_of(seat, members)
+    crew.start()
+    for number in range(1, at_once + KEPT_WAITING + 2):
+        pass_on(channel, number)
+
+    for _ in range(at_once + KEPT_WAITING + 1):
+        assert members.taken.acquire(timeout=SECONDS), "nobody waits for the next connection"
+    assert not channel.has_untaken()
+
+    seat.close()
+    crew.close()
+    members.over.set()
+
+
+def test_after_many_at_once_there_are_no_more_threads_than_before(ends: tuple[Channel, Seat]) -> None:
+    """Whoever would be one too many ends with its association; who is left takes what comes."""
+    channel, seat = ends
+    before = threading.active_count()
+    members = Members(threading.Barrier(1), threading.Barrier(1))
+    crew = crew_of(seat, members)
+    crew.start()
+    for number in range(1, 41):
+        pass_on(channel, number)
+    for _ in range(40):
+        assert members.taken.acquire(timeout=SECONDS)
+    assert threading.active_count() > before + 40
+
+    members.over.set()
+    until = time.monotonic() + SECONDS
+    while threading.active_count() > before + KEPT_WAITING and time.monotonic() < until:
+        time.sleep(0.001)
+    assert threading.active_count() <= before + KEPT_WAITING
+    pass_on(channel, 41)
+    assert members.taken.acquire(timeout=SECONDS)
+
+    seat.close()
+    crew.close()
+
+
+def test_where_no_thread_can_be_started_that_connection_ends_and_the_next_one_is_taken(
+    ends: tuple[Channel, Seat], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that would have served it waits again: never does nobody."""
+    channel, seat = ends
+    members = Members(threading.Barrier(1), threading.Barrier(1))
+    crew = crew_of(seat, members)
+    crew.start()
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for number in range(1, KEPT_WAITING + 4):
+            pass_on(channel, number)
+        for _ in range(KEPT_WAITING - 1):
+            assert members.taken.acquire(timeout=SECONDS)
+        while channel.has_untaken():
+            pass
+    members.over.set()
+
+    pass_on(channel, 100)
+    assert members.taken.acquire(timeout=SECONDS)
+    seat.close()
+    crew.close()
+    assert members.failures == 3
