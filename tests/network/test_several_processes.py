@@ -154,6 +154,24 @@ def test_connections_are_spread_evenly_and_counted_together(tmp_path: Path) -> N
         wait_until(lambda: answer(node, source="127.0.0.3") == (ACCEPT,), lambda: node.last_lines)
 
 
+@pytest.mark.parametrize("processes", [1, PROCESSES])
+def test_all_that_call_at_once_are_accepted_while_none_of_them_ends(tmp_path: Path, processes: int) -> None:
+    """What waits when a process comes to itself is taken by all its threads at once; then there is one for the next."""
+    with Node(tmp_path / "root", tmp_path / "prearc.toml") as node, ExitStack() as open_:
+        node.configure(node={"processes": processes}, ae_title="PREARC")
+        node.start()
+        for _ in range(3):
+            for pid in receiver_pids(node.root):
+                os.kill(pid, signal.SIGSTOP)
+            peers = [open_.enter_context(RawPeer(node.port, timeout_seconds=20)) for _ in range(12)]
+            for peer in peers:
+                peer.send(associate_rq())
+            for pid in receiver_pids(node.root):
+                os.kill(pid, signal.SIGCONT)
+
+            assert [peer.receive()[0] for peer in peers] == [ACCEPT] * len(peers)
+
+
 def test_silent_connections_of_all_processes_make_room(tmp_path: Path) -> None:
     """A crowd from several addresses has all connections there may be, and more than are told politely: whoever comes
     is let in long before the time for a PDU is over."""
