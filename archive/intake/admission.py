@@ -164,28 +164,37 @@ class Admission:
             return None
         self._is_probing = True
         over = threading.Event()
-        threading.Thread(target=self._probe, args=(over, self._faults), name="probe", daemon=True).start()
+        try:
+            threading.Thread(target=self._probe, args=(over, self._faults), name="probe", daemon=True).start()
+        except (RuntimeError, MemoryError):  # no thread is left now
+            self._conclude(is_well=False)
+            return None
         return over
 
     def _probe(self, over: threading.Event, faults: int) -> None:
         """What failed since the probe began, `faults` having been known then, it says nothing about."""
-        reason: str | None = None
+        is_held = False
         try:
             with self.waiting("a probe"):
                 for place in self._places:
                     self._root.probe(place)
-        except OSError as error:
-            reason = error.strerror or str(error)
-        with self._guard:
-            self._is_probing = False
-            if reason is None and self._faults == faults and self.waits.overdue() is None:
-                log.warning("store_recovered", was=self._fault.reason if self._fault is not None else None)
-                self._fault = None
-                self._pause = FIRST_PAUSE_SECONDS
-            else:
-                self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-                self._probe_at = self._clock.monotonic() + self._pause
-        over.set()
+            is_held = True
+        except OSError:
+            pass  # as was feared
+        finally:  # whatever happened, another one may begin
+            with self._guard:
+                self._conclude(is_well=is_held and self._faults == faults and self.waits.overdue() is None)
+            over.set()
+
+    def _conclude(self, *, is_well: bool) -> None:
+        self._is_probing = False
+        if is_well:
+            log.warning("store_recovered", was=self._fault.reason if self._fault is not None else None)
+            self._fault = None
+            self._pause = FIRST_PAUSE_SECONDS
+        else:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+            self._probe_at = self._clock.monotonic() + self._pause
 
     def _looked(self) -> Condition:
         """What the last look at the disk found; once a second it is looked at again."""

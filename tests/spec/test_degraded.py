@@ -252,6 +252,50 @@ def test_a_probe_that_hangs_keeps_nobody(tmp_path: Path, monkeypatch: pytest.Mon
     until(lambda: gate.condition().standing is Standing.OPEN)
 
 
+@pytest.mark.parametrize("trouble", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])
+def test_a_probe_that_cannot_begin_is_begun_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """No thread is left at that moment: whoever asked hears the old reason, and the store opens in the end."""
+    clock = SteppedClock()
+    ws = labelled_workspace(tmp_path, clock=clock)
+    gate = Sender(ws).intake.gate
+    gate.degrade(StoreError("a failed sync"))
+    clock.advance(6)
+
+    def refuse(self: threading.Thread) -> None:
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert gate.reason() == "a failed sync"
+
+    clock.advance(11)
+    assert gate.reason() is None
+
+
+def test_a_probe_that_meets_the_unexpected_is_no_success_and_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store stays closed, nobody waits for that probe, and the next one opens it."""
+    clock = SteppedClock()
+    ws = labelled_workspace(tmp_path, clock=clock)
+    gate = Sender(ws).intake.gate
+
+    def probe(folder: str = "") -> None:
+        raise MemoryError
+
+    gate.degrade(StoreError("a failed sync"))
+    clock.advance(6)
+    with monkeypatch.context() as patch:
+        patch.setattr(ws.root, "probe", probe)
+        patch.setattr(threading, "excepthook", lambda arguments: None)
+        assert gate.reason() == "a failed sync"
+
+    clock.advance(11)
+    assert gate.reason() is None
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Another thread gets there."""
     for _ in range(12_000):
