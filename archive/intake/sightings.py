@@ -49,7 +49,10 @@ class Sightings:
             if self._is_writing or self._is_closed:
                 return
             self._is_writing = True
-        threading.Thread(target=self._run, name="sightings", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="sightings", daemon=True).start()
+        except (RuntimeError, MemoryError):  # no thread is left now: with the next one
+            self._is_writing = False
 
     def close(self) -> None:
         """Write what is left."""
@@ -66,13 +69,22 @@ class Sightings:
         return (beyond.called_ae_title, OTHERS, FAR), beyond
 
     def _run(self) -> None:
-        while True:
-            self._write()
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_closed, WRITE_SECONDS)
-                if self._is_closed or not self._pending:
-                    self._is_writing = False
-                    return
+        is_over = False
+        try:
+            while not is_over:
+                self._write()
+                is_over = self._wait()
+        finally:
+            if not is_over:  # by what nobody expects; the next one that calls starts another
+                self._is_writing = False
+
+    def _wait(self) -> bool:
+        """Until the next write is due; True when there is none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed, WRITE_SECONDS)
+            is_over = self._is_closed or not self._pending
+            self._is_writing = not is_over
+            return is_over
 
     def _write(self) -> None:
         """Write what there is; what could not be written stays for the next time, within its bound."""

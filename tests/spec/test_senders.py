@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -306,6 +307,27 @@ def _sighting(number: int) -> table.Seen:
     caller = Caller(called_ae_title="LISTED", calling_ae_title="X", peer_host=f"10.2.{number // 250}.{number % 250}")
     at = f"2026-01-01T00:{number // 60:02}:{number % 60:02}.000000Z"
     return table.Seen(caller=caller, standing=Standing.REFUSED, first_at=at, last_at=at, count=1)
+
+
+def test_a_list_that_finds_no_thread_keeps_no_caller_out(
+    ws: Workspace, doorman: Doorman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who called meanwhile is listed with the next one that calls."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert calls(ws, doorman, "OBSERVING") is Standing.OBSERVED
+    assert seen(ws) == []
+
+    calls(ws, doorman, "OBSERVING", "CT10")
+
+    until = time.monotonic() + 60
+    while len(seen(ws)) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert [each[1] for each in seen(ws)] == ["CT10", "CT9"]
 
 
 def test_what_cannot_be_written_is_written_later(
