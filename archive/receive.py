@@ -133,7 +133,7 @@ class AssociationIntake:
         self._understanding, self._deciding = self._experience.understanding, self._experience.deciding
         self._places = Places(self._experience.namer)
         self._parts: set[Part] = set()
-        self._is_known = False
+        self._is_known = self._is_in_doubt = False
         self._told = Counter[bool]()  # refusals with a receipt, by whether the instance was admitted
         self._untold: RefusedStore | None = None
         self._is_closed = False
@@ -263,8 +263,9 @@ class AssociationIntake:
         for part in list(self._parts):
             self._forget(part)
         self._intake.experiences.give_back(self._experience)
-        if self._places or self._is_known:
-            self._intake.endings.add(Ending(association_id=self._facts.id, untold=self._untold))
+        if self._places or self._is_known or self._is_in_doubt:
+            ending = Ending(association_id=self._facts.id, untold=self._untold, is_in_doubt=self._is_in_doubt)
+            self._intake.endings.add(ending)
 
     def _understand(self, request: StoreRequest, part: Part) -> InstanceHeader | tuple[Refusal, str]:
         """P2: the bounded header, and whether it is what the request announced."""
@@ -309,12 +310,13 @@ class AssociationIntake:
                 part.leave_as_evidence()
             self._intake.gate.degrade(error)
             return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
+        was_in_doubt, self._is_in_doubt = self._is_in_doubt, True  # until it is known what became of it
         try:
             receipt = self._intake.filer.file(part, filing, self._places)
         except StoreError as error:
-            self._is_known |= isinstance(error, InDoubt)
             self._intake.gate.judge(error)
             return self.refuse(request, Refusal.OUT_OF_RESOURCES, error.message, part)
+        self._is_in_doubt = was_in_doubt
         failpoints.hit("P8")
         return receipt
 

@@ -72,7 +72,9 @@ class Endings:
             found = [
                 ending
                 for number, (ending, _) in self._owed.items()
-                if number not in self._claimed | self._leaving and self._holdings.holds_nothing_else(number, session_id)
+                if number not in self._claimed | self._leaving
+                and not ending.is_in_doubt
+                and self._holdings.holds_nothing_else(number, session_id)
             ][:MOST_TAKEN_ALONG]
             self._claimed.update(each.association_id for each in found)
         return tuple(found)
@@ -96,8 +98,8 @@ class Endings:
             self._fail(True)
 
     def retry(self) -> None:
-        """An occasion to write what could not be written before."""
-        if self._has_failed:
+        """An occasion to write what could not be written before, or what nobody watches."""
+        if self._has_failed or (self._owed and not self._is_watched):
             self.settle()
 
     def settle(self, *, older_than_seconds: float = 0.0) -> None:
@@ -156,7 +158,11 @@ class Endings:
     def _watch(self) -> None:
         """While anything is owed, or was a moment ago: write what has lingered."""
         while self._goes_on():
-            self.settle(older_than_seconds=LINGER_SECONDS)
+            try:
+                self.settle(older_than_seconds=LINGER_SECONDS)
+            except Exception:  # an end that is forgotten would hold its session for ever
+                self._fail(True)
+                log.exception("associations_not_closed")
 
     def _goes_on(self) -> bool:
         """Wait a while; whether anything is owed, or will be by a scanner that comes again and again."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
+from archive.errors import InDoubt
 from archive.intake import endings
 from archive.intake.filing import Filer, Filing
 from archive.model import Outcome, Receipt, SessionStatus, StoreRequest
@@ -295,6 +296,131 @@ def test_an_end_needs_no_thread(workspace: Workspace, monkeypatch: pytest.Monkey
     monkeypatch.setattr(endings, "LINGER_SECONDS", 0.01)
     scanner.store(second)
     assert scanner.intake.endings.wait_settled(30.0)
+
+
+@pytest.mark.usefixtures("lingering")
+def test_an_end_without_a_thread_that_comes_while_another_is_written_is_written_at_the_next_occasion(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds neither a thread nor its turn, and the one before it is written without trouble."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    scanner = Scanner(workspace)
+    first, second = series(2)
+    meanwhile, request, part = scanner.begin(first)
+    meanwhile.finish(request, part)
+    write = Catalogue.write
+
+    def write_while_another_ends(self: Catalogue, **options: Any) -> Any:
+        if not options.get("is_durable", True) and not meanwhile._is_closed:
+            meanwhile.close()
+        return write(self, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        association, request, part = scanner.begin(second)
+        association.finish(request, part)
+        patch.setattr(Catalogue, "write", write_while_another_ends)
+        association.close()
+    assert held_and_open(workspace) == (1, 1)
+
+    assert scanner.intake.admission() is None
+
+    assert held_and_open(workspace) == (0, 0)
+
+
+def test_the_thread_that_writes_ends_outlives_whatever_it_meets(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An end is written although the first try met what nobody expects, and nobody comes."""
+    monkeypatch.setattr(endings, "RETRY_SECONDS", 0.01)
+    scanner = Scanner(workspace)
+    write, failed = Catalogue.write, list[str]()
+
+    def fail_once(self: Catalogue, **options: Any) -> Any:
+        if threading.current_thread().name == "endings" and not failed:
+            failed.append("out of memory")
+            raise MemoryError
+        return write(self, **options)
+
+    monkeypatch.setattr(Catalogue, "write", fail_once)
+    scanner.store(series(1)[0])
+
+    assert scanner.intake.endings.wait_settled(30.0)
+    assert failed
+    assert held_and_open(workspace) == (0, 0)
+
+
+@contextmanager
+def commit_in_doubt(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> Iterator[None]:
+    """The next durable transaction is committed, and who wanted it hears otherwise."""
+    write, told = Catalogue.write, list[Exception]()
+
+    @contextmanager
+    def in_doubt(self: Catalogue, **options: Any) -> Iterator[Transaction]:
+        with write(self, **options) as tx:
+            yield tx
+        if options.get("is_durable", True) and not told:
+            told.append(trouble)
+            raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalogue, "write", in_doubt)
+        yield
+    assert told
+
+
+@pytest.mark.usefixtures("lingering")
+@pytest.mark.parametrize("trouble", [InDoubt("the sync failed"), MemoryError()], ids=["in doubt", "no memory"])
+def test_a_hold_whose_commit_failed_and_is_there_all_the_same_is_let_go(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """Of a lent place: the clock of its session runs when the association ended, whatever the next one does."""
+    (one,) = study(patient_id="Q", patient_name="M", series=[SeriesSpec(number=1, instances=1)])
+    first, second = series(2)
+    scanner = Scanner(workspace)
+    scanner.store(one)
+    scanner.store(first)
+
+    with commit_in_doubt(workspace, monkeypatch, trouble):
+        association, request, part = scanner.begin(second)
+        try:
+            assert association.finish(request, part).outcome is Outcome.REFUSED
+        except MemoryError:
+            association.abandon(part)
+        association.close()
+    assert scanner.store(one).outcome is Outcome.ALREADY_STORED  # in the other session, at a lent place
+    scanner.intake.endings.settle()
+
+    assert held_and_open(workspace) == (0, 0)
+    assert len([row for row in rows(workspace, "SELECT * FROM session") if row["clock_since"] is not None]) == 2
+
+
+@pytest.mark.usefixtures("lingering")
+@pytest.mark.parametrize("trouble", [InDoubt("the sync failed"), MemoryError()], ids=["in doubt", "no memory"])
+def test_a_first_hold_whose_commit_failed_and_is_there_all_the_same_is_let_go(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """The same of an association that makes its session itself."""
+    (one,) = study(patient_id="Q", patient_name="M", series=[SeriesSpec(number=1, instances=1)])
+    (first,) = series(1)
+    scanner = Scanner(workspace)
+    scanner.store(one)
+
+    with commit_in_doubt(workspace, monkeypatch, trouble):
+        association, request, part = scanner.begin(first)
+        try:
+            assert association.finish(request, part).outcome is Outcome.REFUSED
+        except MemoryError:
+            association.abandon(part)
+        association.close()
+    scanner.store(one)
+    scanner.intake.endings.settle()
+
+    assert held_and_open(workspace) == (0, 0)
+    assert len([row for row in rows(workspace, "SELECT * FROM session") if row["clock_since"] is not None]) == 2
 
 
 def test_the_last_end_is_written_although_nobody_comes(workspace: Workspace) -> None:

@@ -22,10 +22,11 @@ class RefusedStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """An association that is over."""
+    """An association that is over; `is_in_doubt`: it may hold more than its process knows, as a store failed."""
 
     association_id: int
     untold: RefusedStore | None = None
+    is_in_doubt: bool = False
 
 
 def write(tx: Transaction, ending: Ending) -> None:
