@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,9 @@ END_SECONDS: Final = 9.0
 
 GRACE_SECONDS: Final = 1.0
 """What a receiver process gets beyond its drain to close and go."""
+
+TRY_SECONDS: Final = 0.05
+"""How soon those are offered again that no process took: that one takes again it does not tell."""
 
 _FAILED: Final = 1
 
@@ -71,8 +75,8 @@ class Supervisor:
         self._receive, self._archive, self._let_go = receive, archive, let_go
         self._receivers = tuple(ReceiverProcess(number) for number in range(1, receivers + 1))
         self._archiver = Child("archiver")
-        self._waiting: list[tuple[Arrival, socket.socket]] = []
-        """Accepted, and there was nobody to take them just then."""
+        self._waiting: deque[tuple[Arrival, socket.socket]] = deque()
+        """Accepted, and there was nobody to take them just then; the first comes first."""
         self._signals = Wakeup()
         self._is_ready = False
         self._is_ending = False
@@ -114,6 +118,7 @@ class Supervisor:
         now = time.monotonic()
         due = [each.due_at for each in self._wanted() if each.due_at is not None]
         due += [self._door_opens_at] if self._door_opens_at > now else []
+        due += [now + TRY_SECONDS] if self._waiting and any(each.is_ready for each in self._receivers) else []
         return max(0.0, min(due) - now) if due else float("inf")
 
     def _look(self, seconds: float) -> None:
@@ -128,13 +133,12 @@ class Supervisor:
             if descriptor in channels:
                 for number in channels[descriptor].look():
                     self._door.left(number)
-                if self._waiting:
-                    self._hand_on_waiting()
             elif descriptor in doors:
                 if not self._door.let_in(doors[descriptor]):
                     self._door_opens_at = time.monotonic() + OUT_OF_FILES_SECONDS
             else:
                 self._take_signals()
+        self._hand_on_waiting()
 
     def _is_open(self) -> bool:
         """Whether connections are accepted: somebody must be there to serve them."""
@@ -143,10 +147,15 @@ class Supervisor:
         return any(each.is_ready for each in self._receivers)
 
     def _hand_on(self, arrival: Arrival, connection: socket.socket) -> bool:
+        """Pass a connection on, or let it wait here where none takes it, as when all died a moment ago."""
+        if self._waiting or not self._pass_on(arrival, connection):
+            self._waiting.append((arrival, connection))
+        return True
+
+    def _pass_on(self, arrival: Arrival, connection: socket.socket) -> bool:
         """Pass a connection to the process with the fewest, of those the one that has waited longest for another.
 
-        One that has not even taken what it was given a while ago comes last. Where none takes it, as when all died a
-        moment ago, it waits here.
+        One that has not even taken what it was given a while ago comes last.
         """
         now = time.monotonic()
         ready = (each for each in self._receivers if each.is_ready)
@@ -155,13 +164,11 @@ class Supervisor:
                 arrival = replace(arrival, admission=Admission.REJECT)
             if each.pass_on(arrival, connection):
                 return True
-        self._waiting.append((arrival, connection))
-        return True
+        return False
 
     def _hand_on_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for arrival, connection in waiting:
-            self._hand_on(arrival, connection)
+        while self._waiting and self._pass_on(*self._waiting[0]):
+            self._waiting.popleft()
 
     def _close_waiting(self) -> None:
         for _, connection in self._waiting:
@@ -204,8 +211,6 @@ class Supervisor:
                 self._code, self._is_ending = max(code, _FAILED), True
         if self._is_ending:
             self._close_waiting()
-        else:
-            self._hand_on_waiting()
         code = self._archiver.reap()
         if code is not None and not self._is_ending:
             self._archiver.restart(code)

@@ -369,6 +369,66 @@ def test_a_receiver_process_that_cannot_start_ends_the_start() -> None:
     assert (done.returncode, b"ready" in done.stdout.splitlines()) == (7, False)  # its output is closed: nobody is left
 
 
+SLOW = """
+import signal, socket, sys, structlog
+from archive.config import Settings
+from scp import passing
+from scp.passing import Seat, Word
+from scp.ports import open_ports
+from scp.supervisor import Supervisor
+settings = Settings(receiver=[{"port": 0}])
+ports = open_ports(settings)
+pair = passing.pair
+def small():
+    ours, its = pair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    return ours, its
+passing.pair = small
+def receive(number, channel):
+    seat = Seat(channel, structlog.get_logger())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    seat.say(Word.READY)
+    signal.sigwait({signal.SIGUSR1})
+    kept = []
+    for arrival, connection in seat.passed():
+        connection.send(b"hello")
+        kept.append(connection)
+    return 0
+supervisor = Supervisor(ports, settings, receivers=1, receive=receive, archive=None, let_go=lambda: None)
+def ready():
+    print("ready", ports[0].port, supervisor._receivers[0].child.pid, flush=True)
+sys.exit(supervisor.run(ready))
+"""
+
+
+def test_who_came_while_no_process_took_more_is_served_though_nobody_leaves() -> None:
+    """A process that comes to itself takes what it was passed, and then those for whom there was no room in between:
+    they wait for no end of another connection."""
+    with (
+        subprocess.Popen([sys.executable, "-c", SLOW], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as program,
+        ExitStack() as open_,
+    ):
+        open_.callback(program.kill)
+        assert program.stdout is not None
+        said = next(line for line in program.stdout if line.startswith("ready"))
+        port, process = map(int, said.split()[1:])
+        peers = [open_.enter_context(RawPeer(port, timeout_seconds=20)) for _ in range(40)]
+        wait_until(lambda: not waiting_in_the_backlog(port), lambda: "all are accepted")
+
+        os.kill(process, signal.SIGUSR1)
+
+        assert [peer.socket.recv(5) for peer in peers] == [b"hello"] * len(peers)
+
+
+def waiting_in_the_backlog(port: int) -> int:
+    """How many connections to a port are not accepted yet, by the kernel's word."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[1].partition(":")[2], 16) == port and fields[3] == "0A":
+            return int(fields[4].partition(":")[2], 16)
+    raise AssertionError(f"nobody listens on {port}")
+
+
 def test_status_says_which_processes_receive(node: Node) -> None:
     """How many there are to be and which live; one that is missing needs a person if it stays so."""
     told = prearc(node, "status")
