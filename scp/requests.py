@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 KNOWN_REQUESTS: Final = 64
 """Requests that are kept, with 128 contexts at most: some 10 MB where every caller tries."""
 
-
-_FIXED_BYTES: Final = 74  # up to the variable items: DICOM PS3.8 9.3.2
+ASSOCIATE_RQ: Final = 0x01
+FIXED_BYTES: Final = 74  # up to the variable items: DICOM PS3.8 9.3.2
 _TITLES: Final = (10, 26)  # called, calling
 _TITLE_BYTES: Final = 16
-_PRESENTATION_CONTEXT: Final = 0x20  # PS3.8 9.3.2.2: an id, three reserved bytes, sub-items
-_TRANSFER_SYNTAX: Final = 0x40
+PRESENTATION_CONTEXT: Final = 0x20  # PS3.8 9.3.2.2: an id, three reserved bytes, sub-items
+TRANSFER_SYNTAX: Final = 0x40
 _PLAIN_UID: Final = re.compile(rb"[0-9.]{1,64}")
 
 
@@ -86,12 +86,12 @@ def condensed(encoded: bytearray) -> bytearray:
     128 contexts with all 45 transfer syntaxes cost the library 130 ms, so that a few peers could keep a processor busy
     with nothing. Left out is only what the library would have taken: where anything is not plain, all of it stays.
     """
-    kept = bytearray(encoded[:_FIXED_BYTES])
-    for item in _items(encoded, _FIXED_BYTES, len(encoded)):
+    kept = bytearray(encoded[:FIXED_BYTES])
+    for item in items(encoded, FIXED_BYTES, len(encoded)):
         if item is None:
             return encoded
         start, end = item
-        if encoded[start] == _PRESENTATION_CONTEXT:
+        if encoded[start] == PRESENTATION_CONTEXT:
             content = _first_transfer_syntax(encoded, start + 4, end)
             kept += encoded[start : start + 2] + len(content).to_bytes(2, "big") + content
         else:
@@ -104,18 +104,18 @@ def _first_transfer_syntax(encoded: bytearray, start: int, end: int) -> bytearra
     """The content of a presentation context without the plain transfer syntaxes behind the first."""
     content = encoded[start : start + 4]
     has_one = False
-    for item in _items(encoded, start + 4, end):
+    for item in items(encoded, start + 4, end):
         if item is None:
             return encoded[start:end]
         first, behind = item
-        is_plain = encoded[first] == _TRANSFER_SYNTAX and _PLAIN_UID.fullmatch(encoded, first + 4, behind) is not None
+        is_plain = encoded[first] == TRANSFER_SYNTAX and _PLAIN_UID.fullmatch(encoded, first + 4, behind) is not None
         if not (is_plain and has_one):
             content += encoded[first:behind]
         has_one |= is_plain  # of one that is empty the library takes no notice: the next is the first then
     return content
 
 
-def _items(encoded: bytearray, start: int, end: int) -> Iterator[tuple[int, int] | None]:
+def items(encoded: bytearray, start: int, end: int) -> Iterator[tuple[int, int] | None]:
     """Where each item begins and ends (PS3.8 9.3.2: type, reserved, length); None for one that is not whole."""
     while start < end:
         behind = start + 4 + int.from_bytes(encoded[start + 2 : start + 4], "big")

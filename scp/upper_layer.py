@@ -16,14 +16,14 @@ from structlog.typing import FilteringBoundLogger
 
 from scp.bare import make_upper_layer
 from scp.fragments import PDU_HEADER_BYTES, FragmentWalk, PduRefusedError, check_pdu
-from scp.requests import condensed, padded
+from scp.readable import readable
+from scp.requests import ASSOCIATE_RQ, condensed, padded
 from scp.text import printable
 
 if TYPE_CHECKING:
     from scp.association import ReceiverAssociation
     from scp.transport import ReceiverSocket
 
-ASSOCIATE_RQ: Final = 0x01
 RELEASE_RQ: Final = 0x05  # DICOM PS3.8 9.3.6, 9.3.7
 RELEASE_LENGTH: Final = b"\0\0\0\4"
 RELEASE_BYTES: Final = 10
@@ -288,7 +288,7 @@ class ReceiverUpperLayer(DULServiceProvider):
                 if self._recognises(encoded):
                     return
                 encoded = condensed(encoded)
-            pdu, event = self._decode_pdu(encoded)
+            pdu, event = self._decode_pdu(readable(encoded))
         except ConnectionError:
             self.event_queue.put("Evt17")
         except Exception as error:  # noqa: BLE001 - the library's decoders raise anything

@@ -119,7 +119,6 @@ def test_data_before_the_association_is_aborted(node: Running) -> None:
         pytest.param(associate_rq([(2, MR, [EXPLICIT])]), ABORT, None, id="even-id"),
         pytest.param(associate_rq(calling=b"\xff\xfe"), ABORT, None, id="calling-not-ascii"),
         pytest.param(associate_rq(calling=b"A\nB"), ABORT, None, id="calling-newline"),
-        pytest.param(associate_rq([(1, "1." * 40 + "1", [EXPLICIT])]), ABORT, None, id="uid-too-long"),
         pytest.param(pdu(1, b"\0\1\0\0" + bytes(64) + item(0x10, b"1.2")), ABORT, None, id="no-user-information"),
         pytest.param(associate_rq(extra=b"\x20\x00\xff\xff\x01"), ABORT, None, id="item-beyond-the-end"),
         pytest.param(pdu(1, b"\0\1"), ABORT, None, id="too-short"),
