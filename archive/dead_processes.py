@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from archive import failpoints
+from archive.errors import StoreError
 from archive.recovery import RecoveryReport, amend_report
 from archive.store import files
 from archive.store.catalogue import holds, intake
@@ -33,7 +34,8 @@ def settle_dead_processes(ws: Workspace) -> RecoveryReport | None:
     Raises
     ------
     StoreError, OSError
-        The disk or the catalogue failed. Another run takes up where this one ended.
+        The disk or the catalogue failed. Another run takes up where this one ended; one session that cannot be
+        settled keeps no other one waiting.
     """
     if not _is_there_work(ws):
         return None
@@ -43,9 +45,16 @@ def settle_dead_processes(ws: Workspace) -> RecoveryReport | None:
     try:
         notes = Notes()
         _spool(ws, notes)
-        _sessions(ws, notes)
+        failure = _sessions(ws, notes)
     finally:
         lock.release()
+    report = _told(ws, notes)
+    if failure is not None:
+        raise failure
+    return report
+
+
+def _told(ws: Workspace, notes: Notes) -> RecoveryReport | None:
     if not notes.lines:
         return None
     for line in notes.lines:
@@ -69,7 +78,8 @@ def _spool(ws: Workspace, notes: Notes) -> None:
     failpoints.hit("D_SPOOL")
 
 
-def _sessions(ws: Workspace, notes: Notes) -> None:
+def _sessions(ws: Workspace, notes: Notes) -> StoreError | OSError | None:
+    """Settle and let go; the first failure, after which its session is still held."""
     with ws.catalogue.read() as connection:
         held = holds.held(connection)
     dead = leftovers.dead_owners(ws, {each.owner for each in held})
@@ -79,21 +89,35 @@ def _sessions(ws: Workspace, notes: Notes) -> None:
     for each in theirs:
         by_session[each.session_id].append(each)
     waiting: set[str] = set()
+    failure: StoreError | OSError | None = None
     for session_id, its in by_session.items():
-        if session_id is not None and not _settle(ws, session_id, associations, notes):
+        try:
+            is_let_go = _let_go(ws, session_id, its, associations, notes)
+        except (StoreError, OSError) as error:
+            is_let_go, failure = False, failure or error
+        if not is_let_go:
             waiting.update(each.owner for each in its)
-            continue
-        failpoints.hit("D_SETTLED")
-        with ws.catalogue.write() as tx:
-            for each in its:
-                if session_id is None:
-                    intake.close_association(tx, each.association_id)
-                else:
-                    holds.let_go(tx, each.association_id, session_id)
     for owner in sorted(dead - waiting):
         count = len({each.association_id for each in theirs if each.owner == owner})
         leftovers.remove_lock(ws, owner)
         notes.lines.append(f"{count} associations of the dead process {owner} were closed")
+    return failure
+
+
+def _let_go(
+    ws: Workspace, session_id: int | None, its: list[Hold], associations: Collection[int], notes: Notes
+) -> bool:
+    """Let go of a session when it is settled; False when it has to wait."""
+    if session_id is not None and not _settle(ws, session_id, associations, notes):
+        return False
+    failpoints.hit("D_SETTLED")
+    with ws.catalogue.write() as tx:
+        for each in its:
+            if session_id is None:
+                intake.close_association(tx, each.association_id)
+            else:
+                holds.let_go(tx, each.association_id, session_id)
+    return True
 
 
 def _settle(ws: Workspace, session_id: int, dead: Collection[int], notes: Notes) -> bool:

@@ -1,5 +1,6 @@
 """A receiver process dies beside living ones: what it left is put right without a restart, theirs is not touched."""
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from archive.daemon import Daemon
 from archive.dead_processes import settle_dead_processes
 from archive.model import Outcome, StoreRequest
 from archive.recovery import last_report, recover
+from archive.store import files
 from archive.store.parts import Part
 from archive.upkeep.leftovers import LOST_AND_FOUND
 from archive.workspace import Workspace
@@ -160,6 +162,33 @@ def test_settling_that_is_interrupted_is_taken_up(ws: Workspace, step: str) -> N
     assert rows(ws, "SELECT instance_count FROM session WHERE id = 1") == [{"instance_count": 2}]
     assert open_associations(ws) == 0
     assert settle_dead_processes(ws) is None
+
+
+def test_a_session_that_cannot_be_settled_keeps_no_other_one_waiting(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails under one of them: it stays held and is tried again, those after it are let go."""
+    dead_sender(ws)
+    _, unfiled = dead_sender(ws, patient_id="P2", unfiled=True)
+    walk = files.walk
+
+    def fail(root_fd: int, relative: str) -> Iterator[tuple[str, os.stat_result]]:
+        if relative == first:
+            raise OSError(errno.EIO, "Input/output error")
+        return walk(root_fd, relative)
+
+    (first,) = [row["path"] for row in rows(ws, "SELECT path FROM session WHERE id = 1")]
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "walk", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            settle_dead_processes(ws)
+
+        assert rows(ws, "SELECT session_id FROM association_session") == [{"session_id": 1}]
+        adopted = last_report(ws)
+        assert adopted is not None and adopted["adopted"] == [str(unfiled.relative_to(ws.root.path))]
+
+    assert settle_dead_processes(ws) is not None
+    assert open_associations(ws) == 0
 
 
 def test_one_settles_at_a_time(ws: Workspace) -> None:
