@@ -86,8 +86,8 @@ class OpenFolders:
     def _leads_to(self, relative: str, folder: Folder) -> bool:
         try:
             status = os.stat(relative, dir_fd=self.root_fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        except OSError:
+            return False  # whoever opens it hears why
         return (status.st_dev, status.st_ino) == folder.identity
 
     def _open(self, relative: str) -> Folder:

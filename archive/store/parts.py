@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -251,16 +252,15 @@ class Part:
     def _close(self, *, is_name_kept: bool) -> None:
         if self._fd is None or self._spool is None:
             return
-        os.close(self._fd)
-        self._fd = None
+        fd, self._fd, spool, self._spool = self._fd, None, self._spool, None
         try:
+            with suppress(OSError):  # what was not synced was promised to nobody; the descriptor is gone all the same
+                os.close(fd)
             if not is_name_kept:
-                os.unlink(self._name, dir_fd=self._spool.fd)
-        except OSError:
-            pass  # recovery at the next start finds it
+                with suppress(OSError):  # recovery at the next start finds it
+                    os.unlink(self._name, dir_fd=spool.fd)
         finally:
-            self._folders.give(self._spool)
-            self._spool = None
+            self._folders.give(spool)
 
     def _create(self) -> None:
         """The file, in a folder that is held for as long as the part may have to be removed from it."""

@@ -1,5 +1,6 @@
 """Folders that are kept open: each use is one of the folder that its path leads to now."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,55 @@ def test_descriptors_are_bounded_and_let_go(folders: OpenFolders, tmp_path: Path
     assert descriptors() == before + 2
 
     folders.close()
+    assert descriptors() == before
+
+
+def test_a_folder_that_cannot_be_looked_up_leaves_no_descriptor(
+    folders: OpenFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails at the look: whoever wanted it hears it from the disk, and nothing stays open."""
+    before = descriptors()
+    make(folders, "a/b", "one")
+    stat = os.stat
+
+    def fail(path: object, **options: object) -> os.stat_result:
+        if path == "a/b":
+            raise OSError(errno.EIO, "Input/output error")
+        return stat(path, **options)  # type: ignore[call-overload, no-any-return]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", fail)
+        make(folders, "a/b", "two")
+
+    folders.close()
+    assert descriptors() == before
+    assert sorted(os.listdir(tmp_path / "a" / "b")) == ["one", "two"]
+
+
+def test_a_part_whose_file_cannot_be_closed_is_dropped_all_the_same(
+    folders: OpenFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems tell a failed write only then: the descriptor is gone, and so are name and folder."""
+    (tmp_path / "spool").mkdir()
+    before = descriptors()
+    part = Part(folders, owner="o", prefix=b"DICM", limit_bytes=1000)
+    part.write(b"dataset")
+    number, close, closed = part.fd, os.close, list[int]()
+
+    def fail(fd: int) -> None:
+        close(fd)
+        closed.append(fd)
+        if fd == number:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        part.drop()
+        part.drop()
+
+    folders.close()
+    assert closed.count(number) == 1
+    assert os.listdir(tmp_path / "spool") == []
     assert descriptors() == before
 
 
