@@ -244,6 +244,19 @@ def test_a_failing_disk_is_probed_before_anything_is_taken(tmp_path: Path, step:
     assert sender.store(visit()[0]).outcome is Outcome.STORED
 
 
+def test_a_catalogue_that_is_no_database_any_more_closes_the_node(tmp_path: Path) -> None:
+    """Seen by the first that opens it anew: A700, which is for now, and nothing is admitted."""
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+    association, request, part = begun(sender, "SCANNER", visit()[0])
+    ws.catalogue.close()
+    ws.root.catalogue_path.write_bytes(b"no database" * 1000)
+
+    assert association.finish(request, part).status == 0xA700
+
+    assert "not a database" in str(sender.intake.admission())
+
+
 @pytest.mark.parametrize("trouble", ["a constraint", "no descriptors", "the part is gone", "too many changes"])
 def test_trouble_that_is_not_the_disks_does_not_close_the_node(
     tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch

@@ -197,7 +197,7 @@ class Catalogue:
             The file is not a catalogue, or was made by a newer prearc.
         """
         try:
-            handle = self._take(self._idle)
+            handle = self._take(self._idle, trouble=sqlite3.OperationalError)
             with handle.write_lock():
                 unknown = _unknown_migrations(handle.database)
                 if not unknown:
@@ -303,13 +303,14 @@ class Catalogue:
             handle.close()
         self._in_use.release()
 
-    def _take(self, idle: list[_Handle]) -> _Handle:
+    def _take(self, idle: list[_Handle], *, trouble: type[sqlite3.Error] = sqlite3.Error) -> _Handle:
+        """A connection nobody else uses; `trouble` with opening one is raised as a `StoreError`."""
         with self._guard:
             if idle:
                 return idle.pop()
         try:
             return _Handle(self._path, self._lock_path)
-        except sqlite3.OperationalError as error:
+        except trouble as error:
             raise _mapped(error) from error
 
     def _give(self, handle: _Handle, idle: list[_Handle]) -> None:
