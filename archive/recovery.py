@@ -16,7 +16,7 @@ from archive.model import SessionStatus
 from archive.rebuild import RebuildReport, needs_rebuild, rebuild
 from archive.rules.states import WORKING
 from archive.store import files, listing, manifest
-from archive.store.catalogue import intake, recovering
+from archive.store.catalogue import holds, intake, recovering
 from archive.store.catalogue import journal as journal_rows
 from archive.store.catalogue.connection import Transaction
 from archive.upkeep import leftovers
@@ -143,6 +143,9 @@ def _associations(ws: Workspace, notes: Notes) -> None:
     leftovers.remove_dead_locks(ws)
     with ws.catalogue.write() as tx:
         intake.restart_clocks(tx)
+        for session_id in holds.held_by_nobody(tx.connection):
+            holds.start_clock(tx, session_id)
+            notes.lines.append(f"session {session_id} was held by nobody and its clock stood still: it runs again")
 
 
 def _spool(ws: Workspace, notes: Notes) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from archive.model import Session, SessionStatus
 from archive.rules.states import TRANSITIONS, SessionEvent
 from archive.store import files, listing, manifest
-from archive.store.catalogue import journal, recovering, sessions
+from archive.store.catalogue import holds, journal, recovering, sessions
 from archive.upkeep.adoption import Examined, examine
 from archive.upkeep.comparison import Comparison, compare
 from archive.workspace import Workspace
@@ -28,6 +28,7 @@ class DiscrepancyKind(StrEnum):
     FOLDER_UNKNOWN = "FOLDER_UNKNOWN"  # a session folder that no session has
     LEFTOVER_PART = "LEFTOVER_PART"  # bytes of a dead process in the spool
     COUNTER_DIFFERS = "COUNTER_DIFFERS"  # a counter is not what the rows add up to
+    HELD_BY_NOBODY = "HELD_BY_NOBODY"  # a session that is received into by nobody, and would be so for ever
     MANIFEST_MISSING = "MANIFEST_MISSING"  # a session folder that could not be rebuilt from
     STRAY_TEMPORARY = "STRAY_TEMPORARY"  # a derived file that was never finished
     OPERATION_UNFINISHED = "OPERATION_UNFINISHED"  # an operation was interrupted, and nobody is at it
@@ -55,6 +56,7 @@ class SessionState:
     comparison: Comparison
     has_folder: bool
     wrong_counters: tuple[str, ...]
+    is_held_by_nobody: bool
     has_manifest: bool
     broken: tuple[Discrepancy, ...]
 
@@ -72,6 +74,7 @@ def look(ws: Workspace, session_id: int) -> SessionState | str:
         return "instances are being received into it"
     with ws.catalogue.read() as connection:
         wrong = tuple(recovering.wrong_counters(connection, session_id))
+        is_held_by_nobody = session_id in holds.held_by_nobody(connection)
     has_folder = listing.is_folder(ws.root.fd, session.path)
     has_manifest = files.status(ws.root.fd, f"{session.path}/{manifest.NAME}") is not None
     facts: dict[str, Any] = {
@@ -79,6 +82,7 @@ def look(ws: Workspace, session_id: int) -> SessionState | str:
         "comparison": comparison,
         "has_folder": has_folder,
         "wrong_counters": wrong,
+        "is_held_by_nobody": is_held_by_nobody,
         "has_manifest": has_manifest,
     }
     state = SessionState(broken=(), **facts)
@@ -133,6 +137,9 @@ def _beside_rows(ws: Workspace, state: SessionState) -> Iterator[Discrepancy]:
             yield wrong(kinds.STRAY_TEMPORARY, "A derived file that was never finished.", path)
     for text in state.wrong_counters:
         yield wrong(kinds.COUNTER_DIFFERS, text, session.path)
+    if state.is_held_by_nobody:
+        text = f"Session {session.id} is RECEIVING, nobody holds it, and its clock stands still: it would stay so."
+        yield wrong(kinds.HELD_BY_NOBODY, text, session.path)
     if state.has_folder and not state.has_manifest:
         yield wrong(kinds.MANIFEST_MISSING, "The session's manifest is not there.", f"{session.path}/{manifest.NAME}")
 

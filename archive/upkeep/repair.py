@@ -11,7 +11,7 @@ from archive.model import Session, SessionStatus
 from archive.rules.states import OPEN, SessionEvent
 from archive.setting_aside import set_aside
 from archive.store import catalog_xml, files, listing, manifest
-from archive.store.catalogue import events, recovering, sessions
+from archive.store.catalogue import events, holds, recovering, sessions
 from archive.upkeep import backups, leftovers
 from archive.upkeep.adoption import CHANGED, CLOSED, Examined, adopt, examine
 from archive.upkeep.comparison import is_whole
@@ -44,6 +44,9 @@ class Repair:
             with self._ws.catalogue.write() as tx:
                 sessions.recount(tx, session.id)
                 events.append(tx, "RECOUNTED", session.id, {"was": list(state.wrong_counters)})
+        if state.is_held_by_nobody:
+            with self._ws.catalogue.write() as tx:
+                holds.start_clock(tx, session.id)
         if state.has_folder:
             self._derive(session, has_new=is_adopted)
         after = look(self._ws, session.id)

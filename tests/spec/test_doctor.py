@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pydicom.uid import UID
 from archive import failpoints
 from archive.archiving import archive
 from archive.clock import Clock
+from archive.daemon import Daemon
 from archive.errors import StoreError
 from archive.examination.building import build
 from archive.examination.review import ArchiveOrder
@@ -27,7 +29,7 @@ from archive.store.manifest import NAME
 from archive.upkeep.leftovers import LOST_AND_FOUND
 from archive.workspace import Workspace
 from scp import synthetic
-from tests.workbench import Sender, change, dump, event_kinds, make_workspace, rows, tree
+from tests.workbench import Sender, SteppedClock, change, dump, event_kinds, make_workspace, rows, tree
 
 Kind = DiscrepancyKind
 
@@ -323,6 +325,19 @@ def test_wrong_counters_are_recounted(ws: Workspace) -> None:
     repaired(ws, Kind.COUNTER_DIFFERS, Kind.COUNTER_DIFFERS)
 
     assert rows(ws, "SELECT instance_count FROM session") == [{"instance_count": 2}]
+
+
+def test_a_session_that_nobody_holds_is_built_in_the_end(ws: Workspace) -> None:
+    """Received into by nobody, its clock standing still: it would be so for ever."""
+    stored(ws, study())
+    change(ws, "UPDATE session SET clock_since = NULL")
+
+    repaired(ws, Kind.HELD_BY_NOBODY)
+
+    assert isinstance(ws.clock, SteppedClock)
+    ws.clock.advance(301)
+    Daemon(ws, stop=threading.Event()).tick()
+    assert rows(ws, "SELECT status FROM session") == [{"status": "READY"}]
 
 
 def test_a_missing_manifest_is_written_anew(ws: Workspace) -> None:

@@ -331,6 +331,18 @@ def test_associations_of_dead_processes_are_closed_and_clocks_run_again(ws: Work
     assert [session.id for session in due] == [1]
 
 
+def test_the_clock_of_a_session_that_nobody_holds_runs_again(ws: Workspace) -> None:
+    """It stood still for nobody: an older version, or a hand in the catalogue, left it so. It is told once."""
+    stored(ws, study())
+    change(ws, "UPDATE session SET clock_since = NULL")
+
+    report = recover(ws)
+
+    assert report.lines == ("session 1 was held by nobody and its clock stood still: it runs again",)
+    assert rows(ws, "SELECT clock_since FROM session") == [{"clock_since": ws.clock.monotonic()}]
+    assert recover(ws).lines == ()
+
+
 def test_a_living_process_keeps_its_associations(ws: Workspace) -> None:
     """Only the dead are buried."""
     sender = Sender(ws)

@@ -3,8 +3,9 @@
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
-from archive.store.catalogue import intake
+from archive.store.catalogue import intake, sessions
 from archive.store.catalogue.connection import Transaction
 
 
@@ -30,6 +31,24 @@ def is_held_besides(connection: sqlite3.Connection, session_id: int, besides: Co
     """Whether an open association other than these has touched the session."""
     sql = "SELECT association_id FROM association_session WHERE session_id = ?"
     return any(row[0] not in besides for row in connection.execute(sql, (session_id,)))
+
+
+_STANDS_STILL: Final = """status = 'RECEIVING' AND clock_since IS NULL
+    AND NOT EXISTS (SELECT 1 FROM association_session WHERE session_id = session.id)"""
+
+
+def held_by_nobody(connection: sqlite3.Connection) -> list[int]:
+    """Sessions that are RECEIVING, their clock standing still although nobody holds them: nothing would ever end
+    that. No transaction leaves one so; an older version could, and a hand in the catalogue can."""
+    return [row[0] for row in connection.execute(f"SELECT id FROM session WHERE {_STANDS_STILL} ORDER BY id")]
+
+
+def start_clock(tx: Transaction, session_id: int) -> None:
+    """Let the clock run of a session that is held by nobody; harmless where it does."""
+    since, boot_id = tx.clock.monotonic(), tx.clock.boot_id
+    sql = f"UPDATE session SET clock_since = ?, boot_id = ? WHERE id = ? AND {_STANDS_STILL}"
+    if tx.execute(sql, (since, boot_id, session_id)).rowcount:
+        sessions.add_log(tx, session_id, "Nobody held the session and its clock stood still: it runs again.")
 
 
 def let_go(tx: Transaction, association_id: int, session_id: int) -> None:
