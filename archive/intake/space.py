@@ -43,9 +43,9 @@ class Space:
 
     def shortage(self) -> str | None:
         """Why nothing may be begun now: too few bytes or inodes; None when there is enough."""
-        low, high = water_marks(self._root, self._settings, self._place)
-        self._floor_bytes = low // 2
         try:
+            low, high = water_marks(self._root, self._settings, self._place)
+            self._floor_bytes = low // 2
             free = self._root.free_bytes(self._place) - self.in_flight_bytes
             inodes, all_inodes = self._root.inodes(self._place)
         except OSError as error:

@@ -1,5 +1,6 @@
 """A node that may not take work: when it closes, what it says of itself, and when it opens again."""
 
+import errno
 import json
 import shutil
 import socket
@@ -82,6 +83,26 @@ def test_a_file_system_that_makes_inodes_as_needed_is_never_short_of_them(
     Gauge(ws, monkeypatch, 10 * MIB).inodes = (0, 0)
 
     assert Sender(ws).intake.admission() is None
+
+
+def test_a_disk_that_does_not_tell_its_size_closes_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it does not; whoever asks meanwhile hears why, the process that tells how it stands goes on."""
+    clock = SteppedClock()
+    ws = labelled_workspace(tmp_path, clock=clock, node={"low_water_bytes": None})
+    gate = Sender(ws).intake.gate
+
+    def fail(place: str) -> object:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ws.root, "_facts", fail)
+        clock.advance(1)
+        assert gate.reason() == "the disk does not answer: Input/output error"
+        (told,) = ask(ws.root.path)
+        assert told["reason"] == gate.reason()
+
+    clock.advance(1)
+    assert gate.reason() is None
 
 
 def test_large_instances_do_not_fill_the_disk_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
