@@ -1,7 +1,8 @@
 """Advisory locks by ``flock``: the kernel frees them when their holder dies, so none is ever stale.
 
-Lock files are never unlinked (a second opener would lock another inode) and never inherited
-(Python opens with O_CLOEXEC).
+Lock files are never inherited (Python opens with O_CLOEXEC), and stay where they are but for those of dead processes,
+which `remove_free` takes away. Whoever got the lock of a file that is not there any more tries again: the next opener
+would lock another one.
 """
 
 import errno
@@ -66,9 +67,20 @@ class FileLock:
                     return False
                 time.sleep(_POLL_SECONDS)
             else:
-                break
+                if self._leads_to(fd):
+                    break
+                os.close(fd)
+                fd = open_lock_file(self._path)
         self._fd = fd
         return True
+
+    def _leads_to(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(self._path.lstat(), os.fstat(fd))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # it cannot be seen: the lock is had
 
     def release(self) -> None:
         """Let go; harmless when not held."""
@@ -102,6 +114,15 @@ class Locks:
             return True
         lock.release()
         return False
+
+    def remove_free(self, name: str) -> None:
+        """Remove the lock file called `name` unless somebody holds it."""
+        lock = self.named(name)
+        if lock.acquire():
+            try:
+                (self._folder / name).unlink(missing_ok=True)
+            finally:
+                lock.release()
 
     @contextmanager
     def sessions(self, *session_ids: int, wait_seconds: float = 0.0, holder: str = "") -> Iterator[None]:

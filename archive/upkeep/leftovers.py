@@ -55,14 +55,14 @@ def dead_owners(ws: Workspace, owners: Iterable[str]) -> set[str]:
 
 def remove_lock(ws: Workspace, owner: str) -> None:
     """Remove the lock file of a process that had it and is dead; its name is unique."""
-    files.unlink(ws.root.fd, f"locks/{_PROCESS}{owner}")
+    ws.root.locks.remove_free(_PROCESS + owner)
 
 
 def remove_dead_locks(ws: Workspace) -> None:
     """Remove the lock files of dead receivers. Their names are unique, so no other may be; only at start."""
     for name in listing.plain_names(ws.root.fd, "locks"):
-        if name.startswith(_PROCESS) and not ws.root.locks.is_held(name):
-            files.unlink(ws.root.fd, f"locks/{name}")
+        if name.startswith(_PROCESS):
+            ws.root.locks.remove_free(name)
 
 
 def living_owners(ws: Workspace) -> set[str]:

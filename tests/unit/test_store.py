@@ -1,6 +1,7 @@
 """Locks, folders and connections when the disk does not play along."""
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -29,6 +30,30 @@ def test_a_lock_whose_holder_cannot_be_written_is_held_and_let_go(
     assert Locks(tmp_path).is_held("session-1")
     lock.release()
     assert not Locks(tmp_path).is_held("session-1")
+
+
+def test_a_lock_that_is_removed_before_it_is_had_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that starts while another clears away the locks of dead ones is not taken for dead ever after."""
+    locks, flock, seen = Locks(tmp_path), fcntl.flock, list[int]()
+
+    def flock_after_removal(fd: int, mode: int) -> None:
+        if not seen:
+            seen.append(fd)
+            locks.remove_free("process-1")
+        flock(fd, mode)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_removal)
+    lock = locks.named("process-1")
+
+    assert lock.acquire(holder="receiver 1")
+
+    assert seen
+    assert locks.is_held("process-1")
+    locks.remove_free("process-1")
+    assert locks.is_held("process-1")
+    lock.release()
+    locks.remove_free("process-1")
+    assert os.listdir(tmp_path) == []
 
 
 def test_sessions_are_locked_all_or_none(tmp_path: Path) -> None:
