@@ -157,9 +157,17 @@ def client_context(trusted: Path, *, certificate: Path | None = None, key: Path 
 def _context(receiver: ReceiverSettings) -> tuple[ssl.SSLContext, _Stamps]:
     """A context with the files as they are now, and when they were as they are."""
     stamps = _stamps(receiver)
-    found = certificates.problems(receiver)
-    if found:
-        raise ConfigurationError(found)
+    try:
+        found = certificates.problems(receiver)
+        if found:
+            raise ConfigurationError(found)
+        return _loaded(receiver), stamps
+    except OSError as error:  # renewed just now, between two looks
+        why = f"cannot be used as it is now: {error.strerror or error}"
+        raise ConfigurationError([f"tls_certificate: {receiver.tls_certificate}: {why}"]) from error
+
+
+def _loaded(receiver: ReceiverSettings) -> ssl.SSLContext:
     assert receiver.tls_certificate is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -173,7 +181,7 @@ def _context(receiver: ReceiverSettings) -> tuple[ssl.SSLContext, _Stamps]:
     context.load_cert_chain(receiver.tls_certificate, receiver.tls_key)
     if receiver.tls_client_ca is not None:
         context.load_verify_locations(receiver.tls_client_ca)
-    return context, stamps
+    return context
 
 
 def _stamps(receiver: ReceiverSettings) -> _Stamps:

@@ -17,6 +17,7 @@ from structlog.testing import LogCapture
 
 from archive.config import ReceiverSettings
 from archive.errors import ConfigurationError
+from scp import certificates
 from scp.limits import POLITE_REFUSALS
 from scp.sender import send
 from scp.synthetic import study
@@ -505,6 +506,39 @@ def test_bad_files_are_not_taken_at_a_reload(authority: Authority, scanner: Issu
             assert _shown(peer) == "first"
     (said,) = node.events("tls.not_reloaded")
     assert said["error"] == f"tls_key: {keys.key}: is not the key of {keys.certificate}"
+    assert node.events("tls.reloaded") == []
+
+
+def test_files_that_change_while_they_are_looked_at_are_not_taken(
+    authority: Authority, scanner: Issued, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were right when they were looked at and are not when they are loaded, or the other way round: whoever
+    renews them writes one after the other. The port goes on with what it has, and with it the process."""
+    mine = make_authority(tmp_path / "mine")
+    keys = _copied(mine.issue("first"), tmp_path)
+    others = mine.issue("second")
+    look = certificates.problems
+
+    def renewed_behind_it(receiver: ReceiverSettings) -> list[str]:
+        found = look(receiver)
+        keys.certificate.write_bytes(others.certificate.read_bytes())
+        return found
+
+    def gone_under_it(receiver: ReceiverSettings) -> list[str]:
+        keys.key.unlink()
+        return look(receiver) if keys.key.exists() else [str(keys.key.stat())]
+
+    with running(_settings(keys, authority)) as node:
+        for change in (renewed_behind_it, gone_under_it):
+            monkeypatch.setattr(certificates, "problems", change)
+            node.node.reload()
+
+        with RawPeer(node.port, tls=mine.client(scanner)) as peer:
+            peer.associate()
+            assert _shown(peer) == "first"
+    mismatch, gone = node.events("tls.not_reloaded")
+    assert "key values mismatch" in mismatch["error"].lower()
+    assert "No such file" in gone["error"]
     assert node.events("tls.reloaded") == []
 
 
