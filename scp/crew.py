@@ -54,14 +54,14 @@ class Crew:
         self._change(waiting=-1)
 
     def _leave_relief(self) -> None:
-        """See to it that somebody waits. Raises RuntimeError when no thread can be started: then the caller does."""
+        """See to it that somebody waits. Raises when no thread can be started: then the caller does."""
         with self._changed:
             if self._waiting:
                 return
             self._waiting = 1
         try:
             self._hire()
-        except RuntimeError:
+        except BaseException:  # RuntimeError as a rule, MemoryError where not even the object can be made
             self._change(waiting=-1)
             raise
 
