@@ -28,7 +28,7 @@ from scp.text import printable
 
 LOOK_SECONDS: Final = 0.05
 CUT_SECONDS: Final = 1.0
-"""Time for associations to clear up after they were cut; with the default drain an exit stays below 10 s."""
+"""Time for associations to abort and clear up after the drain; with the default one an exit stays below 10 s."""
 
 
 class Associations:
@@ -132,8 +132,8 @@ class Associations:
     def drain(self, seconds: float | None = None) -> None:
         """Let open C-STOREs end for `seconds`, then end all associations; idempotent. Nothing is to be taken any more.
 
-        An association is aborted between two instances, so that its sender knows that it has to come again;
-        an instance cut off in the middle was not acknowledged.
+        An association is aborted between two instances, so that its sender knows that it has to come again; at the
+        end of that time in the middle of one too, which was not acknowledged. Who does not take the abort is cut.
         """
         self._crowding.close()
         until = time.monotonic() + (self._settings.node.drain_seconds if seconds is None else seconds)
@@ -141,9 +141,10 @@ class Associations:
             for association in open_:
                 _end_if_idle(association)
             self._members.wait_empty(min(until, time.monotonic() + LOOK_SECONDS))
-        for association in self._members.members():
-            association.cut()
-        self._members.wait_empty(time.monotonic() + CUT_SECONDS)
+        for end in (_end, ReceiverAssociation.cut):
+            for association in self._members.members():
+                end(association)
+            self._members.wait_empty(time.monotonic() + CUT_SECONDS / 2)
 
     def reload(self) -> None:
         """SIGHUP: take what may change while the node runs: the files of TLS. Associations go on as they began."""
@@ -239,8 +240,11 @@ def _entity(settings: Settings) -> AE:
 
 
 def _end_if_idle(association: ReceiverAssociation) -> None:
-    if association.dimse.is_receiving:
-        return
+    if not association.dimse.is_receiving:
+        _end(association)
+
+
+def _end(association: ReceiverAssociation) -> None:
     if association.is_established:
         association.end()
     elif not association.is_aborted and not association.is_rejected:

@@ -167,11 +167,15 @@ def test_draining_lets_an_open_instance_end() -> None:
     assert all(each.is_closed for each in node.intake.opened)
 
 
-def test_draining_ends_in_time() -> None:
-    """A peer that stops in the middle of an instance does not hold the node; draining again does nothing."""
+@pytest.mark.usefixtures("both_paths")
+@pytest.mark.parametrize(
+    "data", [b"", pdu(DATA, pdv(b"x" * 100, is_command=False, is_last=False))[:60]], ids=["between-pdus", "in-a-pdu"]
+)
+def test_draining_ends_in_time(data: bytes) -> None:
+    """A peer that stops in the middle of an instance is aborted; draining again does nothing."""
     with running() as node, RawPeer(node.port) as peer, RawPeer(node.port):
         peer.associate()
-        peer.send(pdu(DATA, pdv(store_rq(), is_command=True, is_last=True)))
+        peer.send(pdu(DATA, pdv(store_rq(), is_command=True, is_last=True)) + data)
         node.intake.wait(lambda: any(each.begun for each in node.intake.opened))
 
         started = time.monotonic()
@@ -180,7 +184,37 @@ def test_draining_ends_in_time() -> None:
 
         assert time.monotonic() - started < 10
         assert len(node.intake.abandoned) == 1
-        assert peer.receive()[0] in (ABORT, CLOSED)
+        assert peer.receive()[0] == ABORT
+
+
+def test_draining_does_not_wait_for_who_takes_no_abort() -> None:
+    """A peer that streams on and reads nothing is cut, and nothing of it is stored."""
+    with running() as node, RawPeer(node.port, receive_bytes=4096) as peer:
+        peer.associate()
+        peer.send(pdu(DATA, pdv(store_rq(), is_command=True, is_last=True)))
+        is_over = threading.Event()
+        streaming = threading.Thread(target=_stream, args=(peer, is_over))
+        streaming.start()
+        node.intake.wait(lambda: any(each.begun for each in node.intake.opened))
+
+        started = time.monotonic()
+        node.node.drain(0.3)
+
+        assert time.monotonic() - started < 10
+        assert is_over.wait(20)
+        streaming.join()
+        assert not node.intake.stored
+        assert all(each.is_closed for each in node.intake.opened)
+
+
+def _stream(peer: RawPeer, is_over: threading.Event) -> None:
+    """Send fragments of one data set until the node hears no more."""
+    fragment = pdu(DATA, pdv(bytes(8000), is_command=False, is_last=False))
+    try:
+        while True:
+            peer.socket.sendall(fragment)
+    except ConnectionError:
+        is_over.set()
 
 
 def test_a_study_is_received_from_a_library_sender() -> None:
