@@ -167,7 +167,8 @@ def _check(settings: Settings, item: str, receiver: str) -> None:
     try:
         check_allow_item(item)
     except ValueError as error:
-        raise UsageError(f"{error}.", hint="prearc sender allow AE, AE@ADDRESS or AE@NETWORK") from None
+        hint = "prearc sender list   (a caller is typed as AE, AE@ADDRESS or AE@NETWORK)"
+        raise UsageError(f"{error}.", hint=hint) from None
     if item == ANY_CALLER:
         what = "'*' is every caller: that is said in the configuration, receiver by receiver."
         raise UsageError(what, hint='callers = "observe" or allow = ["*"] in prearc.toml')

@@ -106,12 +106,18 @@ def forget(
 
 def command_for(sender: "Sender") -> str:
     """The command that would change how a listed caller stands; empty where there is none to suggest."""
-    where = f" --receiver {shlex.quote(sender.receiver)}" if sender.receiver else ""
     if sender.rule is not None:
-        return f"prearc sender forget {shlex.quote(sender.item)}{where}" if not sender.rule.is_allowed else ""
+        return _command("forget", sender.item, sender.receiver) if not sender.rule.is_allowed else ""
     if sender.seen is None or sender.note:
         return ""
-    return f"prearc sender allow {shlex.quote(sender.item)}{where}"
+    return _command("allow", sender.item, sender.receiver)
+
+
+def _command(verb: str, item: str, receiver: str) -> str:
+    """What to type about a caller; an AE title may begin with a hyphen, and is no option then."""
+    where = f" --receiver {shlex.quote(receiver)}" if receiver else ""
+    item = shlex.quote(item)
+    return f"prearc sender {verb}{where} -- {item}" if item.startswith("-") else f"prearc sender {verb} {item}{where}"
 
 
 def document(sender: "Sender") -> dict[str, Any]:
@@ -224,7 +230,6 @@ def _tell(context: typer.Context, ws: "Workspace", changes: list["Change"], *, i
         render.emit(render.escape(f"{each['sender']} at {each['receiver'] or 'every receiver'}: {word}{was}"))
     for rules in denials.values():
         for rule in rules:
-            where = f" --receiver {shlex.quote(rule.receiver)}" if rule.receiver else ""
             render.say(render.escape(f"still kept out by a denial of {rule.item}"))
-            render.say(render.escape(f"hint: prearc sender forget {shlex.quote(rule.item)}{where}"))
+            render.say(render.escape(f"hint: {_command('forget', rule.item, rule.receiver)}"))
     return 0

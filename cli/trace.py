@@ -30,7 +30,8 @@ def trace(
     if (uid is None) != is_refused:
         raise UsageError("Trace either a UID or --refused.", hint="prearc trace UID, or prearc trace --refused")
     if uid is not None and not _UID.fullmatch(uid.strip()):
-        raise UsageError(f"'{uid}' is no UID: a UID is digits and dots.", hint="prearc session list")
+        what = f"'{uid}' is no UID: a UID is digits and dots. An instance that came with it was refused."
+        raise UsageError(what, hint="prearc trace --refused")
     with reading(context.obj) as connection:
         if uid is None:
             found = receipts.refused(connection, since=since or f"{datetime.now(UTC):%Y-%m-%d}")

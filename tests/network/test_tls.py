@@ -468,6 +468,44 @@ def test_plain_and_tls_receivers_live_side_by_side(receiver: Receiver, authority
             peer.associate()
 
 
+NO_TEXT = "DNS:b\udcffx"
+"""Latin-1 in a subjectAltName, whose strings are ASCII (RFC 5280 4.2.1.6): OpenSSL takes it, and Python cannot."""
+
+
+def test_a_certificate_that_python_cannot_read_is_no_caller(
+    receiver: Receiver, authority: Authority, tmp_path: Path
+) -> None:
+    """The log says what is wrong with it, and its device hears the end and not silence."""
+    odd = make_authority(tmp_path / "odd")
+    with (
+        running(receiver(tls_client_ca=str(odd.certificate))) as node,
+        RawPeer(node.port, tls=authority.client(odd.issue("odd", san=NO_TEXT))) as peer,
+    ):
+        peer.send(associate_rq())
+        assert peer.receive() == (CLOSED, b"")
+
+        (why,) = _why(node)
+    assert "subjectAltName" in why
+
+
+def test_a_connection_ends_whatever_the_handshake_stumbles_over(
+    receiver: Receiver, authority: Authority, scanner: Issued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is left with a connection that nobody serves."""
+    kept: list[ssl.SSLSocket] = []
+
+    def stumble(connection: ssl.SSLSocket) -> None:
+        kept.append(connection)  # so that it does not end by being forgotten
+        raise ValueError("unforeseen")
+
+    monkeypatch.setattr(certificates, "of_peer", stumble)
+    with running(receiver()) as node, RawPeer(node.port, tls=authority.client(scanner)) as peer:
+        peer.send(associate_rq())
+
+        assert peer.receive() == (CLOSED, b"")
+    assert len(kept) == 1
+
+
 # Reloading
 
 
@@ -540,6 +578,19 @@ def test_files_that_change_while_they_are_looked_at_are_not_taken(
     assert "key values mismatch" in mismatch["error"].lower()
     assert "No such file" in gone["error"]
     assert node.events("tls.reloaded") == []
+
+
+def test_an_authority_that_python_cannot_read_ends_no_process(authority: Authority, tmp_path: Path) -> None:
+    """OpenSSL takes it and so does the port; that nobody can say when it ends is no reason to end."""
+    log = structlog.wrap_logger(None, processors=[LogCapture()], wrapper_class=structlog.BoundLogger)
+    keys = _copied(authority.issue("first"), tmp_path)
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(
+        authority.certificate.read_bytes() + authority.issue("odd", san=NO_TEXT).certificate.read_bytes()
+    )
+    settings = _settings(keys, authority).model_copy(update={"tls_client_ca": trusted})
+
+    PortTls(settings).reload(log)
 
 
 def test_a_process_that_begins_after_a_reload_has_the_files_of_now(authority: Authority, tmp_path: Path) -> None:
