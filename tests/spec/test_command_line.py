@@ -868,6 +868,7 @@ def test_what_cannot_be_found_is_told_from_what_is_not_there(ws: Workspace, prea
     ready(ws, visit())
 
     assert (prearc("trace", "abc", "--json").code, prearc("trace", "1.2.3", "--json").code) == (2, 1)
+    assert "hint: prearc trace --refused\n" in prearc("trace", "abc").err  # a device sent it, and it was refused
     assert "none was ever in a project 'NOPE'" in prearc("session", "list", "--project", "NOPE").err
     assert prearc("session", "list", "--project", "PI", "--archived").err == "no sessions\n"
     assert "no event of the kind 'FOO' was ever recorded" in prearc("audit", "tail", "--kind", "FOO").err

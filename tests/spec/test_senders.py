@@ -1,6 +1,7 @@
 """Who may send is a list of the configuration with commands on top: it holds at once, is recorded, and is bounded."""
 
 import json
+import shlex
 import sqlite3
 import threading
 import time
@@ -402,6 +403,39 @@ def test_everything_is_listed_with_the_next_command(ws: Workspace, doorman: Door
     ]  # fmt: skip
     assert items[2]["reason"] == "stolen"
     assert items[2]["set_by"]
+
+
+@pytest.mark.parametrize("title", ["-x", "--help", "A B", "$(id)", "a'b\"c", "[red]X[/]"])
+def test_whoever_called_the_command_beside_it_works(
+    ws: Workspace, doorman: Doorman, prearc: Prearc, title: str
+) -> None:
+    """A title may look like an option or like the shell's business: as it is told, the command lets its caller in."""
+    calls(ws, doorman, "OBSERVING", title)
+    doorman.close()
+
+    command = next(each["command"] for each in listed(prearc) if each["source"] == "network")
+    first, *typed = shlex.split(command)
+
+    assert (first, prearc(*typed)[0]) == ("prearc", 0)
+    assert (command_of(prearc, title), calls(ws, Doorman(ws.catalogue, ws.clock), "OBSERVING", title)) == (
+        None, Standing.ALLOWED
+    )  # fmt: skip
+
+
+def command_of(prearc: Prearc, title: str) -> str | None:
+    """What the list has to suggest about a caller with this title."""
+    found = [each["command"] for each in listed(prearc) if each["sender"] == f"{title}@127.0.0.1"]
+    return found[0] if found else None
+
+
+def test_a_denial_of_an_odd_title_is_taken_back_as_it_is_told(prearc: Prearc) -> None:
+    """The same for a denial, whose command forgets it."""
+    assert prearc("sender", "deny", "--", "-x")[0] == 0
+
+    denied = next(each for each in listed(prearc) if each["standing"] == "DENIED")
+
+    assert prearc(*shlex.split(denied["command"])[1:])[0] == 0
+    assert not [each for each in listed(prearc) if each["standing"] == "DENIED"]
 
 
 def test_people_read_a_table_and_hints(ws: Workspace, doorman: Doorman, prearc: Prearc) -> None:
