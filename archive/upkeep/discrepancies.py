@@ -74,7 +74,7 @@ def look(ws: Workspace, session_id: int) -> SessionState | str:
         return "instances are being received into it"
     with ws.catalogue.read() as connection:
         wrong = tuple(recovering.wrong_counters(connection, session_id))
-        is_held_by_nobody = session_id in holds.held_by_nobody(connection)
+        is_held_by_nobody = holds.is_held_by_nobody(connection, session_id)
     has_folder = listing.is_folder(ws.root.fd, session.path)
     has_manifest = files.status(ws.root.fd, f"{session.path}/{manifest.NAME}") is not None
     facts: dict[str, Any] = {

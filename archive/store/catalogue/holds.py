@@ -43,6 +43,12 @@ def held_by_nobody(connection: sqlite3.Connection) -> list[int]:
     return [row[0] for row in connection.execute(f"SELECT id FROM session WHERE {_STANDS_STILL} ORDER BY id")]
 
 
+def is_held_by_nobody(connection: sqlite3.Connection, session_id: int) -> bool:
+    """Whether it is one of these."""
+    sql = f"SELECT 1 FROM session WHERE id = ? AND {_STANDS_STILL}"
+    return connection.execute(sql, (session_id,)).fetchone() is not None
+
+
 def start_clock(tx: Transaction, session_id: int) -> None:
     """Let the clock run of a session that is held by nobody; harmless where it does."""
     since, boot_id = tx.clock.monotonic(), tx.clock.boot_id
