@@ -107,12 +107,14 @@ class Root:
         """Write, sync, read back and remove a file; raises OSError when the store does not hold what it is given."""
         name, token = f"{folder}/.probe-{uuid.uuid4().hex}", uuid.uuid4().bytes
         files.write_atomically(self.fd, name, token)
-        fd = files.open_file(self.fd, name)
         try:
-            if os.read(fd, 64) != token:
-                raise OSError("what was written is not what was read")
+            fd = files.open_file(self.fd, name)
+            try:
+                if os.read(fd, 64) != token:
+                    raise OSError("what was written is not what was read")
+            finally:
+                os.close(fd)
         finally:
-            os.close(fd)
             files.unlink(self.fd, name)
 
 

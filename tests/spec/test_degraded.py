@@ -19,7 +19,7 @@ from archive.intake.admission import Standing
 from archive.intake.committer import Pending
 from archive.intake.telling import ask
 from archive.model import Outcome, SessionStatus
-from archive.store import ballast
+from archive.store import ballast, files
 from archive.workspace import Workspace
 from cli.main import run
 from cli.serve import import_intake
@@ -293,6 +293,20 @@ def test_a_probe_that_cannot_begin_is_begun_later(
 
     clock.advance(11)
     assert gate.reason() is None
+
+
+def test_a_probe_that_cannot_read_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a probe wrote is gone afterwards, however often probes fail."""
+    ws = labelled_workspace(tmp_path)
+
+    def refuse(root_fd: int, relative: str) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(files, "open_file", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        ws.root.probe()
+
+    assert not list((ws.root.path / "spool").glob(".*"))
 
 
 def test_a_probe_that_meets_the_unexpected_is_no_success_and_not_the_last(
