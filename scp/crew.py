@@ -4,6 +4,7 @@ No thread is started for a connection and none hands it on: the kernel wakes one
 connection while nobody else waits starts another thread first, so that one waits at any time.
 """
 
+import _thread
 import threading
 from typing import Final
 
@@ -12,6 +13,10 @@ from scp.server import Associations
 
 KEPT_WAITING: Final = 4
 """Threads that wait for a connection; who would be one more ends when its association does."""
+
+
+BEGIN_SECONDS: Final = 10.0
+"""A new thread begins at once, or never: it may have died of having no memory."""
 
 
 class Crew:
@@ -29,7 +34,6 @@ class Crew:
     def start(self) -> None:
         """Take connections from now on."""
         for _ in range(KEPT_WAITING):
-            self._waiting += 1
             self._hire()
 
     def close(self) -> None:
@@ -38,18 +42,28 @@ class Crew:
             self._changed.wait_for(lambda: not self._waiting and not self._entering)
 
     def _hire(self) -> None:
-        threading.Thread(target=self._work, name="association", daemon=True).start()
+        """Start a thread that waits for a connection. Raises when it cannot be started.
+
+        Not by `threading.Thread`: that waits without end for a thread that died before its first step.
+        """
+        begun = threading.Event()
+        _thread.start_new_thread(self._begin, (begun,))
+        if not begun.wait(BEGIN_SECONDS):
+            raise RuntimeError("a new thread did not begin")
+
+    def _begin(self, begun: threading.Event) -> None:
+        self._change(waiting=1)  # itself: who never begins counts never
+        begun.set()
+        self._work()
 
     def _work(self) -> None:
         for arrival, connection in self._seat.passed():
             self._change(waiting=-1, entering=1)
             association = self._associations.admit(arrival, connection, self._leave_relief)
-            if association is None:
-                self._change(waiting=1, entering=-1)
-                continue
-            self._change(entering=-1)
-            association.run_reactor()
-            if not self._wait_again():
+            if association is not None:
+                self._change(entering=-1)
+                association.run_reactor()
+            if not self._wait_again(entering=0 if association is not None else -1):
                 return
         self._change(waiting=-1)
 
@@ -58,12 +72,7 @@ class Crew:
         with self._changed:
             if self._waiting:
                 return
-            self._waiting = 1
-        try:
-            self._hire()
-        except BaseException:  # RuntimeError as a rule, MemoryError where not even the object can be made
-            self._change(waiting=-1)
-            raise
+        self._hire()
 
     def _change(self, *, waiting: int = 0, entering: int = 0) -> None:
         with self._changed:
@@ -71,8 +80,10 @@ class Crew:
             self._entering += entering
             self._changed.notify_all()
 
-    def _wait_again(self) -> bool:
+    def _wait_again(self, *, entering: int) -> bool:
         with self._changed:
+            self._entering += entering
+            self._changed.notify_all()
             if self._waiting >= KEPT_WAITING:
                 return False
             self._waiting += 1

@@ -5,6 +5,7 @@ first PDU; but where a cap is reached, whoever was silent for `half_open_seconds
 stays, however idle it is.
 """
 
+import _thread
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -46,8 +47,9 @@ class Crowding:
         self._changing = threading.Lock()
         self._hosts: set[str] = set()
         """From where too many came since; it is looked once more when the others of them are old enough."""
-        self._timer: threading.Timer | None = None
-        self._is_closed = False
+        self._looks_at = 0.0
+        """When a thread that waits for it will look; one that never began has missed it then."""
+        self._closed = threading.Event()
 
     def has_made_room(self, arrival: Arrival) -> bool:
         """Whether there was one too many, and somebody was cut who had been silent for too long.
@@ -64,10 +66,7 @@ class Crowding:
 
     def close(self) -> None:
         """Look no more; idempotent."""
-        with self._changing:
-            self._is_closed = True
-            if self._timer is not None:
-                self._timer.cancel()
+        self._closed.set()
 
     def _make_room(self, host: str) -> bool:
         until = time.monotonic() - self._seconds
@@ -81,19 +80,22 @@ class Crowding:
         return bool(cut)
 
     def _look_later(self, host: str) -> None:
+        now = time.monotonic()
         with self._changing:
             self._hosts.add(host)
-            if self._timer is None and not self._is_closed:
-                timer = threading.Timer(self._seconds, self._look)
-                timer.daemon = True
-                try:
-                    timer.start()
-                except RuntimeError:  # no thread is left: the next newcomer looks
-                    return
-                self._timer = timer
+            if self._closed.is_set() or now < self._looks_at:
+                return
+            self._looks_at = now + self._seconds
+        try:
+            _thread.start_new_thread(self._wait_and_look, ())  # never waits for the thread, as `threading` does
+        except (RuntimeError, MemoryError):  # no thread is left: the next newcomer looks
+            with self._changing:
+                self._looks_at = 0.0
 
-    def _look(self) -> None:
+    def _wait_and_look(self) -> None:
+        if self._closed.wait(self._seconds):
+            return
         with self._changing:
-            hosts, self._hosts, self._timer = self._hosts, set(), None
+            hosts, self._hosts, self._looks_at = self._hosts, set(), 0.0
         for host in hosts:
             self._make_room(host)

@@ -1,6 +1,6 @@
 """Where all connections are taken, those that were opened and ask for nothing make room; who is served stays."""
 
-import threading
+import _thread
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -12,6 +12,7 @@ import structlog
 from scp.crowding import Crowding
 from scp.door import Arrival
 from scp.limits import POLITE_REFUSALS, Admission
+from tests.crash.node import wait_until
 from tests.network.fake_intake import Running, running
 from tests.network.raw_peer import ACCEPT, CLOSED, REJECT, RELEASE_RP, RawPeer, associate_rq
 
@@ -137,16 +138,29 @@ def test_who_has_asked_cannot_be_made_to_give_way() -> None:
 
 
 def test_without_a_thread_the_next_newcomer_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no timer can be started a crowd costs nobody anything, and the next one is looked at as ever."""
+    """Where no thread can be started a crowd costs nobody anything, and the next one is looked at as ever."""
+    started: list[object] = []
 
-    def refuse(self: threading.Thread) -> None:
+    def refuse(*arguments: object) -> int:
         raise RuntimeError("can't start new thread")
 
     crowding = Crowding(lambda: [Member(began=time.monotonic())], 60.0, structlog.get_logger())
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        assert not crowding.has_made_room(NEWCOMER)
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    assert not crowding.has_made_room(NEWCOMER)
+    monkeypatch.setattr(_thread, "start_new_thread", lambda *arguments: started.append(arguments))
 
     assert not crowding.has_made_room(NEWCOMER)
-    assert crowding._timer is not None
-    crowding.close()
+    assert len(started) == 1
+
+
+def test_a_thread_that_never_began_is_not_relied_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It died before its first step, of having no memory: nobody waits for it, and when it should have looked a
+    newcomer starts another."""
+    started: list[object] = []
+    monkeypatch.setattr(_thread, "start_new_thread", lambda *arguments: started.append(arguments))
+    crowding = Crowding(lambda: [Member(began=time.monotonic())], 0.05, structlog.get_logger())
+    for _ in range(2):
+        assert not crowding.has_made_room(NEWCOMER)
+    assert len(started) == 1
+
+    wait_until(lambda: (crowding.has_made_room(NEWCOMER), len(started) == 2)[1], lambda: str(started))
