@@ -137,7 +137,12 @@ def _stays(discrepancy: Discrepancy) -> Discrepancy:
 
 def _one_session(ws: Workspace, session_id: int, mend: Mend, found: list[Discrepancy], skipped: list[str]) -> int:
     lock = ws.root.locks.named(f"session-{session_id}")
-    if not lock.acquire(holder=f"doctor, pid {os.getpid()}"):
+    try:
+        is_free = lock.acquire(holder=f"doctor, pid {os.getpid()}")
+    except OSError as error:  # the disk became read-only, and nobody had locked it before
+        skipped.append(f"session {session_id}: {files.store_error(error, 'it cannot be locked').message}")
+        return 0
+    if not is_free:
         skipped.append(f"session {session_id}: somebody works on it")
         return 0
     try:

@@ -15,18 +15,28 @@ from pathlib import Path
 from typing import Final
 
 from archive.errors import Busy
+from archive.store.files import store_error
 
 _POLL_SECONDS: Final = 0.05
 
 
 def open_lock_file(path: Path) -> int:
-    """A descriptor to lock; on a file system that became read-only, one to read from: `flock` needs no more."""
+    """A descriptor to lock; on a file system that became read-only, one to read from: `flock` needs no more.
+
+    Raises
+    ------
+    OSError
+        EROFS also where it would have to be made.
+    """
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise error from None
 
 
 class FileLock:
@@ -132,12 +142,14 @@ class Locks:
         ------
         Busy
             Another process works on one of them.
+        StoreError
+            A lock file cannot be made or opened.
         """
         taken: list[FileLock] = []
         try:
             for session_id in sorted(set(session_ids)):
                 lock = self.named(f"session-{session_id}")
-                if not lock.acquire(wait_seconds=wait_seconds, holder=holder):
+                if not _taken(lock, session_id, wait_seconds=wait_seconds, holder=holder):
                     raise Busy(
                         f"Operation already in progress on session {session_id}"
                         + (f" ({lock.holder})." if lock.holder else "."),
@@ -148,3 +160,10 @@ class Locks:
         finally:
             for lock in reversed(taken):
                 lock.release()
+
+
+def _taken(lock: FileLock, session_id: int, *, wait_seconds: float, holder: str) -> bool:
+    try:
+        return lock.acquire(wait_seconds=wait_seconds, holder=holder)
+    except OSError as error:
+        raise store_error(error, f"locking session {session_id}") from error

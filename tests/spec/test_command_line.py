@@ -1,5 +1,6 @@
 """The command line as a contract: what scripts parse, what people read, and the exit codes of both."""
 
+import errno
 import json
 import os
 import sqlite3
@@ -861,6 +862,27 @@ def test_what_was_put_right_names_what_follows(ws: Workspace, conflict: int, pre
 
     assert "unchanged" in same.out
     assert all(f"next: prearc session archive {conflict}\n" in each.out for each in (other, moved))
+
+
+def test_a_disk_that_became_read_only_is_named(ws: Workspace, prearc: Prearc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose lock cannot be made is skipped by the doctor, and is not changed: no error that nobody knows."""
+    session, open_ = ready(ws, visit()).id, os.open
+    for each in (ws.root.path / "locks").glob("session-*"):
+        each.unlink()
+
+    def read_only(path: Any, flags: int, mode: int = 0o777, **options: Any) -> int:
+        if flags & os.O_CREAT and "session-" in str(path):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return open_(path, flags, mode, **options)
+
+    monkeypatch.setattr(os, "open", read_only)
+    looked, deleted = prearc("doctor"), prearc("session", "delete", session, "--yes")
+
+    assert f"session {session}: it cannot be locked: Read-only file system" in looked.out + looked.err
+    assert looked.code == 0
+    assert deleted.code == 1
+    assert "Read-only file system" in deleted.err
+    assert "hint: prearc status" in deleted.err
 
 
 def test_what_cannot_be_found_is_told_from_what_is_not_there(ws: Workspace, prearc: Prearc) -> None:

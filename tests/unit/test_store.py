@@ -68,6 +68,23 @@ def test_sessions_are_locked_all_or_none(tmp_path: Path) -> None:
     assert not locks.is_held("session-1")
 
 
+def test_a_lock_that_cannot_be_made_is_a_failure_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that became read-only nobody had locked the session before: it says so, and what to type."""
+    locks, open_ = Locks(tmp_path), os.open
+
+    def read_only(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return open_(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", read_only)
+
+    with pytest.raises(StoreError, match="Read-only file system") as caught, locks.sessions(1):
+        pass
+
+    assert caught.value.hint == "prearc status"
+
+
 def test_a_catalogue_that_cannot_be_opened_leaves_no_descriptor(tmp_path: Path) -> None:
     """A failing disk must not turn into too many open files."""
     (tmp_path / "catalogue").mkdir()
