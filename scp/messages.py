@@ -6,6 +6,7 @@ the thread that read it, before anything more is read. So memory does not grow w
 a peer cannot have two requests open.
 """
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MAX_COMMAND_BYTES: Final = 16 << 10
 """A C-STORE-RQ has 200 to 400 bytes."""
+ECHOES_AT_ONCE: Final = 50
+ECHO_SECONDS: Final = 0.02
+"""After so many echoes of an association each waits so long: who asks without end leaves the processor to others."""
 MAX_PIECES: Final = 512
 """Pieces of a data set that are written at once; the system call takes 1024 (IOV_MAX)."""
 DEFAULT_MAX_PDU_BYTES: Final = 16384
@@ -56,6 +60,7 @@ class ReceiverMessages(DIMSEServiceProvider):
         self._open_context_id = 0
         self._pieces: list[memoryview] = []
         self._is_over = False
+        self._echoes = 0
         self.service: StoreService | None = None
 
     @property
@@ -157,6 +162,9 @@ class ReceiverMessages(DIMSEServiceProvider):
         context = self._association.context(context_id)
         if context is None or context.abstract_syntax != VERIFICATION or command.message_id is None:
             raise ProtocolError("a C-ECHO without message id or outside a Verification context")
+        self._echoes += 1
+        if self._echoes > ECHOES_AT_ONCE:
+            time.sleep(ECHO_SECONDS)
         response = C_ECHO()
         response.MessageIDBeingRespondedTo = command.message_id
         response.AffectedSOPClassUID = VERIFICATION

@@ -8,6 +8,7 @@ import pytest
 
 from archive.model import Refusal
 from scp import transport
+from scp.messages import ECHO_SECONDS, ECHOES_AT_ONCE
 from tests.network.fake_intake import FakeIntake, Running, running
 from tests.network.raw_peer import (
     ABORT,
@@ -97,6 +98,24 @@ def test_a_silent_connection_is_closed(node: Running) -> None:
     """A connection that says nothing is closed after the time for a PDU."""
     with RawPeer(node.port) as peer:
         assert peer.receive() == (CLOSED, b"")
+
+
+def test_echoes_without_end_wait(node: Running) -> None:
+    """All are answered, those beyond some tens at a pace, and the node can end in the middle of them."""
+    with RawPeer(node.port) as peer:
+        peer.associate([(1, VERIFICATION, [EXPLICIT])])
+        peer.send(message(echo_rq()) * 5000)
+        started = time.monotonic()
+
+        statuses = [peer.status() for _ in range(ECHOES_AT_ONCE + 10)]
+        took = time.monotonic() - started
+        node.node.drain(30.0)
+
+        assert set(statuses) == {0}
+        assert took >= 9 * ECHO_SECONDS
+        assert time.monotonic() - started < 30
+        kinds = iter(lambda: peer.receive()[0], CLOSED)
+        assert next(each for each in kinds if each != DATA) == ABORT
 
 
 def test_data_before_the_association_is_aborted(node: Running) -> None:

@@ -19,6 +19,7 @@ from tests.network.raw_peer import (
     pdu,
     pdv,
     store_rq,
+    us,
 )
 
 PDU_SECONDS: Final = 1.5
@@ -98,17 +99,27 @@ def reset_before_the_answer(peer: Attacker) -> Iterable[str]:
 def deaf(peer: Attacker) -> Iterable[str]:
     """Asks and asks and reads no answer, with hardly room for any."""
     with peer.again(receive_bytes=2048) as one:
-        one.associate([(1, VERIFICATION, [EXPLICIT])])
+        one.associate()
         one.socket.settimeout(0.2)
         until = time.monotonic() + 15 * PDU_SECONDS
         while time.monotonic() < until:
             try:
-                one.socket.sendall(message(echo_rq()) * 500)
+                one.socket.sendall(message(store_rq(f"{UID}.3", dataset=us(0x0101))) * 500)
             except TimeoutError:
                 continue
             except OSError:
                 return ["closed"]
     return ["silence"]
+
+
+def echoes(peer: Attacker) -> Iterable[str]:
+    """Several associations that ask by C-ECHO as fast as they can, and hear few of the answers."""
+    with ExitStack() as open_:
+        asking = [open_.enter_context(peer.again()) for _ in range(8)]
+        for one in asking:
+            one.associate([(1, VERIFICATION, [EXPLICIT])])
+            one.push(message(echo_rq()) * 2000)
+        yield from asking[0].listens(60)[-1:]
 
 
 def flood(count: int, first: bytes) -> Callable[[Attacker], Iterable[str]]:
@@ -247,7 +258,15 @@ def cases() -> list[Case]:
             contexts=None,
             does=deaf,
             sees=("closed",),
+            refused=None,
             is_core=True,
+        ),
+        Case(
+            id="flood-of-echoes",
+            promise="Who asks for echoes without end leaves the processor to those who store.",
+            contexts=None,
+            does=echoes,
+            sees=("echo",),
         ),
         Case(
             id="flood-of-connections",
