@@ -187,8 +187,10 @@ class ReceiverAssociation(Association):
 
     def _end(self) -> None:
         """Give everything back."""
-        self.kill()
         try:
+            self.kill()
+            if self.dul.socket is not None:
+                self.dul.socket._shutdown_socket()
             self._finish()
         finally:
             self._gate.connections.leave(self)

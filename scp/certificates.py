@@ -20,6 +20,7 @@ SOON_DAYS: Final = 30
 """A certificate that ends within so many days is warned of."""
 
 _BLOCK: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_NO_TEXT: Final = "a name in the certificate is not text (subjectAltName with other characters than ASCII)"
 _OF_OTHERS: Final = stat.S_IRWXO
 _OF_GROUP: Final = stat.S_IRWXG
 
@@ -87,8 +88,17 @@ def validities(receiver: ReceiverSettings) -> list[Validity]:
 
 
 def of_peer(connection: ssl.SSLSocket) -> Certificate | None:
-    """What the peer's verified certificate says; None when it showed none."""
-    encoded, decoded = connection.getpeercert(binary_form=True), connection.getpeercert()
+    """What the peer's verified certificate says; None when it showed none.
+
+    Raises
+    ------
+    ssl.SSLError
+        A name in it is no text: of such a certificate Python reads nothing.
+    """
+    try:
+        encoded, decoded = connection.getpeercert(binary_form=True), connection.getpeercert()
+    except ValueError as error:
+        raise ssl.SSLError(_NO_TEXT) from error
     if not encoded or not decoded:
         return None
     return Certificate(sha256=sha256(encoded).hexdigest(), names=_names(decoded))
@@ -112,8 +122,9 @@ def _unreadable(key: str, path: Path) -> list[str]:
 def _no_certificate(path: Path) -> list[str]:
     try:
         _decoded(path)
-    except OSError:
-        return [f"tls_certificate: {path}: holds no certificate in PEM form"]
+    except OSError as error:
+        why = _NO_TEXT if _NO_TEXT in error.args else "holds no certificate in PEM form"
+        return [f"tls_certificate: {path}: {why}"]
     return []
 
 
@@ -170,7 +181,10 @@ def _decoded_block(block: bytes) -> Mapping[str, Any]:
     with os.fdopen(os.memfd_create("certificate"), "wb") as file:
         file.write(block)
         file.flush()
-        decoded: dict[str, Any] = _test_decode_cert(f"/proc/self/fd/{file.fileno()}")
+        try:
+            decoded: dict[str, Any] = _test_decode_cert(f"/proc/self/fd/{file.fileno()}")
+        except ValueError as error:
+            raise ssl.SSLError(_NO_TEXT) from error
     return decoded
 
 
