@@ -15,7 +15,7 @@ KEPT_WAITING: Final = 4
 """Threads that wait for a connection; who would be one more ends when its association does."""
 
 
-BEGIN_SECONDS: Final = 10.0
+BEGIN_SECONDS: Final = 2.0
 """A new thread begins at once, or never: it may have died of having no memory."""
 
 

@@ -103,9 +103,11 @@ class Associations:
             prepare()
             return self._enter(arrival, connection, start)
         except Exception as error:  # noqa: BLE001 - a door: no more threads, or the peer is gone again
-            self._log.error("connection.failed", peer=printable(arrival.host), error=printable(repr(error)))
-            connection.close()
-            self._left(arrival.number)
+            try:
+                self._log.error("connection.failed", peer=printable(arrival.host), error=printable(repr(error)))
+            finally:  # whatever else fails: who is gone is not counted
+                connection.close()
+                self._left(arrival.number)
             return None
 
     def _enter(

@@ -1,17 +1,21 @@
 """Where all connections are taken, those that were opened and ask for nothing make room; who is served stays."""
 
 import _thread
+import socket
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
 import structlog
 
+from scp.association import ReceiverAssociation
 from scp.crowding import Crowding
 from scp.door import Arrival
 from scp.limits import POLITE_REFUSALS, Admission
+from scp.server import Associations
 from tests.crash.node import wait_until
 from tests.network.fake_intake import Running, running
 from tests.network.raw_peer import ACCEPT, CLOSED, REJECT, RELEASE_RP, RawPeer, associate_rq
@@ -164,3 +168,33 @@ def test_a_thread_that_never_began_is_not_relied_on(monkeypatch: pytest.MonkeyPa
     assert len(started) == 1
 
     wait_until(lambda: (crowding.has_made_room(NEWCOMER), len(started) == 2)[1], lambda: str(started))
+
+
+def test_a_place_is_given_back_whatever_else_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither an association that cannot be made, with a log that takes no line of it, nor one that cannot be ended
+    counts for ever: so many of them would keep everybody out."""
+
+    def fail(*arguments: object, **facts: object) -> None:
+        raise MemoryError
+
+    left: list[int] = []
+    with running() as node:
+        assert node.node._door is not None
+        associations = Associations(
+            node.node._door.ports, node.node._settings, node.intake, structlog.get_logger(), left=left.append
+        )  # type: ignore[arg-type]
+        monkeypatch.setattr(ReceiverAssociation, "kill", fail)
+        peer, accepted = socket.socketpair()
+        association = associations.admit(replace(NEWCOMER, number=7), accepted, lambda: None)
+        assert association is not None
+        peer.close()
+        with pytest.raises(MemoryError):
+            association.run_reactor()
+
+        monkeypatch.setattr(associations, "_log", SimpleNamespace(error=fail))
+        peer, accepted = socket.socketpair()
+        with peer, pytest.raises(MemoryError):
+            associations.admit(replace(NEWCOMER, number=8), accepted, fail)
+        monkeypatch.undo()
+    assert left == [7, 8]
+    assert accepted.fileno() < 0
