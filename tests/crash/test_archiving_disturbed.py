@@ -3,12 +3,14 @@
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.crash.command_line import known_sessions
 from tests.crash.node import wait_until
+from tests.crash.oracle import open_catalogue
 from tests.crash.visit_trial import VisitTrial
 
 INSTANCES = 6
@@ -49,8 +51,9 @@ def test_a_new_name_is_not_taken_back_when_the_old_one_is_gone(trial: VisitTrial
     """Undoing an archiving never removes the last name of an instance, whoever removed the others."""
     trial.receive(INSTANCES)
     assert trial.die("session", "archive", "1", *AGREED, failpoints="PLACED=kill").code < 0
-    for folder in trial.root.glob("prearchive/*/*/*/SCANS"):
-        shutil.rmtree(folder)
+    with closing(open_catalogue(trial.root)) as database:
+        ((path,),) = database.execute("SELECT path FROM session WHERE id = 1")
+    shutil.rmtree(trial.root / path / "SCANS")
     assert list(trial.root.glob("archive/**/*.dcm"))
 
     trial.recover_and_judge()
