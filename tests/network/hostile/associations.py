@@ -69,16 +69,13 @@ def _broken() -> Iterator[Case]:
     for id_, data in {
         "context-id-even": associate_rq([(2, MR, [EXPLICIT])]),
         "context-id-0": associate_rq([(0, MR, [EXPLICIT])]),
-        "abstract-syntax-of-81-characters": associate_rq([(1, "1." * 40 + "1", [EXPLICIT])]),
         "item-beyond-the-end": associate_rq(extra=b"\x20\x00\xff\xff\x01"),
-        "item-of-an-unknown-kind": associate_rq(extra=item(0x99, b"x" * 100)),
         "no-application-context": pdu(1, whole[6:74] + whole[6 + 68 + 4 + 21 :]),
         "no-user-information": pdu(1, whole[6:74] + item(0x10, b"1.2.840.10008.3.1.1.1")),
         "request-cut-in-an-item": pdu(1, whole[6:-5]),
         "context-of-length-0": associate_rq(extra=item(0x20, b"")),
         "context-item-lies-about-its-length": associate_rq(extra=b"\x20\x00\x00\x40" + bytes(8)),
         "user-item-lies-about-its-length": associate_rq(user_items=b"\x55\x00\x40\x00abc"),
-        "role-lies-about-its-uid": associate_rq(user_items=user(0x54, struct.pack(">H", 5000) + b"1.2")),
         "request-over-256-kib": pdu(1, whole[6:] + b"\0" * (256 << 10)),
     }.items():
         yield Case(
@@ -131,6 +128,9 @@ def _accepted() -> Iterator[Case]:
         "application-context-and-more-items": associate_rq(user_items=user(0x52, b"9.9.9.9")),
         "abstract-syntax-that-is-a-path": associate_rq([(1, MR, [EXPLICIT]), (3, "../../etc", [EXPLICIT])]),
         "transfer-syntax-that-is-a-path": associate_rq([(1, MR, [EXPLICIT]), (3, CT, ["../../etc"])]),
+        "abstract-syntax-of-81-characters": associate_rq([(1, "1." * 40 + "1", [EXPLICIT])]),
+        "item-of-an-unknown-kind": associate_rq(extra=item(0x99, b"x" * 100)),
+        "role-lies-about-its-uid": associate_rq(user_items=user(0x54, struct.pack(">H", 5000) + b"1.2")),
     }
     for id_, data in requests.items():
         yield Case(
@@ -145,10 +145,11 @@ def _accepted() -> Iterator[Case]:
     for name, value in hostile_names.items():
         yield Case(
             id=f"implementation-name-{name}",
-            promise="A name that is none is refused, and its bytes reach no log and no terminal.",
+            promise="A name that is none keeps nobody out, and its bytes reach no log and no terminal.",
             contexts=None,
             sends=associate_rq(user_items=user(0x55, value)),
-            logged="pdu.refused",
+            sees=("accept",),
+            logged="association.accepted",
         )
     yield Case(
         id="request-of-256-kib",
