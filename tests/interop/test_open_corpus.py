@@ -171,9 +171,11 @@ def archived(peered: Peered, sent_again: Stage) -> Stage:
 
 
 @pytest.fixture(scope="module")
-def sent_after_archiving(peered: Peered, archived: Stage) -> Stage:
-    """The difficult files and some others, once more, archived onto what is there."""
-    return _archive_all(peered, MergeMode.APPEND, _stage(peered, _difficult()))
+def sent_after_archiving(peered: Peered, sent: Stage, archived: Stage) -> Stage:
+    """Of what was sent the difficult files and some others, once more, archived onto what is there."""
+    known = {(each.sop_instance_uid, each.file.dataset_sha256) for each in sent.sendings}
+    again = [each for each in _difficult() if (each.sop_instance_uid, each.file.dataset_sha256) in known]
+    return _archive_all(peered, MergeMode.APPEND, _stage(peered, again))
 
 
 def test_every_file_is_stored_or_refused_for_its_defect(sent: Stage, capsys: pytest.CaptureFixture[str]) -> None:
