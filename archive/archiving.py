@@ -141,7 +141,8 @@ def _archive_locked(ws: Workspace, session: Session, order: ArchiveOrder) -> Arc
         if session.status is not SessionStatus.READY:
             sessions.apply(tx, session.id, SessionEvent.RECONSIDER, expected=[session.status])
         sessions.apply(tx, session.id, SessionEvent.CLAIM_ARCHIVE, claimed_by=tx.actor)
-        sessions.set_columns(tx, session.id, autoarchive_due=0)
+        # Who dies now has written no intent: recovery makes the session READY, as due as it was.
+        sessions.set_columns(tx, session.id, autoarchive_due=int(order.is_automatic))
     try:
         with ws.catalogue.read() as connection:
             review = look(ws, connection, session, order)
@@ -195,6 +196,7 @@ def _declined(ws: Workspace, review: Review) -> ArchiveResult:
     ]
     with ws.catalogue.write() as tx:
         sessions.apply(tx, session.id, event, detail={"findings": [f.kind for f in review.blockers]})
+        sessions.set_columns(tx, session.id, autoarchive_due=0)
         findings.replace(tx, session.id, review.findings)
         for line in lines:
             sessions.add_log(tx, session.id, line)

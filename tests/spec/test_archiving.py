@@ -21,6 +21,7 @@ from archive.findings import FindingKind
 from archive.joining import join
 from archive.journal import resume_all
 from archive.model import MergeMode, Session, SessionStatus
+from archive.recovery import recover
 from archive.store.catalogue.connection import Catalogue, Transaction
 from archive.workspace import Workspace
 from scp.synthetic import SeriesSpec
@@ -691,6 +692,35 @@ def test_a_complete_session_is_archived_without_a_person(tmp_path: Path) -> None
     assert (gone.session.status, gone.merged_into and gone.merged_into.id) == (SessionStatus.ARCHIVED, first)
     assert sessions.resolve(ws, "PI/S1_MR").instance_count == 4
     assert_catalogs(ws, HOME)
+    assert_consistent(ws)
+
+
+@pytest.mark.parametrize(("is_person", "after"), [(False, SessionStatus.ARCHIVED), (True, SessionStatus.READY)])
+def test_who_dies_before_anything_is_planned_leaves_the_session_as_due_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_person: bool, after: SessionStatus
+) -> None:
+    """After the claim, before the journal knows: recovery makes the session READY, and it is archived by itself where
+    it was the archiver who died; what a person began a person begins again."""
+    ws, clock, daemon = automatic_workspace(tmp_path)
+    session_id = send(ws, visit())[0].session_id or 0
+
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(archiving, "look", die)
+        if is_person:
+            sessions.close(ws, session_id)
+            archive_session(ws, session_id)
+        clock.advance(300)
+        daemon.tick()
+    assert status(ws, session_id) is SessionStatus.ARCHIVING
+
+    recover(ws)
+    assert status(ws, session_id) is SessionStatus.READY
+    daemon.tick()
+
+    assert status(ws, session_id) is after
     assert_consistent(ws)
 
 
