@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 MAX_COMMAND_BYTES: Final = 16 << 10
 """A C-STORE-RQ has 200 to 400 bytes."""
-ECHOES_AT_ONCE: Final = 100
-ECHO_SECONDS: Final = 0.005
+ECHOES_AT_ONCE: Final = 1000
+ECHO_SECONDS: Final = 0.02
 """After so many echoes of an association each waits so long: who asks without end leaves the processor to others."""
 MAX_PIECES: Final = 512
 """Pieces of a data set that are written at once; the system call takes 1024 (IOV_MAX)."""

@@ -101,7 +101,7 @@ def test_a_silent_connection_is_closed(node: Running) -> None:
 
 
 def test_echoes_without_end_wait(node: Running) -> None:
-    """All are answered, those beyond some tens at a pace, and the node can end in the middle of them."""
+    """All are answered, those beyond a thousand at a pace, and the node can end in the middle of them."""
     with RawPeer(node.port) as peer:
         peer.associate([(1, VERIFICATION, [EXPLICIT])])
         peer.send(message(echo_rq()) * 5000)

@@ -252,11 +252,11 @@ def _sizes() -> Iterator[Case]:
 
 def _pipelined() -> Iterator[Case]:
     yield Case(
-        id="pipelined-100-echoes",
+        id="pipelined-1000-echoes",
         promise="Each is answered.",
         contexts=BOTH,
-        sends=message(echo_rq(), context_id=3) * 100,
-        sees=("echo",) * 100,
+        sends=message(echo_rq(), context_id=3) * 1000,
+        sees=("echo",) * 1000,
     )
     for count in (2, PIPELINED):
         uids = [f"{ROOT}.20.{count}.{n}" for n in range(count)]
