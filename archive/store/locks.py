@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd: int | None = None
+        self._signed_by: int | None = None  # not by a child that was forked since, which lets go of it as well
 
     def acquire_shared(self) -> bool:
         """Take the lock together with others that share it; False when one holder has it alone."""
@@ -58,6 +59,7 @@ class FileLock:
             try:
                 os.truncate(self._fd, 0)
                 os.pwrite(self._fd, holder.encode(), 0)
+                self._signed_by = os.getpid()
             except OSError:
                 pass  # for messages only; the lock itself is held
         return True
@@ -93,10 +95,13 @@ class FileLock:
             return True  # it cannot be seen: the lock is had
 
     def release(self) -> None:
-        """Let go; harmless when not held."""
+        """Let go; harmless when not held. What was written is taken back: the next one holds before it has written."""
         if self._fd is not None:
+            if self._signed_by == os.getpid():
+                with suppress(OSError):
+                    os.truncate(self._fd, 0)
             os.close(self._fd)
-            self._fd = None
+            self._fd = self._signed_by = None
 
     @property
     def holder(self) -> str:

@@ -238,16 +238,18 @@ def _toml(keys: Keys) -> str:
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
 
 
-def wait_until(is_reached: Callable[[], bool], state: Callable[[], str], *, timeout_seconds: float = 60.0) -> None:
+def wait_until(
+    is_reached: Callable[[], bool], state: Callable[[], str] | str, *, timeout_seconds: float = 60.0
+) -> None:
     """Poll something outside this process that has no event to wait for.
 
     Raises
     ------
     TimeoutError
-        With what `state` says.
+        With what `state` says, or is.
     """
     deadline = time.monotonic() + timeout_seconds
     while not is_reached():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {timeout_seconds} s; {state()}")
+            raise TimeoutError(f"not within {timeout_seconds} s; {state if isinstance(state, str) else state()}")
         time.sleep(0.02)

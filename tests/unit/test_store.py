@@ -32,6 +32,18 @@ def test_a_lock_whose_holder_cannot_be_written_is_held_and_let_go(
     assert not Locks(tmp_path).is_held("session-1")
 
 
+def test_who_let_go_is_not_taken_for_the_next_holder(tmp_path: Path) -> None:
+    """The next one has the lock before it has written who it is: then nobody is named, and not the last one."""
+    last, following = FileLock(tmp_path / "archiver"), FileLock(tmp_path / "archiver")
+
+    assert last.acquire(holder="pid 1 recovery")
+    assert following.holder == "pid 1 recovery"
+    last.release()
+    assert following.acquire()
+
+    assert following.holder == ""
+
+
 def test_a_lock_that_is_removed_before_it_is_had_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that starts while another clears away the locks of dead ones is not taken for dead ever after."""
     locks, flock, seen = Locks(tmp_path), fcntl.flock, list[int]()
