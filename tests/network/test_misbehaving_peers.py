@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from archive.model import Refusal
-from scp import transport
-from scp.messages import ECHO_SECONDS, ECHOES_AT_ONCE
+from scp import messages, transport
+from scp.messages import ECHO_SECONDS
 from tests.network.fake_intake import FakeIntake, Running, running
 from tests.network.raw_peer import (
     ABORT,
@@ -100,14 +100,15 @@ def test_a_silent_connection_is_closed(node: Running) -> None:
         assert peer.receive() == (CLOSED, b"")
 
 
-def test_echoes_without_end_wait(node: Running) -> None:
-    """All are answered, those beyond a thousand at a pace, and the node can end in the middle of them."""
+def test_echoes_without_end_wait(node: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are answered, those beyond so many at a pace, and the node can end in the middle of them."""
+    monkeypatch.setattr(messages, "ECHOES_AT_ONCE", 20)
     with RawPeer(node.port) as peer:
         peer.associate([(1, VERIFICATION, [EXPLICIT])])
         peer.send(message(echo_rq()) * 5000)
         started = time.monotonic()
 
-        statuses = [peer.status() for _ in range(ECHOES_AT_ONCE + 10)]
+        statuses = [peer.status() for _ in range(20 + 10)]
         took = time.monotonic() - started
         node.node.drain(30.0)
 
