@@ -372,6 +372,16 @@ def commit_in_doubt(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, troub
     assert told
 
 
+def fail(scanner: Scanner, instance: Dataset) -> None:
+    """One association, its only instance not acknowledged."""
+    association, request, part = scanner.begin(instance)
+    try:
+        assert association.finish(request, part).outcome is Outcome.REFUSED
+    except MemoryError:
+        association.abandon(part)
+    association.close()
+
+
 @pytest.mark.usefixtures("lingering")
 @pytest.mark.parametrize("trouble", [InDoubt("the sync failed"), MemoryError()], ids=["in doubt", "no memory"])
 def test_a_hold_whose_commit_failed_and_is_there_all_the_same_is_let_go(
@@ -385,12 +395,7 @@ def test_a_hold_whose_commit_failed_and_is_there_all_the_same_is_let_go(
     scanner.store(first)
 
     with commit_in_doubt(workspace, monkeypatch, trouble):
-        association, request, part = scanner.begin(second)
-        try:
-            assert association.finish(request, part).outcome is Outcome.REFUSED
-        except MemoryError:
-            association.abandon(part)
-        association.close()
+        fail(scanner, second)
     assert scanner.store(one).outcome is Outcome.ALREADY_STORED  # in the other session, at a lent place
     scanner.intake.endings.settle()
 
@@ -410,12 +415,7 @@ def test_a_first_hold_whose_commit_failed_and_is_there_all_the_same_is_let_go(
     scanner.store(one)
 
     with commit_in_doubt(workspace, monkeypatch, trouble):
-        association, request, part = scanner.begin(first)
-        try:
-            assert association.finish(request, part).outcome is Outcome.REFUSED
-        except MemoryError:
-            association.abandon(part)
-        association.close()
+        fail(scanner, first)
     scanner.store(one)
     scanner.intake.endings.settle()
 
