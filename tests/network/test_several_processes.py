@@ -337,9 +337,19 @@ def test_all_processes_die_with_the_supervisor(node: Node) -> None:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process is more than what is left of it until its parent looks."""
+    """Whether a process is more than what is left of it until its parent looks.
+
+    Each of its threads counts: the first one may be gone while another still takes a connection on its way out.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return any(map(_runs, list(Path(f"/proc/{pid}/task").iterdir())))
+    except OSError:  # gone while it was looked at
+        return False
+
+
+def _runs(thread: Path) -> bool:
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
 
