@@ -113,7 +113,8 @@ def _needs(document: dict[str, Any], sessions: list["Session"]) -> list[dict[str
     needs += status_standing.needs(Path(document["root"]), document["processes"])
     if document["disk"]["is_below_low_water"] and all(each["standing"] == "OPEN" for each in document["processes"]):
         what = "the disk is below low water: instances are refused"
-        needs.append({"what": what, "session": None, "command": "prearc session list --status DELETED"})
+        where = status_standing.where_the_space_is(Path(document["root"]))
+        needs.append({"what": what, "session": None, "command": where})
     if document["recovery"] is not None and not document["recovery"].get("is_clean", True):
         needs.append({"what": "the last recovery found trouble", "session": None, "command": "prearc doctor"})
     for session in sessions:

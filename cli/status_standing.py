@@ -96,6 +96,11 @@ def _state(each: dict[str, Any]) -> str:
     return f"{each['role']} {each['pid']} is {each['standing']}{since}: {each['reason']}"
 
 
+def where_the_space_is(root: Path) -> str:
+    """What shows which of the root's folders takes how much: trash and backups are the person's to thin out."""
+    return f"du -xhd1 {shlex.quote(str(root))}"
+
+
 def _command(root: Path, each: dict[str, Any]) -> str:
     match each["standing"]:
         case "LOW_SPACE" if "inodes" in each["reason"]:
@@ -103,7 +108,7 @@ def _command(root: Path, each: dict[str, Any]) -> str:
         case "LOW_SPACE" if each["role"] == "archiver":
             return f"df -h {shlex.quote(str(root / 'archive'))}"
         case "LOW_SPACE":
-            return "prearc session list --status DELETED"
+            return where_the_space_is(root)
         case "SILENT":
             return f"ps -o pid,stat,wchan:24,etime,cmd -p {each['pid']}"
         case _:

@@ -526,6 +526,8 @@ def test_status_says_why_nothing_is_received(
     (need,) = [each for each in told["needs"] if standing in each["what"]]
     assert process["reason"] in need["what"] and process["since"] in need["what"]
     assert need["command"] in text
+    if standing == "LOW_SPACE":
+        assert need["command"] == f"du -xhd1 {ws.root.path}"
     if standing == "HUNG":
         assert "the disk does not answer" in told["catalogue_problem"]
         waiting.__exit__(None, None, None)
