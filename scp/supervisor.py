@@ -118,6 +118,7 @@ class Supervisor:
         now = time.monotonic()
         due = [each.due_at for each in self._wanted() if each.due_at is not None]
         due += [self._door_opens_at] if self._door_opens_at > now else []
+        due += [at] if (at := self._door.lobby.due_at) is not None and self._is_open() else []
         due += [now + TRY_SECONDS] if self._waiting and any(each.is_ready for each in self._receivers) else []
         return max(0.0, min(due) - now) if due else float("inf")
 
@@ -126,9 +127,12 @@ class Supervisor:
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
         channels = {each.channel.fileno(): each for each in self._receivers if each.channel is not None}
-        doors = {port.fileno(): index for index, port in enumerate(self._door.ports)} if self._is_open() else {}
+        is_open = self._is_open()
+        doors = {port.fileno(): index for index, port in enumerate(self._door.ports)} if is_open else {}
         for descriptor in (*channels, *doors):
             poll.register(descriptor, select.POLLIN)
+        if is_open:
+            poll.register(self._door.lobby, select.POLLIN)
         for descriptor, _ in poll.poll(None if seconds == float("inf") else seconds * 1000):
             if descriptor in channels:
                 for number in channels[descriptor].look():
@@ -136,8 +140,10 @@ class Supervisor:
             elif descriptor in doors:
                 if not self._door.let_in(doors[descriptor]):
                     self._door_opens_at = time.monotonic() + OUT_OF_FILES_SECONDS
-            else:
+            elif descriptor == self._signals.fileno():
                 self._take_signals()
+        if self._is_open():
+            self._door.attend()
         self._hand_on_waiting()
 
     def _is_open(self) -> bool:
@@ -155,11 +161,13 @@ class Supervisor:
     def _pass_on(self, arrival: Arrival, connection: socket.socket) -> bool:
         """Pass a connection to the process with the fewest, of those the one that has waited longest for another.
 
-        One that has not even taken what it was given a while ago comes last.
+        One that has not even taken what it was given a while ago comes last. One connection too many goes to each
+        process in turn, however many that has: those that could make room may all be in one.
         """
         now = time.monotonic()
         ready = (each for each in self._receivers if each.is_ready)
-        for each in sorted(ready, key=lambda it: (it.is_stuck(now), len(it.connections), it.latest)):
+        is_welcome = arrival.admission is Admission.WELCOME
+        for each in sorted(ready, key=lambda it: (it.is_stuck(now), is_welcome and len(it.connections), it.latest)):
             if len(each.connections) >= self._capacity.of_a_process:
                 arrival = replace(arrival, admission=Admission.REJECT)
             if each.pass_on(arrival, connection):

@@ -88,14 +88,22 @@ def test_a_node_that_cannot_store_rejects_for_now() -> None:
 
 @pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
 def test_connections_beyond_the_limit_are_rejected(limit: str) -> None:
-    """Half-open ones count; the next is rejected, local limit exceeded; a closed one makes room."""
+    """Half-open ones that have said something count; the next is rejected, local limit exceeded; a closed one makes
+    room."""
     with running(**{limit: 2}, half_open_seconds=60) as node:
-        silent = [RawPeer(node.port) for _ in range(2)]
+        half_open = [_begun(node.port) for _ in range(2)]
         assert _until_full(node.port) == (REJECT, 2, 3, 2)
-        for each in silent:
+        for each in half_open:
             each.socket.close()
 
         assert _until(node.port, (ACCEPT,)) == (ACCEPT,)
+
+
+def _begun(port: int) -> RawPeer:
+    """Somebody who has begun to ask for an association."""
+    peer = RawPeer(port)
+    peer.send(associate_rq()[:4])
+    return peer
 
 
 def _until(port: int, expected: tuple[int, ...]) -> tuple[int, ...]:
@@ -113,8 +121,8 @@ def _until_full(port: int) -> tuple[int, ...]:
 def test_connections_far_beyond_the_limit_are_closed() -> None:
     """Not even a reject is worth a thread then."""
     with running(connections=1, half_open_seconds=60) as node:
-        peers = [RawPeer(node.port) for _ in range(1 + POLITE_REFUSALS)]
-        with RawPeer(node.port) as last:
+        peers = [_begun(node.port) for _ in range(1 + POLITE_REFUSALS)]
+        with _begun(node.port) as last:
             assert last.receive() == (CLOSED, b"")
         for each in peers:
             each.socket.close()

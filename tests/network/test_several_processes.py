@@ -172,14 +172,36 @@ def test_all_that_call_at_once_are_accepted_while_none_of_them_ends(tmp_path: Pa
             assert [peer.receive()[0] for peer in peers] == [ACCEPT] * len(peers)
 
 
-def test_silent_connections_of_all_processes_make_room(tmp_path: Path) -> None:
-    """A crowd from several addresses has all connections there may be, and more than are told politely: whoever comes
-    is let in long before the time for a PDU is over."""
+def test_silent_connections_are_in_nobodys_way(tmp_path: Path) -> None:
+    """From several addresses, more than there are places, and young: whoever asks is let in at the first attempt."""
+    with Node(tmp_path / "root", tmp_path / "prearc.toml") as node, ExitStack() as open_:
+        node.configure(node=TWO, limits={**FOUR, "half_open_seconds": 600, "pdu_seconds": 600.0}, ae_title="PREARC")
+        node.start()
+        for number in range(30):
+            open_.enter_context(RawPeer(node.port, source=f"127.0.1.{1 + number % 3}"))
+
+        assert [answer(node, source=each) for each in ("127.0.0.2", "127.0.1.1", "127.0.1.2")] == [(ACCEPT,)] * 3
+
+
+def test_silent_connections_are_closed_in_the_end(tmp_path: Path) -> None:
+    """Those that a process has, and those that wait at the door."""
+    with Node(tmp_path / "root", tmp_path / "prearc.toml") as node, ExitStack() as open_:
+        node.configure(node=TWO, limits={**FOUR, "pdu_seconds": 0.2}, ae_title="PREARC")
+        node.start()
+        silent = [open_.enter_context(RawPeer(node.port)) for _ in range(3)]
+
+        assert [each.receive() for each in silent] == [(CLOSED, b"")] * 3
+        assert len(node.wait_for_line(r"event=connection.closed .*reason=SILENT", count=3)) == 3
+
+
+def test_half_open_connections_of_all_processes_make_room(tmp_path: Path) -> None:
+    """A crowd from several addresses has begun to ask for all associations there may be, and more than are told
+    politely: whoever comes is let in long before the time for a PDU is over."""
     with Node(tmp_path / "root", tmp_path / "prearc.toml") as node, ExitStack() as open_:
         node.configure(node=TWO, limits={**FOUR, "half_open_seconds": 0.2, "pdu_seconds": 600.0}, ae_title="PREARC")
         node.start()
         for number in range(30):
-            open_.enter_context(RawPeer(node.port, source=f"127.0.1.{1 + number % 3}"))
+            open_.enter_context(RawPeer(node.port, source=f"127.0.1.{1 + number % 3}")).send(associate_rq()[:4])
 
         open_.enter_context(admitted(node, source="127.0.0.2"))
         open_.enter_context(admitted(node, source="127.0.1.1"))
@@ -423,6 +445,8 @@ def test_who_came_while_no_process_took_more_is_served_though_nobody_leaves() ->
         said = next(line for line in program.stdout if line.startswith("ready"))
         port, process = map(int, said.split()[1:])
         peers = [open_.enter_context(RawPeer(port, timeout_seconds=20)) for _ in range(40)]
+        for peer in peers:
+            peer.send(b"hello")
         wait_until(lambda: not waiting_in_the_backlog(port), lambda: "all are accepted")
 
         os.kill(process, signal.SIGUSR1)
