@@ -52,8 +52,8 @@ def _looked_at(options: Options) -> dict[str, Any]:
 
     root = root_path(options)
     told = status_standing.processes(root)
-    if any(each["standing"] == status_standing.HUNG for each in told):  # whoever looks at that disk hangs too
-        return status_standing.without_catalogue(root, "the disk does not answer", told)
+    if hung := status_standing.hung(told):
+        return status_standing.without_catalogue(root, hung["reason"], told, cause=hung)
     try:
         with opened(options) as ws:
             return _document(ws, options, told)
@@ -193,6 +193,8 @@ def _print_needs(needs: list[dict[str, Any]]) -> None:
 
 
 def _running(part: dict[str, Any], command: str) -> str:
+    if part["is_running"] is None:
+        return "does not tell whether it runs"
     return f"running, pid {part['pid']}" if part["is_running"] else f"not running; start it: {command}"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from archive.intake.telling import ask
 from cli.roles import holder, receiver_pids
 from scp.synthetic import SeriesSpec, study
 from tests.crash.node import REPOSITORY, Node, wait_until
@@ -36,6 +37,7 @@ from tests.network.raw_peer import (
     store_rq,
     ui,
 )
+from tests.stopped_holder import stopped_holder
 from tests.workbench import encoded
 
 PROCESSES = 2
@@ -170,6 +172,27 @@ def test_all_that_call_at_once_are_accepted_while_none_of_them_ends(tmp_path: Pa
                 os.kill(pid, signal.SIGCONT)
 
             assert [peer.receive()[0] for peer in peers] == [ACCEPT] * len(peers)
+
+
+def test_status_speaks_for_the_node_while_a_stopped_process_holds_the_write_lock(tmp_path: Path) -> None:
+    """Who looked at the catalogue would wait too: the processes tell, and what lets them go on is named."""
+    with Node(tmp_path / "root", tmp_path / "prearc.toml") as node:
+        node.configure(node={**TWO, "hung_seconds": 1.0}, ae_title="PREARC")
+        node.start()
+        wait_until(lambda: len(ask(node.root)) == PROCESSES + 1, lambda: node.last_lines)
+        with stopped_holder(node.root / "locks/catalogue") as holder, associated(node) as peer:
+            start(peer, 0)
+            complete(peer, 0)
+            node.wait_for_line(rf"event=disk_hung .*stopped_holder={holder}")
+            told = prearc(node, "status")
+
+            assert told["node"] == {"is_running": True, "pid": node.pid}
+            assert told["archiver"]["is_running"] is True
+            assert {each["command"] for each in told["needs"]} == {f"kill -CONT {holder}"}
+        wait_until(lambda: all(each["standing"] == "OPEN" for each in ask(node.root)), lambda: node.last_lines)
+        with associated(node) as peer:
+            assert stored(peer, 0) == 0
+    assert rows(node, "SELECT count(*) FROM instance") == [(1,)]
 
 
 def test_silent_connections_are_in_nobodys_way(tmp_path: Path) -> None:
