@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from cli import logs
 from tests.quick_disk import quick_disk
 from tests.workbench import close_since, opened
 
 # A shell that runs the tests in the background has them ignore interrupts, and every process they start would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A thread of a node in this process may log at any moment: never between the lines that a command writes.
+logs.configure("INFO")
 
 # What is merged is judged by the same examples each time; the campaign looks for new ones.
 # How long an example takes says more of the machine than of the code.

@@ -97,7 +97,7 @@ def process_with_part(node: Node) -> tuple[int, Path]:
     found: list[tuple[int, Path]] = []
 
     def look() -> bool:
-        parts = {str(path): path for path in (node.root.resolve() / "spool").glob("*.part") if path.stat().st_size}
+        parts = {str(path): path for path in (node.root.resolve() / "spool").glob("*.part") if _size_bytes(path)}
         found[:] = [
             (pid, parts[name]) for pid in receiver_pids(node.root) for name in _open_files(pid) if name in parts
         ]
@@ -107,12 +107,25 @@ def process_with_part(node: Node) -> tuple[int, Path]:
     return found[0]
 
 
+def _size_bytes(path: Path) -> int:
+    """Of a file that may be gone by now; 0 then."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _open_files(pid: int) -> set[str]:
+    """What a process has open; nothing when it has ended meanwhile."""
     names = set()
-    for path in Path(f"/proc/{pid}/fd").iterdir():
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return names
+    for number in numbers:
         try:
-            names.add(os.readlink(path))
-        except FileNotFoundError:
+            names.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+        except OSError:
             continue
     return names
 
