@@ -28,7 +28,13 @@ ABOUT_NAMES_AND_ROWS = ("docs", "spec", "unit")
 """Folders of tests."""
 OF_RULES = ("unit", "test_findings.py", "test_findings_across.py", "test_senders.py", "test_series_filters.py")
 """Whose tests run every branch of the rules: they alone are measured, which makes a test take nearly twice as long."""
-NOT_OF_RULES = ("test_cli_main.py", "test_derived.py", "test_header_corpus.py", "test_import_zips.py")
+NOT_OF_RULES = (
+    "test_second_chance.py",
+    "test_cli_main.py",
+    "test_derived.py",
+    "test_header_corpus.py",
+    "test_import_zips.py",
+)
 
 
 LONGEST = ("test_open_corpus.py", "test_mitigation_interrupted.py", "test_hostile.py", "test_command_line_serve.py")
