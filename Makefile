@@ -4,8 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 SECONDS_BUDGET ?= 600
-# What lost a race is run once more, and told; the campaign has no second chance.
-TESTS := -p tests.second_chance -n 4 --dist loadfile --no-loadscope-reorder -m
+TESTS := -n 4 --dist loadfile --no-loadscope-reorder -m
 # Where the tests marked `rules` are (tests/conftest.py): they alone are measured, and no others are even read for it.
 OF_RULES := tests/unit $(patsubst %,tests/spec/test_%.py,findings findings_across senders series_filters)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from archive.errors import ArchiveError, Busy, Refused, StaleState, UsageError
-from archive.examination.rest import verify_not_merged
+from archive.examination.rest import verify_not_merged, verify_read
 from archive.examination.review import ArchiveOrder, Review, existing_session
 from archive.examination.review import review as look
 from archive.execution import carry_out
@@ -54,6 +54,7 @@ def preview(ws: Workspace, session_id: int, order: ArchiveOrder) -> ArchiveResul
         session = sessions.get(connection, session_id)
         if session.status in _GONE:
             return _already(connection, session)
+        verify_read(connection, session_id)
         if session.status not in WORKING:
             _verify_archivable(session)
         review = look(ws, connection, session, order, is_preview=True)
@@ -78,7 +79,7 @@ def archive(ws: Workspace, session_id: int, order: ArchiveOrder, *, wait_seconds
     Busy, StaleState
         The session is still being received, or somebody works on it or on the session it would join.
     Refused
-        It is deleted.
+        It is deleted; or it, or the session it would join, could not be looked at after a crash.
     UsageError
         Overrides without a reason, or of kinds that cannot be overridden.
     """
@@ -99,6 +100,7 @@ def archive(ws: Workspace, session_id: int, order: ArchiveOrder, *, wait_seconds
             try:
                 settle(ws, *ids)
                 with ws.catalogue.read() as connection:
+                    verify_read(connection, *ids)
                     session = sessions.get(connection, session_id)
                     existing_now = existing_session(connection, session)
                 is_same_home = (existing_now.id if existing_now else None) == (existing.id if existing else None)

@@ -22,6 +22,7 @@ from archive.intake.admission import Admission, as_store_error
 from archive.intake.space import Space
 from archive.intake.telling import Teller
 from archive.journal import resume_all
+from archive.looking_again import LookingAgain
 from archive.mitigating.concluding import settle_dead
 from archive.model import Session
 from archive.recovery import release_abandoned
@@ -45,6 +46,7 @@ class Daemon:
         self._ws, self._stop = ws, stop
         self._retry_at: dict[int, float] = {}
         self._prune_at = 0.0
+        self._looking_again = LookingAgain(ws)
         # Where the archive has a disk of its own, archiving makes room on the root's: only the archive's counts.
         place = "archive" if "archive" in ws.root.apart() else ""
         spaces = (Space(ws.root, ws.settings.node, place),)
@@ -79,6 +81,7 @@ class Daemon:
             return
         self._guarded("interrupted operations", lambda: resume_all(self._ws))
         self._guarded("abandoned sessions", lambda: release_abandoned(self._ws))
+        self._guarded("sessions that could not be looked at", self._looking_again.look)
         self._guarded("idle sessions", self._build_due)
         self._guarded("autoarchive", self._archive_due)
 

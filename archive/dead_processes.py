@@ -14,12 +14,14 @@ import structlog
 
 from archive import failpoints
 from archive.errors import StoreError
-from archive.recovery import RecoveryReport, amend_report
-from archive.store import files
 from archive.store.catalogue import holds, intake
 from archive.store.catalogue.holds import Hold
 from archive.upkeep import leftovers
-from archive.upkeep.settling import Notes, settle_receiving
+from archive.upkeep.parts import clear_parts, dead_parts
+from archive.upkeep.printing import printable
+from archive.upkeep.reporting import RecoveryReport, amend_report, last_report
+from archive.upkeep.settling import Notes
+from archive.upkeep.unread import Look, look_at
 from archive.workspace import Workspace
 
 _LOCK: Final = "recovery"
@@ -65,16 +67,19 @@ def _told(ws: Workspace, notes: Notes) -> RecoveryReport | None:
 def _is_there_work(ws: Workspace) -> bool:
     with ws.catalogue.read() as connection:
         owners = {each.owner for each in holds.held(connection)}
-    parts = leftovers.dead_parts(ws)
+    parts = dead_parts(ws)
     return bool(parts.filed or parts.lost or leftovers.dead_owners(ws, owners))
 
 
 def _spool(ws: Workspace, notes: Notes) -> None:
-    parts = leftovers.dead_parts(ws)
-    leftovers.clear_parts(ws, parts)
-    notes.lines += [f"{path} was filed under its other name" for path in parts.filed]
-    notes.lines += [f"{path} was never acknowledged: now in {leftovers.LOST_AND_FOUND}" for path in parts.lost]
-    notes.lost_parts += [f"{leftovers.LOST_AND_FOUND}/{files.split(path)[1]}" for path in parts.lost]
+    cleared = clear_parts(ws, dead_parts(ws))
+    notes.lines += cleared.lines
+    notes.lost_parts += cleared.lost.values()
+    known = (last_report(ws) or {}).get("alarms", ())
+    for text in cleared.stay:  # it is tried again at every tick, and told once
+        if printable(text) not in known:
+            notes.lines.append(text)
+            notes.alarm(text)
     failpoints.hit("D_SPOOL")
 
 
@@ -121,10 +126,12 @@ def _let_go(
 
 
 def _settle(ws: Workspace, session_id: int, dead: Collection[int], notes: Notes) -> bool:
-    """False when the session is still being received into, or somebody works on it: it keeps its holds."""
+    """False when the session is still being received into, or somebody works on it: it keeps its holds.
+
+    One that cannot be looked at is noted, which keeps it from being built as its holds did.
+    """
     its = Notes()
-    if not settle_receiving(ws, session_id, its, dead=dead):
+    if look_at(ws, session_id, its, dead=dead) is Look.BUSY:
         return False
-    for name in Notes.__dataclass_fields__:
-        getattr(notes, name).extend(getattr(its, name))
+    notes.add(its)
     return True

@@ -14,6 +14,7 @@
     │   └── LimitExceeded       a dataset is beyond a configured limit
     └── StoreError              disk or database failed                        exit 1
         ├── OutOfSpace          no space or no inodes left
+        ├── PlaceFailed         the folder of one session failed
         └── InDoubt             a commit failed; its outcome is unknown
 
 The class docstring is the sentence a person reads; ``hint`` says what to type next; ``transient`` says
@@ -98,6 +99,10 @@ class StoreError(ArchiveError):
 
 class OutOfSpace(StoreError):
     """No space or no inodes are left."""
+
+
+class PlaceFailed(StoreError):
+    """The folder of one session cannot be written to; others may."""
 
 
 class InDoubt(StoreError):

@@ -188,7 +188,7 @@ def resume_all(ws: Workspace) -> list[ReportLine]:
                 lines.append(_resume(ws, intent))
         except Busy:
             continue
-        except (ArchiveError, OSError) as error:  # the others can be settled all the same
+        except (ArchiveError, OSError, ValueError, KeyError) as error:  # the others can be settled all the same
             log.error("operation_not_settled", op=intent.op, session=intent.session_id, error=str(error))
             text = f"{intent.kind} of session {intent.session_id} was interrupted and cannot be settled now: {error}"
             lines.append(ReportLine(text=text, needs_a_person=True))

@@ -244,7 +244,8 @@ def _fill(root: Root, catalogue: Catalogue, settings: Settings, policy: Policy, 
         events.append(tx, "REBUILD_BEGUN", None, {})
     rebuilder = Rebuilder(root, catalogue, settings, policy, tally)
     for place in _PLACES:
-        for folder, strays in listing.session_folders(root.fd, place, mark=manifest.NAME):
+        folders = listing.session_folders(root.fd, place, mark=manifest.NAME, passed_over=rebuilder.pass_over)
+        for folder, strays in folders:
             tally.unlisted += [path for path in strays if not listing.is_temporary(path)]
             if folder:
                 failpoints.hit("REBUILD")
@@ -257,10 +258,14 @@ def _catalogue(root: Root, name: str, actor: str, clock: Clock, *, locks: str = 
 
 
 def _has_files(root: Root) -> bool:
-    return any(
-        folder or any(not listing.is_temporary(path) for path in strays)
-        for place in _PLACES
-        for folder, strays in listing.session_folders(root.fd, place, mark=manifest.NAME)
+    unread: list[OSError] = []  # a folder that cannot be listed is there
+    return (
+        any(
+            folder or any(not listing.is_temporary(path) for path in strays)
+            for place in _PLACES
+            for folder, strays in listing.session_folders(root.fd, place, mark=manifest.NAME, passed_over=unread.append)
+        )
+        or unread != []
     )
 
 

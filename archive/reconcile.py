@@ -5,6 +5,7 @@ of the audit; not the bytes (their digests). A session that somebody works on, o
 association is filing into, is skipped and named, so that a living node gives no false finding.
 """
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,8 +20,11 @@ from archive.store.manifest_reader import ManifestError
 from archive.upkeep import backups, leftovers
 from archive.upkeep.adoption import Examined, examine
 from archive.upkeep.discrepancies import INTERRUPTED, REPAIR, Discrepancy, DiscrepancyKind, SessionState, look
+from archive.upkeep.parts import dead_parts
 from archive.upkeep.printing import printable
 from archive.upkeep.repair import Repair
+from archive.upkeep.second_look import cannot_look_at, second_look
+from archive.upkeep.unread import KERNEL_LOG
 from archive.workspace import Workspace
 
 __all__ = ["Discrepancy", "DiscrepancyKind", "Reconciliation", "reconcile"]
@@ -68,8 +72,11 @@ def reconcile(ws: Workspace, *, repair: bool = False, only: Collection[int] | No
         ids = recovering.session_ids(connection)
     if only is not None:
         ids = [each for each in ids if each in only]
+    unread = second_look(ws, ids, repair=repair)
+    found += unread
+    left = {each.session_id for each in unread if not each.repaired}
     instance_count = 0
-    for session_id in ids:
+    for session_id in (each for each in ids if each not in left):
         instance_count += _one_session(ws, session_id, mend, found, skipped)
     if only is None:
         found += [mend_stray(each) for each in _elsewhere(ws, skipped)]
@@ -139,8 +146,11 @@ def _one_session(ws: Workspace, session_id: int, mend: Mend, found: list[Discrep
     lock = ws.root.locks.named(f"session-{session_id}")
     try:
         is_free = lock.acquire(holder=f"doctor, pid {os.getpid()}")
-    except OSError as error:  # the disk became read-only, and nobody had locked it before
-        skipped.append(f"session {session_id}: {files.store_error(error, 'it cannot be locked').message}")
+    except OSError as error:
+        if error.errno == errno.EROFS:  # nobody had locked it before
+            skipped.append(f"session {session_id}: {files.store_error(error, 'it cannot be locked').message}")
+        else:
+            found.append(cannot_look_at(ws, error, session_id))
         return 0
     if not is_free:
         skipped.append(f"session {session_id}: somebody works on it")
@@ -157,6 +167,9 @@ def _one_session(ws: Workspace, session_id: int, mend: Mend, found: list[Discrep
             return 0
         found += mend(state) if state.broken else ()
         return state.comparison.listed
+    except (OSError, ValueError) as error:  # the others can be compared all the same
+        found.append(cannot_look_at(ws, error, session_id))
+        return 0
     finally:
         lock.release()
 
@@ -166,26 +179,35 @@ def _is_open(each: Discrepancy) -> bool:
 
 
 def _elsewhere(ws: Workspace, skipped: list[str]) -> Iterator[Discrepancy]:
-    yield from _folders(ws, skipped)
-    yield from _spool(ws)
-    yield from _quarantine(ws)
-    yield from backups.missing(ws, skipped)
+    for looked_for in (
+        *(_folders(ws, place, skipped) for place in ("prearchive", "archive", "trash")),
+        _spool(ws),
+        _quarantine(ws),
+        backups.missing(ws, skipped),
+    ):
+        try:
+            yield from looked_for
+        except OSError as error:
+            yield cannot_look_at(ws, error)
 
 
-def _folders(ws: Workspace, skipped: list[str]) -> Iterator[Discrepancy]:
+def _folders(ws: Workspace, place: str, skipped: list[str]) -> Iterator[Discrepancy]:
     """Session folders without a session, and files beside them."""
     with ws.catalogue.read() as connection:
         known = recovering.session_paths(connection)
-    for place in ("prearchive", "archive", "trash"):
-        for folder, strays in listing.session_folders(ws.root.fd, place, mark=manifest.NAME):
-            for path in strays:
-                if not listing.is_temporary(path):
-                    text = "A file beside the session folders."
-                    yield Discrepancy(kind=DiscrepancyKind.FILE_UNLISTED, message=text, path=path, hint=REPAIR)
-                elif not listing.is_being_written(path):
-                    yield _stray_temporary(path)
-            if folder and folder not in known:
-                yield from _unknown(ws, folder, skipped)
+    errors: list[OSError] = []
+    for folder, strays in listing.session_folders(ws.root.fd, place, mark=manifest.NAME, passed_over=errors.append):
+        for path in strays:
+            if path in known:
+                continue  # told of the session, whose folder should be there
+            if not listing.is_temporary(path):
+                text = "A file beside the session folders."
+                yield Discrepancy(kind=DiscrepancyKind.FILE_UNLISTED, message=text, path=path, hint=REPAIR)
+            elif not listing.is_being_written(path):
+                yield _stray_temporary(path)
+        if folder and folder not in known:
+            yield from _unknown(ws, folder, skipped)
+    yield from (cannot_look_at(ws, each) for each in errors if each.filename not in known)
 
 
 def _unknown(ws: Workspace, folder: str, skipped: list[str]) -> Iterator[Discrepancy]:
@@ -221,14 +243,21 @@ def _may_be_a_session(ws: Workspace, folder: str, paths: Sequence[str]) -> bool:
 
 
 def _spool(ws: Workspace) -> Iterator[Discrepancy]:
-    parts = leftovers.dead_parts(ws)
+    parts = dead_parts(ws)
+    unread = DiscrepancyKind.PATH_UNREAD
+    for text in parts.unclear:
+        yield Discrepancy(kind=unread, message=f"{text}.", path="spool", hint=KERNEL_LOG)
+    for path, why in leftovers.odd_locks(ws):
+        hint = leftovers.remove_odd_lock(ws, path)
+        yield Discrepancy(kind=unread, message=f"It is no lock of a process: {why}.", path=path, hint=hint)
     for paths, text in ((parts.filed, "It was filed."), (parts.lost, "It was never acknowledged.")):
         for path in paths:
             message = f"A part of a process that is dead. {text}"
             yield Discrepancy(kind=DiscrepancyKind.LEFTOVER_PART, message=message, path=path, hint=REPAIR)
-    for path in leftovers.dead_temporaries(ws, leftovers.PROBED):
-        if path.startswith("spool/") or path.startswith("backup/") or path.startswith("quarantine/"):
-            yield _stray_temporary(path)
+    errors: list[OSError] = []
+    for path in leftovers.dead_temporaries(ws, ("spool", "backup", "quarantine"), errors.append):
+        yield _stray_temporary(path)
+    yield from (cannot_look_at(ws, each) for each in errors)
 
 
 def _quarantine(ws: Workspace) -> Iterator[Discrepancy]:

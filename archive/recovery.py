@@ -5,9 +5,9 @@ may itself be interrupted anywhere. Nothing is deleted but what is derived (temp
 second name of a file that has its first).
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import structlog
 
@@ -21,42 +21,15 @@ from archive.store.catalogue import journal as journal_rows
 from archive.store.catalogue.connection import Transaction
 from archive.upkeep import leftovers
 from archive.upkeep.leftovers import close_dead_associations, release_abandoned
-from archive.upkeep.printing import printable
-from archive.upkeep.settling import Notes, settle_receiving, settle_touched
+from archive.upkeep.parts import clear_parts, dead_parts
+from archive.upkeep.reporting import RecoveryReport, amend_report, last_report, store_report
+from archive.upkeep.settling import Notes
+from archive.upkeep.unread import all_unread, look_at, note_unread, way_in, what_and_why
 from archive.workspace import Workspace
 
 __all__ = ["RecoveryReport", "amend_report", "close_dead_associations", "last_report", "recover", "release_abandoned"]
 
-_KEPT: Final = 1000
-"""Lines of each kind in a report that grows while the node runs: the latest."""
-
 log = structlog.get_logger("prearc.recovery")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryReport:
-    """What recovery found and did; paths are relative to the root.
-
-    `adopted`: files that got their row. `lost_parts`: bytes in ``spool/lost+found`` that were never
-    acknowledged. `missing`: rows whose file is gone. `unlisted`: files that could not be adopted. `resumed`:
-    operations that were finished or undone. `alarms`: what a person must look at besides.
-    """
-
-    lines: tuple[str, ...]
-    adopted: tuple[str, ...]
-    lost_parts: tuple[str, ...]
-    missing: tuple[str, ...]
-    unlisted: tuple[str, ...]
-    resumed: tuple[str, ...]
-    alarms: tuple[str, ...]
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether every promise that was made still holds and every file is known."""
-        return not (self.missing or self.unlisted or self.alarms)
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "is_clean": self.is_clean}
 
 
 def recover(ws: Workspace, *, rebuilt: RebuildReport | None = None) -> RecoveryReport:
@@ -77,35 +50,10 @@ def recover(ws: Workspace, *, rebuilt: RebuildReport | None = None) -> RecoveryR
     for name, step in _STEPS:
         failpoints.hit(name)
         step(ws, notes)
-    report = _report(notes)
     failpoints.hit("R_REPORT")
-    with ws.catalogue.write() as tx:
-        recovering.store_report(tx, report.to_json())
+    report = store_report(ws, notes)
     log.info("recovered", clean=report.is_clean, adopted=len(report.adopted), missing=len(report.missing))
     return report
-
-
-def _report(notes: Notes) -> RecoveryReport:
-    names = RecoveryReport.__dataclass_fields__
-    return RecoveryReport(**{name: tuple(dict.fromkeys(map(printable, getattr(notes, name)))) for name in names})
-
-
-def last_report(ws: Workspace) -> dict[str, Any] | None:
-    """The latest recovery report as JSON, with its time under ``at``; None before the first start."""
-    with ws.catalogue.read() as connection:
-        return recovering.last_report(connection)
-
-
-def amend_report(ws: Workspace, notes: Notes) -> RecoveryReport:
-    """Add to the latest report what was put right while the node runs; what was said of this run before stays."""
-    added = _report(notes)
-    with ws.catalogue.write() as tx:
-        before = recovering.last_report(tx.connection) or {}
-        names = RecoveryReport.__dataclass_fields__
-        merged = {name: [*before.get(name, ()), *getattr(added, name)] for name in names}
-        whole = RecoveryReport(**{name: tuple(dict.fromkeys(each))[-_KEPT:] for name, each in merged.items()})
-        recovering.amend_report(tx, whole.to_json())
-    return added
 
 
 def _note_rebuild(notes: Notes, rebuilt: RebuildReport | None) -> None:
@@ -141,6 +89,8 @@ def _catalogue(ws: Workspace, notes: Notes) -> None:
 def _associations(ws: Workspace, notes: Notes) -> None:
     notes.lines += close_dead_associations(ws)
     leftovers.remove_dead_locks(ws)
+    for path, why in leftovers.odd_locks(ws):
+        notes.alarm(f"{path} is no lock of a process: {why}. Type: {leftovers.remove_odd_lock(ws, path)}")
     with ws.catalogue.write() as tx:
         intake.restart_clocks(tx)
         for session_id in holds.held_by_nobody(tx.connection):
@@ -149,45 +99,78 @@ def _associations(ws: Workspace, notes: Notes) -> None:
 
 
 def _spool(ws: Workspace, notes: Notes) -> None:
-    parts = leftovers.dead_parts(ws)
-    leftovers.clear_parts(ws, parts)
-    notes.lines += [f"{path} was filed under its other name" for path in parts.filed]
-    notes.lines += [f"{path} was never acknowledged: now in {leftovers.LOST_AND_FOUND}" for path in parts.lost]
-    kept = listing.plain_names(ws.root.fd, leftovers.LOST_AND_FOUND)
+    cleared = clear_parts(ws, dead_parts(ws))
+    notes.lines += cleared.lines
+    for text in cleared.stay:
+        notes.alarm(text)
+    kept: list[str] = []
+    with _passing_over(ws, notes):
+        kept = listing.plain_names(ws.root.fd, leftovers.LOST_AND_FOUND)
     notes.lost_parts += [f"{leftovers.LOST_AND_FOUND}/{name}" for name in kept]
-    temporaries = leftovers.dead_temporaries(ws, leftovers.PROBED)
-    leftovers.remove_temporaries(ws, temporaries)
-    notes.lines += [f"{path} was never finished: removed" for path in temporaries]
+    temporaries = leftovers.dead_temporaries(ws, leftovers.PROBED, lambda error: _pass_over(ws, notes, error))
+    notes.lines += [f"{path} was never finished: removed" for path in leftovers.remove_temporaries(ws, temporaries)]
+
+
+@contextmanager
+def _passing_over(ws: Workspace, notes: Notes) -> Iterator[None]:
+    """What is of one path alone, and of no session, is told; the rest goes on."""
+    try:
+        yield
+    except OSError as error:
+        _pass_over(ws, notes, error)
+
+
+def _pass_over(ws: Workspace, notes: Notes, error: OSError) -> None:
+    path, why = what_and_why(ws.root.path, error)
+    notes.alarm(f"{path} cannot be looked at: {why}. Type: {way_in(ws.root.path, path, why)}")
 
 
 def _builds(ws: Workspace, notes: Notes) -> None:
     """Sessions whose build died are received into again, so that their files can be adopted below."""
-    notes.tell(release_abandoned(ws, SessionStatus.BUILDING))
+    _release(ws, notes, SessionStatus.BUILDING)
+
+
+def _release(ws: Workspace, notes: Notes, *statuses: SessionStatus) -> None:
+    notes.tell(
+        leftovers.release_abandoned(
+            ws, *statuses, passed_over=lambda session_id, error: note_unread(ws, session_id, error, notes)
+        )
+    )
 
 
 def _receiving(ws: Workspace, notes: Notes) -> None:
     with ws.catalogue.read() as connection:
         ids = recovering.session_ids(connection, SessionStatus.RECEIVING)
     for session_id in ids:
-        settle_receiving(ws, session_id, notes)
+        look_at(ws, session_id, notes)
+    notes.looked_at = ids
 
 
 def _folders(ws: Workspace, notes: Notes) -> None:
     """Session folders of the prearchive that no row knows: the crash came before the commit."""
     with ws.catalogue.read() as connection:
         known = recovering.session_paths(connection)
-    for folder, _ in listing.session_folders(ws.root.fd, "prearchive", mark=manifest.NAME):
-        if not folder or folder in known:
-            continue
-        with ws.catalogue.write() as tx:
-            if recovering.id_at(tx.connection, folder) is not None or _is_planned(tx, folder):
-                continue
-            is_gone = leftovers.remove_bare_folder(ws, folder)
-        if is_gone:
-            notes.lines.append(f"{folder} was made for a session that never was: removed")
-        else:
-            notes.unlisted += [path for path, _ in files.walk(ws.root.fd, folder)]
-            notes.lines.append(f"{folder} belongs to no session and has files: prearc doctor")
+
+    def passed_over(error: OSError) -> None:
+        if error.filename not in known:  # that is told of the session
+            _pass_over(ws, notes, error)
+
+    for folder, _ in listing.session_folders(ws.root.fd, "prearchive", mark=manifest.NAME, passed_over=passed_over):
+        if folder and folder not in known:
+            with _passing_over(ws, notes):
+                _unknown(ws, folder, notes)
+
+
+def _unknown(ws: Workspace, folder: str, notes: Notes) -> None:
+    with ws.catalogue.write() as tx:
+        if recovering.id_at(tx.connection, folder) is not None or _is_planned(tx, folder):
+            return
+        is_gone = leftovers.remove_bare_folder(ws, folder)
+    if is_gone:
+        notes.lines.append(f"{folder} was made for a session that never was: removed")
+    else:
+        notes.lines.append(f"{folder} belongs to no session and has files: prearc doctor")
+        notes.unlisted += [path for path, _ in files.walk(ws.root.fd, folder)]
 
 
 def _is_planned(tx: Transaction, folder: str) -> bool:
@@ -215,13 +198,14 @@ def _journal(ws: Workspace, notes: Notes) -> None:
 
 
 def _working(ws: Workspace, notes: Notes) -> None:
-    notes.tell(release_abandoned(ws, *sorted(WORKING)))
+    _release(ws, notes, *sorted(WORKING))
 
 
 def _touched(ws: Workspace, notes: Notes) -> None:
-    """Whatever the journal touched: its rows against its files, once more."""
-    for session_id in notes.journalled:
-        settle_touched(ws, session_id, notes)
+    """Whatever the journal touched, and what an earlier run could not look at: its rows against its files."""
+    left = {each.session_id for each in all_unread(ws)} - set(notes.looked_at)
+    for session_id in sorted(left | set(notes.journalled)):
+        look_at(ws, session_id, notes)
 
 
 def _probe(ws: Workspace, notes: Notes) -> None:

@@ -11,7 +11,7 @@ from archive.errors import Busy, Refused, StaleState
 from archive.examination.building import build_again
 from archive.examination.inspection import inspect
 from archive.examination.planning import plan_onto
-from archive.examination.rest import verify_not_merged
+from archive.examination.rest import verify_not_merged, verify_read
 from archive.file_systems import is_another_device
 from archive.journal import Apply, new_op, plan_digest, run, settle
 from archive.model import Autoarchive, Scan, Session, SessionKey, SessionStatus, scan_files_path
@@ -87,6 +87,7 @@ def give_back(
 
 def _look(connection: Connection, session_id: int, names: Sequence[str]) -> tuple[Session, list[Scan]]:
     """The session, and the scans that are a part of it; none where it is the whole."""
+    verify_read(connection, session_id)
     session = sessions.get(connection, session_id)
     verify_not_merged(connection, session)
     if session.status is not SessionStatus.ARCHIVED or not session.is_archived:

@@ -13,7 +13,7 @@ from typing import Final
 
 from archive.errors import Busy, NotFound, Refused, StaleState, UsageError
 from archive.examination.building import build
-from archive.examination.rest import verify_not_merged
+from archive.examination.rest import verify_not_merged, verify_read
 from archive.findings import Finding
 from archive.journal import settle
 from archive.model import UNASSIGNED, Decision, Event, Scan, Session, SessionStatus, Study
@@ -289,9 +289,11 @@ def _await_association_end(ws: Workspace, session_id: int) -> None:
 
 @contextmanager
 def _held(ws: Workspace, session_id: int, doing: str, wait_seconds: float) -> Iterator[None]:
-    """The session's lock, and nothing left of an operation whose worker is gone."""
+    """The session's lock, nothing left of an operation whose worker is gone, and nothing that nobody could look at."""
     with ws.root.locks.sessions(session_id, wait_seconds=wait_seconds, holder=f"{doing}, pid {os.getpid()}"):
         settle(ws, session_id)
+        with ws.catalogue.read() as connection:
+            verify_read(connection, session_id)
         yield
 
 

@@ -17,6 +17,7 @@ from cli import (
     status_standing,
     status_survey,
     status_tls,
+    status_unread,
     status_verify,
 )
 from cli.opening import Options, opened, root_path
@@ -52,8 +53,8 @@ def _looked_at(options: Options) -> dict[str, Any]:
 
     root = root_path(options)
     told = status_standing.processes(root)
-    if hung := status_standing.hung(told):
-        return status_standing.without_catalogue(root, hung["reason"], told, cause=hung)
+    if any(each["standing"] == status_standing.HUNG for each in told):  # whoever looks at that disk hangs too
+        return status_standing.without_catalogue(root, "the disk does not answer", told)
     try:
         with opened(options) as ws:
             return _document(ws, options, told)
@@ -88,6 +89,7 @@ def _document(ws: "Workspace", options: Options, told: list[dict[str, Any]]) -> 
         "disk": status_standing.disk(ws),
         "disks_apart": status_disks.document(ws),
         "recovery": last_report(ws),
+        "unread": status_unread.document(ws),
         "survey": status_survey.document(ws),
         "verify": status_verify.document(ws),
         "callers": status_senders.document(ws),
@@ -113,9 +115,9 @@ def _needs(document: dict[str, Any], sessions: list["Session"]) -> list[dict[str
     needs += status_standing.needs(Path(document["root"]), document["processes"])
     if document["disk"]["is_below_low_water"] and all(each["standing"] == "OPEN" for each in document["processes"]):
         what = "the disk is below low water: instances are refused"
-        where = status_standing.where_the_space_is(Path(document["root"]))
-        needs.append({"what": what, "session": None, "command": where})
-    if document["recovery"] is not None and not document["recovery"].get("is_clean", True):
+        needs.append({"what": what, "session": None, "command": "prearc session list --status DELETED"})
+    needs += status_unread.needs(document["unread"])
+    if any((document["recovery"] or {}).get(name) for name in ("missing", "unlisted", "alarms")):
         needs.append({"what": "the last recovery found trouble", "session": None, "command": "prearc doctor"})
     for session in sessions:
         name = f"session {session.id} ({session.project or UNASSIGNED}/{session.label})"
@@ -161,6 +163,7 @@ def _print(document: dict[str, Any]) -> None:
         ),
         *status_disks.pairs(document["disks_apart"]),
         ("recovery", _recovery(document["recovery"])),
+        *status_unread.pairs(document["unread"]),
         *status_survey.pairs(document["survey"]),
         *status_verify.pairs(document["verify"]),
     ]
@@ -193,8 +196,6 @@ def _print_needs(needs: list[dict[str, Any]]) -> None:
 
 
 def _running(part: dict[str, Any], command: str) -> str:
-    if part["is_running"] is None:
-        return "does not tell whether it runs"
     return f"running, pid {part['pid']}" if part["is_running"] else f"not running; start it: {command}"
 
 

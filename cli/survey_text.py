@@ -65,15 +65,10 @@ def totals(requests: Sequence["SurveyRequest"]) -> dict[str, Any]:
     return {**found, "totalResources": len(requests), "statuses": dict(statuses)}
 
 
-NOTHING_TO_SURVEY: Final = "no archived session to survey; see prearc session list"
-
-
-def show_requests(
-    requests: Sequence["SurveyRequest"], *, of_none: str = "no surveys; ask for one: prearc survey run"
-) -> None:
-    """A line each, columns with nothing in them left out, and what to type next; `of_none` where there are none."""
+def show_requests(requests: Sequence["SurveyRequest"]) -> None:
+    """A line each, columns with nothing in them left out, and what to type next."""
     if not requests:
-        render.emit(of_none)
+        render.emit("no surveys; ask for one: prearc survey run")
         return
     shown = [(head, name) for head, name in _COLUMNS if any((each.totals or {}).get(name) for each in requests)]
     rows = [

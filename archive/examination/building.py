@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from archive.errors import Busy, StaleState
 from archive.examination.inspection import Inspection, inspect
+from archive.examination.rest import verify_read
 from archive.findings import FindingKind
 from archive.model import Autoarchive, MergeMode, Session, SessionStatus
 from archive.rules.checks import blocking, file_findings
@@ -48,6 +49,8 @@ def build(ws: Workspace, session_id: int, *, event: SessionEvent = SessionEvent.
         An open association has touched the session: more may come.
     StaleState
         The session is not in a status to be built from, or was reopened.
+    Refused
+        It could not be looked at after a crash.
     """
     with ws.catalogue.write() as tx:
         if event is SessionEvent.COMPLETE and intake.has_open_association(tx.connection, session_id):
@@ -55,6 +58,7 @@ def build(ws: Workspace, session_id: int, *, event: SessionEvent = SessionEvent.
                 f"Session {session_id} is being received over an open association.",
                 hint=f"prearc session close {session_id}",
             )
+        verify_read(tx.connection, session_id)
         sessions.apply(tx, session_id, event, claimed_by=tx.actor)
     with ws.catalogue.read() as connection:
         session = sessions.get(connection, session_id)

@@ -4,7 +4,7 @@ from typing import Final
 
 from archive.errors import Busy, Refused, StaleState
 from archive.model import UNASSIGNED, Session, SessionStatus
-from archive.store.catalogue import intake, moved, sessions
+from archive.store.catalogue import intake, moved, sessions, unread
 from archive.store.catalogue.connection import Connection
 
 _AT_REST: Final = (SessionStatus.READY, SessionStatus.CONFLICT, SessionStatus.ERROR)
@@ -18,10 +18,11 @@ def at_rest(connection: Connection, session_id: int, done: str) -> Session:
     Busy
         It is being received over an open association.
     Refused
-        Its instances are in another session, or in the archive.
+        Its instances are in another session, or in the archive; or it could not be looked at after a crash.
     StaleState
         It is still being received, in the trash, or being worked on.
     """
+    verify_read(connection, session_id)
     session = sessions.get(connection, session_id)
     if session.status in _AT_REST:
         return session
@@ -43,6 +44,23 @@ def at_rest(connection: Connection, session_id: int, done: str) -> Session:
     raise StaleState(
         f"Session {session_id} {why}; it cannot be {done} now.", hint=f"prearc session {verb} {session_id}"
     )
+
+
+def verify_read(connection: Connection, *session_ids: int) -> None:
+    """Refuse to work on a session that may hold files which the catalogue does not know, for nobody could look.
+
+    Raises
+    ------
+    Refused
+    """
+    for session_id in session_ids:
+        known = unread.of_session(connection, session_id)
+        if known is not None:
+            raise Refused(
+                f"Session {session_id} could not be looked at since {known.since} ({known.path}: {known.error}): it may"
+                " hold instances that the catalogue does not know yet, so nothing is done with it before.",
+                hint="prearc doctor --repair   (looks again, and says what is in the way)",
+            )
 
 
 def verify_not_merged(connection: Connection, session: Session, *, wants_back: bool = False) -> None:

@@ -17,11 +17,10 @@ import structlog
 
 from archive.clock import Clock
 from archive.config import NodeSettings
-from archive.errors import OutOfSpace, StoreError
+from archive.errors import OutOfSpace, PlaceFailed, StoreError
 from archive.intake.space import Space
 from archive.intake.waits import Waiting, Waits
 from archive.store import files
-from archive.store.locks import Holders
 from archive.store.root import Root
 
 FIRST_PAUSE_SECONDS: Final = 5.0
@@ -87,7 +86,6 @@ class Admission:
         self._root, self._clock, self._places = root, clock, places
         self._spaces = spaces if spaces is not None else (Space(root, settings),)
         self.waits = Waits(clock, hung_seconds=settings.hung_seconds)
-        self._writers = Holders(root.path / "locks" / "catalogue")
         self._guard = threading.Lock()
         self._space = _WELL
         self._fault: Condition | None = None
@@ -140,9 +138,21 @@ class Admission:
             self._probe_at = self._clock.monotonic() + self._pause
 
     def judge(self, error: StoreError) -> None:
-        """Degrade if the disk is to blame; another cause is this one instance's trouble."""
-        if is_disk_failure(error):
+        """Degrade if the disk is to blame; another cause is this one instance's trouble.
+
+        Where the folder of one session failed the disk is asked at once: one that holds what it is given elsewhere is
+        not to blame, and must not keep the others waiting.
+        """
+        if is_disk_failure(error) and not (isinstance(error, PlaceFailed) and self._is_held_elsewhere()):
             self.degrade(error)
+
+    def _is_held_elsewhere(self) -> bool:
+        try:
+            for place in self._places:
+                self._root.probe(place)
+        except OSError:
+            return False
+        return True
 
     def _set_fault(self, standing: Standing, reason: str) -> None:
         self._faults += 1
@@ -155,13 +165,8 @@ class Admission:
         if late is None:
             return
         if self._fault is None or self._fault.standing is not Standing.HUNG:
-            holder = self._writers.stopped()
-            cause = "the disk does not answer"
-            if holder is not None:
-                cause = f"a stopped process holds the write lock, pid {holder}"
-            self._set_fault(Standing.HUNG, f"{cause}: {late.what} has waited too long")
-            seconds = round(self.waits.longest_seconds(), 1)
-            log.error("disk_hung", waiting_for=late.what, seconds=seconds, stopped_holder=holder)
+            self._set_fault(Standing.HUNG, f"the disk does not answer: {late.what} has waited too long")
+            log.error("disk_hung", waiting_for=late.what, seconds=round(self.waits.longest_seconds(), 1))
         self._pause, self._probe_at = FIRST_PAUSE_SECONDS, self._clock.monotonic()
 
     def _begin_probe(self) -> threading.Event | None:

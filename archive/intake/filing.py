@@ -5,7 +5,7 @@ from typing import Final
 
 from archive import failpoints
 from archive.clock import Clock
-from archive.errors import InDoubt, StoreError
+from archive.errors import InDoubt, OutOfSpace, PlaceFailed, StoreError
 from archive.findings import FindingKind, make
 from archive.intake.committer import Committer, Pending
 from archive.intake.known import KnownFiles
@@ -151,7 +151,7 @@ class Filer:
             failpoints.hit("P4")
             place = (None if is_again else self._found(filing)) or self._made(filing, is_again=is_again)
         except OSError as error:
-            raise files.store_error(error, "making a scan folder") from error
+            raise _place_error(error, "making a scan folder") from error
         places.put(filing.key, place)
         self._lender.keep(filing.association, filing.key, place)
         return place
@@ -192,7 +192,7 @@ class Filer:
                     raise StoreError("The part is gone from the spool.", hint="prearc status") from None
                 return None
             except OSError as error:
-                raise files.store_error(error, "linking an instance") from error
+                raise _place_error(error, "linking an instance") from error
             else:
                 return _Linked(file=part.record(candidate), is_ours=True)
         raise StoreError("Every name of an instance is taken by other bytes.", hint="prearc doctor")
@@ -290,6 +290,12 @@ class Filer:
     @staticmethod
     def _path(place: Place, name: str) -> str:
         return f"{scan_files_path(place.session_path, place.scan)}/{name}"
+
+
+def _place_error(error: OSError, doing: str) -> StoreError:
+    """The part is written and synced already: what fails now may be the folder of this one session."""
+    failure = files.store_error(error, doing)
+    return failure if isinstance(failure, OutOfSpace) else PlaceFailed(failure.message, hint=failure.hint)
 
 
 def study_of(header: InstanceHeader) -> Study:

@@ -7,7 +7,7 @@ O_NOFOLLOW and dir_fd, so that a planted symbolic link cannot lead outside.
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -51,7 +51,11 @@ def open_folder(root_fd: int, relative: str, *, create: bool = False) -> Iterato
                 except FileExistsError:
                     pass
                 os.fsync(fd)
-            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+            try:
+                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+            except OSError as error:
+                error.filename = relative
+                raise
             os.close(fd)
             fd = below
         yield fd
@@ -240,8 +244,19 @@ def remove_empty_folders(root_fd: int, relative: str, *, keep: str) -> None:
         relative = parent
 
 
-def walk(root_fd: int, relative: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every name below a folder that is not a folder, with its lstat; links are not followed."""
+def walk(
+    root_fd: int, relative: str, *, passed_over: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, os.stat_result]]:
+    """Every name below a folder that is not a folder, with its lstat; links are not followed.
+
+    A folder that cannot be listed is told to `passed_over`, if there is one; `filename` is its path. One that is not
+    there has nothing in it.
+
+    Raises
+    ------
+    OSError
+        Without `passed_over`: a folder cannot be listed.
+    """
     pending = [relative]
     while pending:
         folder = pending.pop()
@@ -255,6 +270,11 @@ def walk(root_fd: int, relative: str) -> Iterator[tuple[str, os.stat_result]]:
                         yield name, status
         except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as error:
+            error.filename = folder
+            if passed_over is None:
+                raise
+            passed_over(error)
 
 
 def _entry_status(entry: "os.DirEntry[str]") -> os.stat_result | None:

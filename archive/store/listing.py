@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,9 @@ def _names(root_fd: int, relative: str, *, folders: bool) -> list[str]:
             return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False) is folders)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        error.filename = relative
+        raise
 
 
 def is_folder(root_fd: int, relative: str) -> bool:
@@ -42,16 +45,30 @@ def is_folder(root_fd: int, relative: str) -> bool:
         return False
 
 
-def session_folders(root_fd: int, place: str, *, mark: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def session_folders(
+    root_fd: int, place: str, *, mark: str, passed_over: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Every session folder below `place`, and for each folder on the way the files that stand in it.
 
     A session folder holds ``SCANS`` or the file `mark`, or is where the layout has one. Yields ``(session
-    folder, ())`` or ``("", stray files)``; nothing is looked for inside a session folder.
+    folder, ())`` or ``("", stray files)``; nothing is looked for inside a session folder. A folder below `place` that
+    cannot be listed is told to `passed_over`, whose `filename` it is, and the others follow.
+
+    Raises
+    ------
+    OSError
+        The place itself cannot be listed; without `passed_over`, any folder.
     """
     pending = [(place, 0)]
     while pending:
         folder, level = pending.pop()
-        below, beside = subfolders(root_fd, folder), plain_names(root_fd, folder)
+        try:
+            below, beside = subfolders(root_fd, folder), plain_names(root_fd, folder)
+        except OSError as error:
+            if not level or passed_over is None:
+                raise
+            passed_over(error)
+            continue
         if level and (level == _SESSION_DEPTH.get(place) or "SCANS" in below or mark in beside):
             yield folder, ()
             continue

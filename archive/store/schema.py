@@ -306,3 +306,19 @@ _SCHEDULES: Final = (
 def _schedules(database: Database) -> None:
     for statement in _SCHEDULES:
         database.execute(statement)
+
+
+_UNREAD: Final = (
+    """CREATE TABLE session_unread (        -- could not be looked at after a crash: it is left alone
+        session_id INTEGER PRIMARY KEY,
+        path TEXT NOT NULL,               -- what could not be read, relative to the root
+        error TEXT NOT NULL,
+        since TEXT NOT NULL
+    ) STRICT""",
+)
+
+
+@migrations(name="0004_unread")
+def _unread(database: Database) -> None:
+    for statement in _UNREAD:
+        database.execute(statement)

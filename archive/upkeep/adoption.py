@@ -3,6 +3,7 @@
 It is how an instance comes back that was durable on the disk when the node died before its row was.
 """
 
+import errno
 import hashlib
 import os
 import secrets
@@ -34,6 +35,9 @@ CHANGED: Final = "the session changed meanwhile"
 CLOSED: Final = "the session takes no instances now"
 """Why a file was declined for the moment only; every other reason is one of the file itself."""
 
+_NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO})
+"""What the system says of a name that is no regular file, or that is gone; every other error is one of the disk."""
+
 BATCH: Final = 512  # instances adopted in one transaction: nobody waits for an answer, so fewer syncs are better
 T = TypeVar("T")
 
@@ -49,12 +53,19 @@ class Examined:
     file: FileRecord
 
 
+class Unreadable(str):
+    """Why nobody can say now whether a file is an instance: the disk did not give it, which may pass."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """Paths that got a row, and for each that did not, why."""
+    """Paths that got a row, and for each that did not, why; `unread` are those that are `Unreadable`."""
 
     adopted: tuple[str, ...] = ()
     declined: tuple[tuple[str, str], ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()
 
 
 def examine(root_fd: int, session_path: str, path: str, policy: Policy) -> Examined | str:
@@ -67,7 +78,7 @@ def examine(root_fd: int, session_path: str, path: str, policy: Policy) -> Exami
     try:
         fd = files.open_file(root_fd, path)
     except OSError as error:
-        return f"it cannot be opened: {error.strerror}"
+        return _trouble("opened", error)
     try:
         size = os.fstat(fd).st_size
         meta, header = read_file_header(file_reader(fd), size, also=policy.also, limits=policy.limits)
@@ -80,10 +91,15 @@ def examine(root_fd: int, session_path: str, path: str, policy: Policy) -> Exami
     except HeaderError as error:
         return f"it cannot be read as DICOM: {error.message}"
     except OSError as error:
-        return f"it cannot be read: {error.strerror}"
+        return _trouble("read", error)
     finally:
         os.close(fd)
     return Examined(path=path, scan=parts[1], meta=meta, header=header, file=file)
+
+
+def _trouble(done: str, error: OSError) -> str:
+    text = f"it cannot be {done}: {error.strerror}"
+    return text if error.errno in _NO_FILE else Unreadable(text)
 
 
 def hash_file(fd: int, *, name: str, size_bytes: int, dataset_offset: int) -> FileRecord:
@@ -109,11 +125,14 @@ def adopt(ws: Workspace, session: Session, paths: Sequence[str], *, source: str)
     """
     adopted: list[str] = []
     declined: list[tuple[str, str]] = []
+    unread: list[tuple[str, str]] = []
     for some in _batches(paths, BATCH):
         examined: list[Examined] = []
         for path in some:
             result = examine(ws.root.fd, session.path, path, ws.policy)
-            if isinstance(result, str):
+            if isinstance(result, Unreadable):
+                unread.append((path, result))
+            elif isinstance(result, str):
                 declined.append((path, result))
             else:
                 examined.append(result)
@@ -126,7 +145,7 @@ def adopt(ws: Workspace, session: Session, paths: Sequence[str], *, source: str)
             failpoints.hit("ADOPTED")
         adopted += [path for path, why in answers if not why]
         declined += [(path, why) for path, why in answers if why]
-    return Adopted(adopted=tuple(adopted), declined=tuple(declined))
+    return Adopted(adopted=tuple(adopted), declined=tuple(declined), unread=tuple(unread))
 
 
 def _adopt_rows(tx: Transaction, session: Session, examined: list[Examined], source: str) -> list[tuple[str, str]]:

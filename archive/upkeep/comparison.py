@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from archive.examination.inspection import is_own_file
@@ -38,7 +39,19 @@ def compare(ws: Workspace, session: Session, *, dead: Collection[int] = ()) -> C
 
     The disk is looked at first: what is filed meanwhile has its row already when the rows are read, or its
     association still open. What differs is looked at once more, one by one.
+
+    Raises
+    ------
+    OSError
+        A folder of the session cannot be listed, or something else is where the session's own should be: nothing
+        can be said of it. One that is gone is a finding.
+    ValueError
+        The session's path is none, or that of a whole place.
     """
+    if "/" not in session.path:
+        raise ValueError(f"not the path of a session folder: {session.path!r}")
+    with suppress(FileNotFoundError), files.open_folder(ws.root.fd, session.path):
+        pass
     on_disk = dict(files.walk(ws.root.fd, session.path))
     with ws.catalogue.snapshot() as connection:
         if holds.is_held_besides(connection, session.id, dead):

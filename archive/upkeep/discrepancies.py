@@ -25,6 +25,8 @@ class DiscrepancyKind(StrEnum):
     FILE_UNLISTED = "FILE_UNLISTED"  # a file that no row and no receipt names
     SIZE_DIFFERS = "SIZE_DIFFERS"  # the file's size is not the row's: the bytes changed
     SESSION_FOLDER_MISSING = "SESSION_FOLDER_MISSING"  # a session with instances and no folder
+    SESSION_UNREAD = "SESSION_UNREAD"  # a session that cannot be looked at, or could not after a crash
+    PATH_UNREAD = "PATH_UNREAD"  # a file or folder of no session that cannot be looked at
     FOLDER_UNKNOWN = "FOLDER_UNKNOWN"  # a session folder that no session has
     LEFTOVER_PART = "LEFTOVER_PART"  # bytes of a dead process in the spool
     COUNTER_DIFFERS = "COUNTER_DIFFERS"  # a counter is not what the rows add up to

@@ -1,9 +1,12 @@
-"""What dead processes leave behind: locks, open associations, parts, unfinished derived files, claims."""
+"""What dead processes leave behind: locks, open associations, unfinished derived files, claims."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
+
+import structlog
 
 from archive.errors import StaleState
 from archive.journal import ReportLine
@@ -14,22 +17,19 @@ from archive.store.catalogue import events, instances, intake, journal, recoveri
 from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.recovering import FileRow
 from archive.store.manifest import NAME as MANIFEST
-from archive.store.parts import PART_SUFFIX
 from archive.workspace import Workspace
 
+log = structlog.get_logger("prearc.recovery")
 LOST_AND_FOUND: Final = "spool/lost+found"
 PROBED: Final = ("spool", "prearchive", "archive", "trash", "quarantine", "backup")
+_NEEDED: Final = ("spool", "prearchive")
 _PROCESS: Final = "process-"
 _MOVING: Final = frozenset({SessionStatus.ARCHIVING, SessionStatus.MOVING, SessionStatus.DELETING})
 """Statuses in which a session's files are about to be somewhere else."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Parts of dead processes: `filed` have another name, `lost` were never acknowledged."""
-
-    filed: tuple[str, ...]
-    lost: tuple[str, ...]
+PassedOver = Callable[[OSError], None]
+"""Told of what could not be looked at, `filename` its path, when the others are gone on with."""
 
 
 def close_dead_associations(ws: Workspace) -> list[str]:
@@ -50,7 +50,32 @@ def close_dead_associations(ws: Workspace) -> list[str]:
 
 def dead_owners(ws: Workspace, owners: Iterable[str]) -> set[str]:
     """Those of these processes that are gone: they were there once, and their lock is free."""
-    return {owner for owner in owners if not ws.root.locks.is_held(_PROCESS + owner)}
+    return {owner for owner in owners if not _may_live(ws, _PROCESS + owner)}
+
+
+def _may_live(ws: Workspace, name: str) -> bool:
+    """Whether the process of a lock lives; where something else than a file is in the lock's place, nobody can say."""
+    try:
+        return ws.root.locks.is_held(name)
+    except OSError:
+        return True
+
+
+def odd_locks(ws: Workspace) -> list[tuple[str, str]]:
+    """Names of processes' locks that are no files, with the reason: whose such a lock is lives for ever."""
+    names = [*listing.plain_names(ws.root.fd, "locks"), *listing.subfolders(ws.root.fd, "locks")]
+    found: list[tuple[str, str]] = []
+    for name in filter(lambda each: each.startswith(_PROCESS), names):
+        try:
+            ws.root.locks.is_held(name)
+        except OSError as error:
+            found.append((f"locks/{name}", str(error.strerror)))
+    return found
+
+
+def remove_odd_lock(ws: Workspace, path: str) -> str:
+    """The command that does away with one of them."""
+    return f"rm -d {shlex.quote(str(ws.root.path / path))}"
 
 
 def remove_lock(ws: Workspace, owner: str) -> None:
@@ -62,7 +87,8 @@ def remove_dead_locks(ws: Workspace) -> None:
     """Remove the lock files of dead receivers. Their names are unique, so no other may be; only at start."""
     for name in listing.plain_names(ws.root.fd, "locks"):
         if name.startswith(_PROCESS):
-            ws.root.locks.remove_free(name)
+            with suppress(OSError):  # no lock at all: `odd_locks` tells
+                ws.root.locks.remove_free(name)
 
 
 def living_owners(ws: Workspace) -> set[str]:
@@ -70,56 +96,29 @@ def living_owners(ws: Workspace) -> set[str]:
     return {
         name.removeprefix(_PROCESS)
         for name in listing.plain_names(ws.root.fd, "locks")
-        if name.startswith(_PROCESS) and ws.root.locks.is_held(name)
+        if name.startswith(_PROCESS) and _may_live(ws, name)
     }
 
 
-def dead_parts(ws: Workspace) -> Parts:
-    """The parts in the spool that no living process can be writing.
+def dead_temporaries(ws: Workspace, folders: Iterable[str], passed_over: PassedOver) -> list[str]:
+    """Temporaries directly in these folders whose process is gone.
 
-    A part is called ``<owner>.<id>.part`` and lives while its owner does; one without an owner in its name may be
-    anybody's. A receiver takes its lock before it makes a part, so the parts are listed first.
+    Raises
+    ------
+    OSError
+        A folder that receiving depends on cannot be listed; any other is told to `passed_over`.
     """
-    names = [name for name in listing.plain_names(ws.root.fd, "spool") if name.endswith(PART_SUFFIX)]
-    living = living_owners(ws)
-    filed, lost = list[str](), list[str]()
-    for name in names:
-        owner = name.removesuffix(PART_SUFFIX).rpartition(".")[0]
-        status = files.status(ws.root.fd, f"spool/{name}")
-        if status is None or (owner in living if owner else living):
-            continue
-        (filed if status.st_nlink > 1 else lost).append(f"spool/{name}")
-    return Parts(filed=tuple(filed), lost=tuple(lost))
-
-
-def clear_parts(ws: Workspace, parts: Parts) -> None:
-    """A part with another name is unlinked; one without is bytes nobody was promised: to ``lost+found``."""
-    for path in parts.filed:
-        files.unlink(ws.root.fd, path)
-    moves = []
-    for path in parts.lost:
-        kept_as = f"{LOST_AND_FOUND}/{files.split(path)[1]}"
+    found: list[str] = []
+    for folder in folders:
         try:
-            files.rename_folder(ws.root.fd, path, kept_as)
-        except FileNotFoundError:  # somebody else was faster: the doctor, the archiver, a receiver process
-            continue
-        moves.append((path, kept_as))
-    if parts.filed or parts.lost:
-        files.sync_folder(ws.root.fd, "spool")
-    if moves:
-        with ws.catalogue.write() as tx:
-            for move in moves:
-                events.append(tx, "PART_SET_ASIDE", None, {"path": list(move), "reason": "never acknowledged"})
-
-
-def dead_temporaries(ws: Workspace, folders: Iterable[str]) -> list[str]:
-    """Temporaries directly in these folders whose process is gone."""
-    return [
-        path
-        for folder in folders
-        for name in listing.plain_names(ws.root.fd, folder)
-        if listing.is_temporary(path := f"{folder}/{name}") and not _is_in_use(ws, path)
-    ]
+            paths = [f"{folder}/{name}" for name in listing.plain_names(ws.root.fd, folder)]
+        except OSError as error:
+            if folder in _NEEDED:
+                raise
+            passed_over(error)
+        else:
+            found += [path for path in paths if listing.is_temporary(path) and not _is_in_use(ws, path)]
+    return found
 
 
 def _is_in_use(ws: Workspace, path: str) -> bool:
@@ -128,31 +127,51 @@ def _is_in_use(ws: Workspace, path: str) -> bool:
     return files.split(path)[1].startswith(".probe-") and bool(living_owners(ws))
 
 
-def remove_temporaries(ws: Workspace, paths: Iterable[str]) -> None:
-    """Remove derived files that were never finished, unless their process lives."""
+def remove_temporaries(ws: Workspace, paths: Iterable[str]) -> list[str]:
+    """Remove derived files that were never finished, unless their process lives; those that are gone now."""
+    removed: list[str] = []
     for path in paths:
         if not listing.is_being_written(path):
-            files.unlink(ws.root.fd, path)
+            with suppress(OSError):  # it is derived, and in nobody's way
+                files.unlink(ws.root.fd, path)
+                removed.append(path)
+    return removed
 
 
-def release_abandoned(ws: Workspace, *statuses: SessionStatus) -> list[ReportLine]:
-    """Sessions in a working state that nobody works on go back to where work can begin again; one line each."""
+def release_abandoned(
+    ws: Workspace, *statuses: SessionStatus, passed_over: Callable[[int, Exception], None] | None = None
+) -> list[ReportLine]:
+    """Sessions in a working state that nobody works on go back to where work can begin again; one line each.
+
+    One that cannot be looked at is told to `passed_over`, or logged; the others are released all the same.
+    """
     lines: list[ReportLine] = []
     with ws.catalogue.read() as connection:
         ids = recovering.session_ids(connection, *(statuses or tuple(sorted(WORKING))))
     for session_id in ids:
-        lock = ws.root.locks.named(f"session-{session_id}")
-        if not lock.acquire(holder=f"recovery, pid {os.getpid()}"):
-            continue
         try:
-            line = _release(ws, session_id)
-        except StaleState:
-            continue  # a late instance was faster
-        finally:
-            lock.release()
-        if line is not None:
-            lines.append(line)
+            line = _released(ws, session_id)
+        except (OSError, ValueError) as error:
+            (passed_over or _log_unreleased)(session_id, error)
+        else:
+            lines += [line] if line is not None else []
     return lines
+
+
+def _log_unreleased(session_id: int, error: Exception) -> None:
+    log.error("session_not_released", session=session_id, error=str(error))
+
+
+def _released(ws: Workspace, session_id: int) -> ReportLine | None:
+    lock = ws.root.locks.named(f"session-{session_id}")
+    if not lock.acquire(holder=f"recovery, pid {os.getpid()}"):
+        return None
+    try:
+        return _release(ws, session_id)
+    except StaleState:
+        return None  # a late instance was faster
+    finally:
+        lock.release()
 
 
 _RELEASES: Final = {

@@ -24,6 +24,7 @@ from archive.upkeep.adoption import Examined, examine, facts_of, place_in_scan
 from archive.upkeep.discrepancies import REPAIR
 from archive.upkeep.doubts import Doubts, without_staged
 from archive.upkeep.printing import is_utf8
+from archive.upkeep.unread import what_and_why
 
 _STATUS: Final = {
     "prearchive": SessionStatus.RECEIVING,
@@ -58,26 +59,48 @@ class Rebuilder:
         self._joined: list[tuple[int, str, Mapping[str, Any]]] = []  # session, its folder, what was joined into it
         self._doubles: dict[tuple[int, int], set[str]] = {}  # names in the prearchive of files that may have several
         self._doubts = Doubts(root.fd)
-        for path, status in files.walk(root.fd, "prearchive"):
+        # what cannot be listed is told when it comes to it
+        for path, status in files.walk(root.fd, "prearchive", passed_over=lambda error: None):
             if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
                 self._doubles.setdefault((status.st_dev, status.st_ino), set()).add(path)
 
     def add(self, place: str, folder: str) -> None:
         """Add the session of a folder, or say why there is none."""
+        marks = self._marks()
+        try:
+            self._take(place, folder)
+        except OSError as error:
+            self._forget_since(marks)
+            self.pass_over(error)
+
+    def pass_over(self, error: OSError) -> None:
+        """Name what cannot be looked at; it stays where it is, for the next rebuild."""
+        path, why = what_and_why(self._root.path, error)
+        self._tally.unlisted.append(path)
+        again = "prearc doctor --rebuild   (when it can be read)"
+        self._tally.lines.append(f"{path} cannot be looked at: {why}. It is in no session now: {again}")
+
+    def _marks(self) -> dict[str, int]:
+        return {name: len(getattr(self._tally, name)) for name in _LISTS}
+
+    def _forget_since(self, marks: dict[str, int]) -> None:
+        for name, mark in marks.items():
+            del getattr(self._tally, name)[mark:]
+
+    def _take(self, place: str, folder: str) -> None:
         if not is_utf8(folder):
             self._reject(folder, "its name is not UTF-8")
             return
         content = self._manifest(folder)
         for believed in (content, None) if content is not None else (None,):
-            marks = {name: len(getattr(self._tally, name)) for name in _LISTS}
+            marks = self._marks()
             try:
                 self._add(place, folder, believed)
                 return
             except (StoreError, OverflowError, UnicodeEncodeError) as error:
                 if not recovering.is_contradiction(error):
                     raise
-                for name, mark in marks.items():
-                    del getattr(self._tally, name)[mark:]
+                self._forget_since(marks)
                 what = "The manifest cannot be true" if believed is not None else "What is in it cannot be a session"
                 self._tally.lines.append(f"{folder}: {what}: {error}")
         self._reject(folder, "it contradicts another one")

@@ -13,10 +13,11 @@ from archive.setting_aside import set_aside
 from archive.store import catalog_xml, files, listing, manifest
 from archive.store.catalogue import events, holds, recovering, sessions
 from archive.upkeep import backups, leftovers
-from archive.upkeep.adoption import CHANGED, CLOSED, Examined, adopt, examine
+from archive.upkeep.adoption import CHANGED, CLOSED, Examined, Unreadable, adopt, examine
 from archive.upkeep.comparison import is_whole
 from archive.upkeep.discrepancies import Discrepancy, DiscrepancyKind, SessionState, look
 from archive.upkeep.leftovers import mark_missing
+from archive.upkeep.parts import clear_parts, dead_parts
 from archive.workspace import Workspace
 
 _WHO: Final = "doctor"
@@ -60,13 +61,21 @@ class Repair:
         ]
 
     def stray(self, discrepancy: Discrepancy) -> Discrepancy:
-        """Repair what belongs to no session."""
+        """Repair what belongs to no session; what the disk does not let be repaired stays as it is."""
+        if discrepancy.kind is DiscrepancyKind.PATH_UNREAD:
+            return discrepancy
+        try:
+            return self._stray(discrepancy)
+        except OSError as error:
+            return replace(discrepancy, message=f"{discrepancy.message} It stays: {error.strerror}.")
+
+    def _stray(self, discrepancy: Discrepancy) -> Discrepancy:
         ws, path = self._ws, discrepancy.path
         match discrepancy.kind:
             case DiscrepancyKind.STRAY_TEMPORARY:
                 leftovers.remove_temporaries(ws, [path])
             case DiscrepancyKind.LEFTOVER_PART:
-                leftovers.clear_parts(ws, leftovers.dead_parts(ws))
+                clear_parts(ws, dead_parts(ws))
             case DiscrepancyKind.FILE_UNLISTED:
                 self._set_aside(path)
                 folder = files.split(path)[0]
@@ -90,21 +99,19 @@ class Repair:
         return replace(discrepancy, message=f"{discrepancy.message} It was set aside: {aside}", repaired=repaired)
 
     def _unlisted(self, session: Session, paths: Sequence[str]) -> bool:
-        """Adopt instances, set everything else aside; whether a row was added.
+        """Adopt instances, set everything else aside; whether a row was added. What cannot be read is not judged.
 
         A prearchive session that got a row, or failed for a file that is no longer there, is built again.
         """
         fd, policy = self._ws.root.fd, self._ws.policy
-        found = [
-            path
-            for path in paths
-            if not listing.is_staged(path) and isinstance(examine(fd, session.path, path, policy), Examined)
-        ]
+        kinds = {path: type(examine(fd, session.path, path, policy)) for path in paths if not listing.is_staged(path)}
+        found = [path for path, kind in kinds.items() if kind is Examined]
         if session.status in OPEN and (found or (paths and session.status is SessionStatus.ERROR)):
             session = self._reopened(session)
         result = adopt(self._ws, session, found, source=_WHO)
         refused = [path for path, why in result.declined if why not in (CHANGED, CLOSED)]
-        for path in (*(path for path in paths if path not in found), *refused):
+        strangers = (path for path in paths if kinds.get(path) not in (Examined, Unreadable))
+        for path in (*strangers, *refused):
             self._set_aside(path, session.id)
         return bool(result.adopted)
 

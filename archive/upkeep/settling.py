@@ -4,13 +4,15 @@ The node does not listen yet, but an administrator's commands and another archiv
 holds a session's lock is left alone, and whatever changed since it was looked at is not acted on.
 """
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 import structlog
 
+from archive import failpoints
 from archive.errors import Busy
 from archive.journal import ReportLine
 from archive.model import Session, SessionStatus
@@ -38,6 +40,7 @@ class Notes:
     resumed: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     journalled: list[int] = field(default_factory=list)
+    looked_at: list[int] = field(default_factory=list)
 
     def tell(self, lines: Iterable[ReportLine]) -> None:
         """Take lines over; those that need a person are alarms too."""
@@ -45,6 +48,11 @@ class Notes:
             self.lines.append(line.text)
             if line.needs_a_person:
                 self.alarm(line.text)
+
+    def add(self, others: "Notes") -> None:
+        """Take all of other notes over."""
+        for each in fields(self):
+            getattr(self, each.name).extend(getattr(others, each.name))
 
     def alarm(self, text: str) -> None:
         self.alarms.append(text)
@@ -67,8 +75,8 @@ def settle_receiving(ws: Workspace, session_id: int, notes: Notes, *, dead: Coll
     return _locked(ws, session_id, notes, settle, only=SessionStatus.RECEIVING, dead=dead)
 
 
-def settle_touched(ws: Workspace, session_id: int, notes: Notes) -> None:
-    """A session that the journal touched: mark its rows; what has none is only named."""
+def settle_touched(ws: Workspace, session_id: int, notes: Notes) -> bool:
+    """A session that the journal touched: mark its rows; what has none is only named. False when it was left alone."""
 
     def settle(session: Session, comparison: Comparison) -> None:
         if session.merged_into_id is not None:
@@ -76,7 +84,7 @@ def settle_touched(ws: Workspace, session_id: int, notes: Notes) -> None:
         _settle_rows(ws, session, comparison, notes)
         notes.unlisted += comparison.unlisted
 
-    _locked(ws, session_id, notes, settle)
+    return _locked(ws, session_id, notes, settle)
 
 
 def _locked(
@@ -91,6 +99,13 @@ def _locked(
     """Compare and settle a session under its lock, if nobody works on it and it is (still) in that status.
 
     False when it was left alone.
+
+    Raises
+    ------
+    OSError, ValueError
+        It cannot be looked at (`archive.upkeep.comparison.compare`), or a file of it without a row cannot be read.
+    StoreError
+        It cannot be locked, or the catalogue failed.
     """
     try:
         with ws.root.locks.sessions(session_id, holder=f"{_WHO}, pid {os.getpid()}"):
@@ -98,6 +113,7 @@ def _locked(
                 session = sessions.get(connection, session_id)
             if only not in (None, session.status):
                 return True
+            failpoints.hit("R_LOOK")
             comparison = compare(ws, session, dead=dead)
             if comparison is None:
                 notes.lines.append(f"session {session_id} is being received into: left alone")
@@ -135,6 +151,8 @@ def _adopt(ws: Workspace, session: Session, paths: tuple[str, ...], notes: Notes
     for path, why in _without_row(ws, session, result.declined):
         notes.unlisted.append(path)
         notes.lines.append(f"session {session.id}: {path} has no row and stays where it is: {why}")
+    for path, why in result.unread:
+        raise OSError(errno.EIO, why, path)
 
 
 def _without_row(ws: Workspace, session: Session, declined: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -70,9 +70,9 @@ RECEIVING: Final = (
         name="parts-of-the-living-are-set-aside",
         changes=(
             (
-                "archive/upkeep/leftovers.py",
-                "if status is None or (owner in living if owner else living):",
-                "if status is None:",
+                "archive/upkeep/parts.py",
+                "if owner in living if owner else living:",
+                "if False:",
             ),
         ),
         test=f"{DEAD}test_parts_of_the_dead_go_to_lost_and_found_and_those_of_the_living_stay",
@@ -258,9 +258,9 @@ RECEIVING: Final = (
         name="parts-of-the-living-are-cleared",
         changes=(
             (
-                "archive/upkeep/leftovers.py",
-                "if status is None or (owner in living if owner else living):",
-                "if status is None:",
+                "archive/upkeep/parts.py",
+                "if owner in living if owner else living:",
+                "if False:",
             ),
         ),
         test="spec/test_recovery.py::test_a_living_importers_part_is_left_alone",

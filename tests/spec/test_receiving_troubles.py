@@ -1,5 +1,7 @@
 """A disk or a database that fails while instances come: what is answered then, and that all is well afterwards."""
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -229,19 +231,42 @@ def begun(sender: Sender, calling: str, dataset: Dataset) -> tuple[AssociationIn
 
 @pytest.mark.parametrize("step", ["P1", "P3", "P4", "P5", "P6", "P7"])
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
-def test_a_failing_disk_is_probed_before_anything_is_taken(tmp_path: Path, step: str, name: str) -> None:
+def test_a_failing_disk_is_probed_before_anything_is_taken(
+    tmp_path: Path, step: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """EIO or EROFS at any step: A700, and nothing is admitted until a probe succeeded."""
     clock = SteppedClock()
     ws = labelled_workspace(tmp_path, clock=clock)
     sender = Sender(ws)
 
-    with failing(f"{step}=errno:{name}@1"):
+    def fail(place: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with failing(f"{step}=errno:{name}@1"), monkeypatch.context() as patch:
+        patch.setattr(ws.root, "probe", fail)
         refused = sender.store(visit()[0])
 
     assert refused.status == 0xA700
     assert sender.intake.admission() is not None
     clock.advance(6)
     assert sender.store(visit()[0]).outcome is Outcome.STORED
+
+
+@pytest.mark.parametrize("step", ["P4", "P5"])
+def test_the_folder_of_one_session_that_fails_keeps_no_other_one_waiting(tmp_path: Path, step: str) -> None:
+    """The part was written and synced a moment before: the disk is asked at once, and where it holds what it is given
+    only this instance is refused."""
+    ws = labelled_workspace(tmp_path)
+    sender = Sender(ws)
+    with sender:
+        with failing(f"{step}=errno:EIO@1"):
+            refused = sender.store(visit()[0])
+
+        assert refused.status == 0xA700
+        assert sender.intake.admission() is None
+        assert sender.store(visit()[1]).outcome is Outcome.STORED
+    assert not list((ws.root.path / "spool").glob("*.part"))
+    assert_consistent(ws)
 
 
 def test_a_catalogue_that_is_no_database_any_more_closes_the_node(tmp_path: Path) -> None:

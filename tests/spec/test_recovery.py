@@ -551,7 +551,6 @@ _STEPS = (
     "R_SPOOL",
     "R_BUILDS",
     "R_RECEIVING",
-    "ADOPTED",
     "R_FOLDERS",
     "R_JOURNAL",
     "R_WORKING",

@@ -338,5 +338,5 @@ def _mapped(error: sqlite3.Error) -> StoreError:
 
 
 def _unknown_migrations(database: Database) -> str:
-    known = {"0001_first", "0002_senders", "0003_schedules"}
+    known = {"0001_first", "0002_senders", "0003_schedules", "0004_unread"}
     return ", ".join(sorted({applied.name for applied in migrations.applied(database)} - known))

@@ -298,12 +298,14 @@ def is_listed(connection: sqlite3.Connection, scan_id: int, file_name: str, data
 
 
 def due_sessions(connection: sqlite3.Connection, *, monotonic: float, boot_id: str) -> list[Session]:
-    """RECEIVING sessions whose wait is over: idle, at the hard cap, or closed; no association holds them."""
+    """RECEIVING sessions whose wait is over: idle, at the hard cap, or closed; no association holds them, and they
+    could be looked at."""
     sql = f"""{sessions.SELECT}
         WHERE s.status = 'RECEIVING' AND s.clock_since IS NOT NULL AND s.boot_id = ?
           AND (s.close_requested = 1 OR ? - s.clock_since >= s.idle_seconds
                OR s.cap_used_seconds + ? - s.clock_since >= s.cap_seconds)
           AND NOT EXISTS (SELECT 1 FROM association_session WHERE session_id = s.id)
+          AND NOT EXISTS (SELECT 1 FROM session_unread WHERE session_id = s.id)
         ORDER BY s.id"""
     return [rows.session(row) for row in connection.execute(sql, (boot_id, monotonic, monotonic))]
 

@@ -218,5 +218,8 @@ def key_is_taken(connection: sqlite3.Connection, session_id: int) -> bool:
 
 def to_autoarchive(connection: sqlite3.Connection) -> list[Session]:
     """READY sessions that came from RECEIVING and are to be archived without a person."""
-    sql = f"{SELECT} WHERE s.status = 'READY' AND s.autoarchive_due = 1 ORDER BY s.id"
+    sql = (
+        f"{SELECT} WHERE s.status = 'READY' AND s.autoarchive_due = 1"
+        " AND NOT EXISTS (SELECT 1 FROM session_unread WHERE session_id = s.id) ORDER BY s.id"
+    )
     return [rows.session(row) for row in connection.execute(sql)]
