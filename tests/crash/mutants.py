@@ -99,8 +99,8 @@ RECEIVING: Final = (
     Mutant(
         name="one-sync-and-not-even-that",
         changes=((PARTS, _SYNC_NAME, '        failpoints.hit("P6")\n'),),
-        test=f"{CUT}[one sync]",
-        complaint=BEFORE_ANSWERS,
+        test=f"{EVERY_ORDER}[one sync]",  # not by a cut: whoever syncs anything just then saves the name as well
+        complaint="its bytes were not synced",
     ),
     Mutant(
         name="one-sync-and-not-even-that-on-xfs",

@@ -389,8 +389,9 @@ def test_a_store_that_waits_for_the_disk_is_watched(tmp_path: Path) -> None:
         with failing(f"{step}=sleep:0.2"):
             thread = threading.Thread(target=association.finish, args=(request, part))
             thread.start()
-            until(lambda: sender.intake.gate.waits.count() > 0)
-            seen.append(sender.intake.gate.waits.count())
+            counts: list[int] = []
+            until(lambda: counts.append(sender.intake.gate.waits.count()) or counts[-1] > 0)  # noqa: B023
+            seen.append(counts[-1])
             thread.join()
 
     assert seen == [1, 1, 1, 1]

@@ -13,7 +13,7 @@ from archive.store.catalogue.connection import Transaction
 from tests.story import labelled_workspace
 from tests.workbench import Sender, rows
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class Crowd:

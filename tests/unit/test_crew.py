@@ -19,7 +19,7 @@ from scp.door import Arrival
 from scp.limits import Admission
 from scp.passing import Channel, Seat
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Served:
     over: threading.Event
 
     def run_reactor(self) -> None:
-        self.over.wait(4 * SECONDS)
+        self.over.wait(2 * SECONDS)
 
 
 @dataclass
