@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 SECONDS_BUDGET ?= 600
-TESTS := -n 4 --dist loadfile --no-loadscope-reorder -m
+# What lost a race is run once more, and told; the campaign has no second chance.
+TESTS := -p tests.second_chance -n 4 --dist loadfile --no-loadscope-reorder -m
 # Where the tests marked `rules` are (tests/conftest.py): they alone are measured, and no others are even read for it.
 OF_RULES := tests/unit $(patsubst %,tests/spec/test_%.py,findings findings_across senders series_filters)
 

@@ -53,8 +53,8 @@ def _looked_at(options: Options) -> dict[str, Any]:
 
     root = root_path(options)
     told = status_standing.processes(root)
-    if any(each["standing"] == status_standing.HUNG for each in told):  # whoever looks at that disk hangs too
-        return status_standing.without_catalogue(root, "the disk does not answer", told)
+    if hung := status_standing.hung(told):
+        return status_standing.without_catalogue(root, hung["reason"], told, cause=hung)
     try:
         with opened(options) as ws:
             return _document(ws, options, told)
@@ -115,7 +115,8 @@ def _needs(document: dict[str, Any], sessions: list["Session"]) -> list[dict[str
     needs += status_standing.needs(Path(document["root"]), document["processes"])
     if document["disk"]["is_below_low_water"] and all(each["standing"] == "OPEN" for each in document["processes"]):
         what = "the disk is below low water: instances are refused"
-        needs.append({"what": what, "session": None, "command": "prearc session list --status DELETED"})
+        where = status_standing.where_the_space_is(Path(document["root"]))
+        needs.append({"what": what, "session": None, "command": where})
     needs += status_unread.needs(document["unread"])
     if any((document["recovery"] or {}).get(name) for name in ("missing", "unlisted", "alarms")):
         needs.append({"what": "the last recovery found trouble", "session": None, "command": "prearc doctor"})
@@ -196,6 +197,8 @@ def _print_needs(needs: list[dict[str, Any]]) -> None:
 
 
 def _running(part: dict[str, Any], command: str) -> str:
+    if part["is_running"] is None:
+        return "does not tell whether it runs"
     return f"running, pid {part['pid']}" if part["is_running"] else f"not running; start it: {command}"
 
 

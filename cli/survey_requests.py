@@ -75,7 +75,8 @@ def run(
     if options.is_json:
         render.emit_json({"resources": documents, "totals": survey_text.totals(requests)})
     else:
-        survey_text.show_requests(requests)
+        if requests or not asked.in_mitigation:
+            survey_text.show_requests(requests, of_none=survey_text.NOTHING_TO_SURVEY)
         _tell_mitigation(asked)
     left = [each for each in requests if each.status in survey_text.NOT_DONE]
     if stop.is_set():
@@ -113,6 +114,9 @@ def request(
                 "in_mitigation": asked.in_mitigation,
             }
         )
+        return 0
+    if not any((asked.queued, asked.again, asked.waiting, asked.in_mitigation)):
+        render.emit(survey_text.NOTHING_TO_SURVEY)
         return 0
     render.emit(f"{render.count(len(asked.queued) + len(asked.again), 'resource')} queued for survey")
     if asked.waiting:

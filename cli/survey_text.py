@@ -65,10 +65,15 @@ def totals(requests: Sequence["SurveyRequest"]) -> dict[str, Any]:
     return {**found, "totalResources": len(requests), "statuses": dict(statuses)}
 
 
-def show_requests(requests: Sequence["SurveyRequest"]) -> None:
-    """A line each, columns with nothing in them left out, and what to type next."""
+NOTHING_TO_SURVEY: Final = "no archived session to survey; see prearc session list"
+
+
+def show_requests(
+    requests: Sequence["SurveyRequest"], *, of_none: str = "no surveys; ask for one: prearc survey run"
+) -> None:
+    """A line each, columns with nothing in them left out, and what to type next; `of_none` where there are none."""
     if not requests:
-        render.emit("no surveys; ask for one: prearc survey run")
+        render.emit(of_none)
         return
     shown = [(head, name) for head, name in _COLUMNS if any((each.totals or {}).get(name) for each in requests)]
     rows = [

@@ -45,6 +45,7 @@ class ReceiverAssociation(Association):
         self.peer_host, self._port = peer
         self.began = time.monotonic()
         self.is_half_open = True  # until its peer asks for an association
+        self.is_too_many = admission is not Admission.WELCOME
         self._asking = threading.Lock()
         self.certificate: Certificate | None = None  # the peer's, once TLS has verified one
         self.log = gate.log.bind(peer=printable(peer[0]), port=server.port)

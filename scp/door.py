@@ -1,7 +1,7 @@
 """Accepting: every connection of the node is counted here, before anything is read, and handed to who serves it.
 
 One door a node, however many processes serve: the caps of the configuration hold exactly, in total and for each
-address.
+address. Once half of the places are taken, a newcomer gets one when it has said something (`scp.lobby`).
 """
 
 import errno
@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from archive.config import LimitSettings
 from scp.limits import Admission, Connections
+from scp.lobby import Lobby
 from scp.ports import OutOfFiles, Port
 from scp.text import printable
 
@@ -59,6 +60,7 @@ class Door:
         self._counts = tuple(
             Connections[int](total=connections, per_address=limits.connections_per_address) for _ in ports
         )
+        self.lobby = Lobby(limits.pdu_seconds, log)
 
     def let_in(self, index: int) -> bool:
         """Accept what waits at a port, a few at once; False when no descriptor is left for it just now."""
@@ -66,12 +68,19 @@ class Door:
             try:
                 accepted = self.ports[index].accept()
             except OutOfFiles as error:
+                if self.lobby.make_room():
+                    continue
                 self._log.error("connection.not_accepted", error=errno.errorcode.get(error.errno or 0))
                 return False
             if accepted is None:
                 return True
-            self._judge(index, *accepted)
+            self._receive(index, *accepted)
         return True
+
+    def attend(self) -> None:
+        """Hand on those in the lobby who have spoken since, and close those who were silent for too long."""
+        for guest in self.lobby.spoken():
+            self._judge(guest.port_index, guest.connection, guest.host, guest.port)
 
     def left(self, number: int) -> None:
         """A connection is over; idempotent."""
@@ -79,9 +88,19 @@ class Door:
             count.leave(number)
 
     def close(self) -> None:
-        """Listen no more; idempotent."""
+        """Listen no more, and let nobody wait; idempotent."""
         for port in self.ports:
             port.close()
+        self.lobby.close()
+
+    def _receive(self, index: int, connection: socket.socket, host: str, port: int) -> None:
+        if not self._counts[index].is_filling(host):
+            self._judge(index, connection, host, port)
+            return
+        try:
+            self.lobby.enter(connection, index, host, port)
+        except OSError:  # the kernel cannot watch one more
+            self._refuse(connection, host, "LIMIT")
 
     def _judge(self, index: int, connection: socket.socket, host: str, port: int) -> None:
         count = self._counts[index]

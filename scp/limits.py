@@ -53,6 +53,12 @@ class Connections(Generic[T]):
             return Admission.REJECT if there < self._per_address else Admission.REJECT_ADDRESS
         return Admission.CLOSE
 
+    def is_filling(self, host: str) -> bool:
+        """Whether one more from `host` would have a place of the second half, of all or of those of its address."""
+        with self._changed:
+            here, there = len(self._members) + 1, self._addresses[host] + 1
+        return 2 * here > self._total or 2 * there > self._per_address
+
     def enter(self, member: T, host: str) -> None:
         with self._changed:
             self._members[member] = host

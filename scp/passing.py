@@ -68,6 +68,14 @@ class Channel:
         """Whether something waits to be taken by the process."""
         return fcntl.ioctl(self._its, termios.FIONREAD, _NO_BYTES) != _NO_BYTES
 
+    def first_untaken(self) -> int | None:
+        """The number of the connection that has waited longest to be taken by the process."""
+        try:
+            head = self._its.recv(_HEAD.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return None
+        return int(_HEAD.unpack(head)[0]) if head else None
+
     def take_back(self) -> list[tuple[Arrival, socket.socket]]:
         """What a process that is dead had not taken: nothing was read from these connections."""
         self._its.setblocking(False)

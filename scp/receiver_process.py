@@ -20,6 +20,12 @@ from scp.server import Associations
 STUCK_SECONDS: Final = 1.0
 """Taking a connection is a millisecond's work."""
 
+LOST_LOOKS: Final = 12
+"""At so many of the supervisor's looks in a row, a minute, a process had something to take and had taken nothing since
+the first of them: it will take nothing ever. Looks are counted and no time: where the whole machine or container stood
+still, the supervisor did not look either. Other than for its disk a process waits for nothing before it takes, and not
+for its disk: whoever takes a connection sees first that somebody waits for the next (`scp.crew`)."""
+
 
 class ReceiverProcess:
     """One receiver process of the supervisor: a child, the channel to it, and the connections it has."""
@@ -30,6 +36,9 @@ class ReceiverProcess:
         self.is_ready = False
         self.connections: set[int] = set()
         self._took_at = 0.0
+        self._untaken: int | None = None
+        """What waited longest to be taken when that was last looked at."""
+        self._looks = 0
         self.latest = 0
         """The number of the connection it was given last."""
 
@@ -66,9 +75,24 @@ class ReceiverProcess:
 
     def is_stuck(self, now: float) -> bool:
         """Whether it has had something to take for a while, and took nothing: it was stopped, or waits for ever."""
-        if self.channel is None or not self.channel.has_untaken():
-            self._took_at = now
+        first = self.channel.first_untaken() if self.channel is not None else None
+        if first is None or self._untaken not in (None, first):
+            self._took_at, self._looks = now, 0
+        self._untaken = first
         return now - self._took_at > STUCK_SECONDS
+
+    def is_lost(self, now: float) -> bool:
+        """Whether it has been stuck at `LOST_LOOKS` looks in a row, of which this is one; then it is counted anew."""
+        self._looks = self._looks + 1 if self.is_stuck(now) else 0
+        if self._looks < LOST_LOOKS:
+            return False
+        self._looks = 0
+        return True
+
+    @property
+    def has_untaken(self) -> bool:
+        """Whether something waits to be taken by it."""
+        return self.channel is not None and self.channel.has_untaken()
 
     def bury(self) -> tuple[set[int], list[tuple[Arrival, socket.socket]]]:
         """It is dead: let go of its channel. The connections that died with it, and those that it never took."""

@@ -223,12 +223,13 @@ class Node:
         assert door is not None
         poll = select.poll()
         indexes = {port.fileno(): index for index, port in enumerate(door.ports)}
-        for descriptor in indexes:
+        for descriptor in (*indexes, door.lobby.fileno()):
             poll.register(descriptor, select.POLLIN)
         while not self._stopping.is_set():
-            ready = poll.poll(LOOK_SECONDS * 1000)
-            if not all(door.let_in(indexes[descriptor]) for descriptor, _ in ready):
+            ready = [indexes[each] for each, _ in poll.poll(LOOK_SECONDS * 1000) if each in indexes]
+            if not all(map(door.let_in, ready)):
                 self._stopping.wait(OUT_OF_FILES_SECONDS)
+            door.attend()
 
 
 def _entity(settings: Settings) -> AE:

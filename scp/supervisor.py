@@ -24,7 +24,7 @@ from scp.descriptors import capacity
 from scp.door import OUT_OF_FILES_SECONDS, Arrival, Door
 from scp.limits import Admission
 from scp.ports import Port
-from scp.receiver_process import ReceiverProcess
+from scp.receiver_process import LOST_LOOKS, ReceiverProcess
 from scp.server import CUT_SECONDS
 from scp.wakeup import Wakeup
 
@@ -33,6 +33,9 @@ END_SECONDS: Final = 9.0
 
 GRACE_SECONDS: Final = 1.0
 """What a receiver process gets beyond its drain to close and go."""
+
+LOOK_SECONDS: Final = 5.0
+"""How often it is looked whether a process takes nothing any more, while there is something to take."""
 
 TRY_SECONDS: Final = 0.05
 """How soon those are offered again that no process took: that one takes again it does not tell."""
@@ -71,6 +74,7 @@ class Supervisor:
         self._capacity = capacity(wanted, ports=len(ports), processes=receivers, log=log)
         self._door = Door(ports, settings.limits, self._hand_on, log, connections=self._capacity.of_a_port)
         self._door_opens_at = 0.0
+        self._looks_at = 0.0
         self._drain_seconds = settings.node.drain_seconds
         self._receive, self._archive, self._let_go = receive, archive, let_go
         self._receivers = tuple(ReceiverProcess(number) for number in range(1, receivers + 1))
@@ -97,6 +101,7 @@ class Supervisor:
             while not self._is_ending:
                 self._start_due()
                 self._look(self._until_due())
+                self._end_lost()
                 if not self._is_ready and all(each.is_ready for each in self._receivers):
                     self._is_ready = True
                     ready()
@@ -118,6 +123,8 @@ class Supervisor:
         now = time.monotonic()
         due = [each.due_at for each in self._wanted() if each.due_at is not None]
         due += [self._door_opens_at] if self._door_opens_at > now else []
+        due += [self._looks_at] if any(each.has_untaken for each in self._receivers) else []
+        due += [at] if (at := self._door.lobby.due_at) is not None and self._is_open() else []
         due += [now + TRY_SECONDS] if self._waiting and any(each.is_ready for each in self._receivers) else []
         return max(0.0, min(due) - now) if due else float("inf")
 
@@ -126,9 +133,12 @@ class Supervisor:
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
         channels = {each.channel.fileno(): each for each in self._receivers if each.channel is not None}
-        doors = {port.fileno(): index for index, port in enumerate(self._door.ports)} if self._is_open() else {}
+        is_open = self._is_open()
+        doors = {port.fileno(): index for index, port in enumerate(self._door.ports)} if is_open else {}
         for descriptor in (*channels, *doors):
             poll.register(descriptor, select.POLLIN)
+        if is_open:
+            poll.register(self._door.lobby, select.POLLIN)
         for descriptor, _ in poll.poll(None if seconds == float("inf") else seconds * 1000):
             if descriptor in channels:
                 for number in channels[descriptor].look():
@@ -136,9 +146,30 @@ class Supervisor:
             elif descriptor in doors:
                 if not self._door.let_in(doors[descriptor]):
                     self._door_opens_at = time.monotonic() + OUT_OF_FILES_SECONDS
-            else:
+            elif descriptor == self._signals.fileno():
                 self._take_signals()
+        if self._is_open():
+            self._door.attend()
         self._hand_on_waiting()
+
+    def _end_lost(self) -> None:
+        """Kill a process that takes nothing and never will: it is started again, and others get what it did not take.
+
+        What it had taken is cut: nobody else can go on with that, and while the process is there its senders wait.
+        """
+        now = time.monotonic()
+        if now < self._looks_at:
+            return
+        self._looks_at = now + LOOK_SECONDS
+        for each in self._receivers:
+            if each.child.pid is not None and each.is_lost(now):
+                facts = {
+                    "process": each.child.number,
+                    "killed_pid": each.child.pid,
+                    "connections": len(each.connections),
+                }
+                log.error("receiver.stuck", **facts, seconds=LOST_LOOKS * LOOK_SECONDS, hint="prearc status")
+                each.child.send(signal.SIGKILL)
 
     def _is_open(self) -> bool:
         """Whether connections are accepted: somebody must be there to serve them."""
@@ -155,11 +186,13 @@ class Supervisor:
     def _pass_on(self, arrival: Arrival, connection: socket.socket) -> bool:
         """Pass a connection to the process with the fewest, of those the one that has waited longest for another.
 
-        One that has not even taken what it was given a while ago comes last.
+        One that has not even taken what it was given a while ago comes last. One connection too many goes to each
+        process in turn, however many that has: those that could make room may all be in one.
         """
         now = time.monotonic()
         ready = (each for each in self._receivers if each.is_ready)
-        for each in sorted(ready, key=lambda it: (it.is_stuck(now), len(it.connections), it.latest)):
+        is_welcome = arrival.admission is Admission.WELCOME
+        for each in sorted(ready, key=lambda it: (it.is_stuck(now), is_welcome and len(it.connections), it.latest)):
             if len(each.connections) >= self._capacity.of_a_process:
                 arrival = replace(arrival, admission=Admission.REJECT)
             if each.pass_on(arrival, connection):
@@ -228,7 +261,7 @@ class Supervisor:
             now = time.monotonic()
             for child, deadline in running:
                 if deadline <= now:
-                    log.warning(f"{child.kind}.killed", pid=child.pid, after_seconds=round(now - began, 1))
+                    log.warning(f"{child.kind}.killed", killed_pid=child.pid, after_seconds=round(now - began, 1))
                     child.send(signal.SIGKILL)
             later = [deadline for _, deadline in running if deadline > now]
             self._look(min(later) - now if later else float("inf"))

@@ -8,6 +8,7 @@ import errno
 import select
 import socket
 import ssl
+import struct
 import time
 from typing import Final
 
@@ -22,6 +23,7 @@ from scp.tls import PortTls, say_the_end
 
 LINGER_SECONDS: Final = 0.5
 LINGER_BYTES: Final = 4 << 20
+RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # linger for no time: socket(7)
 TLS_RECORD_BYTES: Final = 1 << 14  # RFC 8446 5.1
 QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 
@@ -39,6 +41,8 @@ class ReceiverSocket(AssociationSocket):
         self._pdu_seconds = pdu_seconds
         self._deadline = 0.0
         self._is_muted = False
+        self._is_ended = False  # from our side, by another thread
+        self._is_reset = False
         self._wants = select.POLLIN
         self._polled = 0
         self._poll = select.poll()
@@ -137,8 +141,13 @@ class ReceiverSocket(AssociationSocket):
             self.event_queue.put("Evt17")  # transport connection closed
 
     def cut(self, how: int = socket.SHUT_RDWR) -> None:
-        """End the connection from another thread; its reader sees the end of the stream."""
+        """End the connection from another thread; its reader sees the end of the stream.
+
+        A peer that sends on has to be reset when it is closed: it may have been told to wait until there is room, and
+        once reading was shut down the kernel takes that back no more. It would wait a minute for a node that is gone.
+        """
         connection = self.socket
+        self._is_ended, self._is_reset = True, self._is_reset or how == socket.SHUT_RDWR
         if connection is not None:
             try:
                 # Not the TLS socket's own: that forgets the encryption while its thread may be about to send.
@@ -148,7 +157,9 @@ class ReceiverSocket(AssociationSocket):
 
     def _try(self, connection: socket.socket, view: memoryview) -> int | None:
         try:
-            return connection.recv_into(view)
+            count = connection.recv_into(view)
+            self._is_reset = self._is_reset or bool(self._is_ended and count)
+            return count
         except (BlockingIOError, ssl.SSLWantReadError):
             self._wants = select.POLLIN
         except ssl.SSLWantWriteError:
@@ -197,14 +208,19 @@ class ReceiverSocket(AssociationSocket):
             return
         if isinstance(connection, ssl.SSLSocket):
             say_the_end(connection)
-        if self._is_muted:
-            _linger(connection)
+        if self._is_muted and _linger(connection) and self._is_ended:
+            self._is_reset = True
+        if self._is_reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
         super()._shutdown_socket()
         connection.close()  # the library forgets to, when the peer was first
 
 
-def _linger(connection: socket.socket) -> None:
-    """Let the peer read our last PDU: closing over unread bytes makes the kernel reset the connection."""
+def _linger(connection: socket.socket) -> int:
+    """Let the peer read our last PDU: closing over unread bytes makes the kernel reset the connection.
+
+    Returns how many bytes it sent meanwhile.
+    """
     until = time.monotonic() + LINGER_SECONDS
     discarded = 0
     try:
@@ -216,3 +232,4 @@ def _linger(connection: socket.socket) -> None:
             discarded += len(more)
     except OSError:
         pass
+    return discarded

@@ -21,6 +21,7 @@ from archive.errors import OutOfSpace, PlaceFailed, StoreError
 from archive.intake.space import Space
 from archive.intake.waits import Waiting, Waits
 from archive.store import files
+from archive.store.locks import Holders
 from archive.store.root import Root
 
 FIRST_PAUSE_SECONDS: Final = 5.0
@@ -86,6 +87,7 @@ class Admission:
         self._root, self._clock, self._places = root, clock, places
         self._spaces = spaces if spaces is not None else (Space(root, settings),)
         self.waits = Waits(clock, hung_seconds=settings.hung_seconds)
+        self._writers = Holders(root.path / "locks" / "catalogue")
         self._guard = threading.Lock()
         self._space = _WELL
         self._fault: Condition | None = None
@@ -165,8 +167,13 @@ class Admission:
         if late is None:
             return
         if self._fault is None or self._fault.standing is not Standing.HUNG:
-            self._set_fault(Standing.HUNG, f"the disk does not answer: {late.what} has waited too long")
-            log.error("disk_hung", waiting_for=late.what, seconds=round(self.waits.longest_seconds(), 1))
+            holder = self._writers.stopped()
+            cause = "the disk does not answer"
+            if holder is not None:
+                cause = f"a stopped process holds the write lock, pid {holder}"
+            self._set_fault(Standing.HUNG, f"{cause}: {late.what} has waited too long")
+            seconds = round(self.waits.longest_seconds(), 1)
+            log.error("disk_hung", waiting_for=late.what, seconds=seconds, stopped_holder=holder)
         self._pause, self._probe_at = FIRST_PAUSE_SECONDS, self._clock.monotonic()
 
     def _begin_probe(self) -> threading.Event | None:

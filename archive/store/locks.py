@@ -112,6 +112,37 @@ class FileLock:
             return ""
 
 
+class Holders:
+    """Who holds the lock of one file, by what the kernel tells (``/proc/locks``): nothing here waits for a disk."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            facts = path.stat()
+        except OSError:  # nobody can hold it
+            self._mark = None
+        else:
+            device = facts.st_dev
+            self._mark = f"{os.major(device):02x}:{os.minor(device):02x}:{facts.st_ino}"
+
+    def stopped(self) -> int | None:
+        """The pid of a holder that was stopped, as by Ctrl-Z; None where there is none, or none can be seen."""
+        try:
+            for line in Path("/proc/locks").read_text().splitlines():
+                fields = line.split()  # "1: FLOCK ADVISORY WRITE 42 fd:01:1234 0 EOF"; those who wait have "->" second
+                if len(fields) == 8 and fields[1] == "FLOCK" and fields[5] == self._mark and _is_stopped(fields[4]):
+                    return int(fields[4])
+        except OSError:
+            pass
+        return None
+
+
+def _is_stopped(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False
+
+
 class Locks:
     """The lock folder of one root."""
 

@@ -21,7 +21,7 @@ REPOSITORY: Final = Path(os.environ.get("PREARC_CRASH_PRODUCT", Path(__file__).r
 COMMAND: Final = (sys.executable, "-m", "cli")
 READY: Final = re.compile(r"^ready \S*@127\.0\.0\.1:(\d+)\b")
 START_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 60.0
 LINES_KEPT: Final = 60
 AE_TITLE: Final = f"CRASH{os.getpid()}"
 """Of the nodes of this test run alone: where a killed node listened another one on this machine may listen a moment
@@ -177,7 +177,7 @@ class Node:
         self.kill()
         return process.returncode
 
-    def wait_for_line(self, pattern: str, *, count: int = 1, timeout_seconds: float = 30.0) -> list[str]:
+    def wait_for_line(self, pattern: str, *, count: int = 1, timeout_seconds: float = 60.0) -> list[str]:
         """The latest lines of its standard error that match, once there are so many."""
 
         def found() -> list[str]:
@@ -204,7 +204,7 @@ class Node:
         with self._news:
             return list(self._lines)
 
-    def await_line(self, is_it: Callable[[str], bool], *, timeout_seconds: float = 20.0) -> bool:
+    def await_line(self, is_it: Callable[[str], bool], *, timeout_seconds: float = 60.0) -> bool:
         """Whether such a line was written, or is within that time."""
         with self._news:
             return self._news.wait_for(lambda: any(map(is_it, self._lines)), timeout=timeout_seconds)

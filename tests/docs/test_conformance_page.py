@@ -6,6 +6,7 @@ from pynetdicom._globals import APPLICATION_CONTEXT_NAME
 
 from archive.config import LimitSettings, NodeSettings, ReceiverSettings
 from archive.receive import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from scp import lobby
 from scp.contexts import VERIFICATION
 from scp.messages import MAX_COMMAND_BYTES
 from scp.negotiator import Rejection
@@ -66,6 +67,7 @@ def test_the_policies_of_the_page_are_the_defaults_of_the_code() -> None:
         "maximum PDU announced": (limits.max_pdu_bytes, "limits.max_pdu_bytes"),
         "connections to one port": (limits.connections, "limits.connections"),
         "connections from one address": (limits.connections_per_address, "limits.connections_per_address"),
+        "connections that have said nothing, while half of those places are taken": (lobby.PLACES, ""),
         "a connection without A-ASSOCIATE-RQ, where there are too many": (
             limits.half_open_seconds,
             "limits.half_open_seconds",

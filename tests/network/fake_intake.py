@@ -83,7 +83,7 @@ class FakeIntake:
             events.append(event)
             self.changed.notify_all()
 
-    def wait(self, condition: Any, seconds: float = 20) -> None:
+    def wait(self, condition: Any, seconds: float = 60) -> None:
         """Wait until `condition()` holds."""
         with self.changed:
             assert self.changed.wait_for(condition, seconds), "did not come true in time"
@@ -162,7 +162,7 @@ class Running:
 
     def told(self, name: str, count: int = 1) -> list[Any]:
         """The events of this name once there are so many: a peer may have its answer before the log has its line."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while len(found := self.events(name)) < count:
             assert time.monotonic() < until, f"{name} was not logged {count} times: {self.log.entries}"
             time.sleep(0.005)

@@ -126,14 +126,15 @@ def test_an_instance_keeps_the_transfer_syntax_of_its_context(node: Running) -> 
 
 
 def test_128_contexts_with_all_transfer_syntaxes_are_answered_fast(node: Running) -> None:
-    """The largest request there can be is accepted whole, in less than a second."""
+    """The largest request there can be is accepted whole, in less than a second of this process, both peers together:
+    what others make of the processor meanwhile says nothing."""
     classes = sorted(sop_class._STORAGE_CLASSES.values())[:128]
     syntaxes = [str(each) for each in AllTransferSyntaxes]
     contexts = [(2 * index + 1, uid, syntaxes) for index, uid in enumerate(classes)]
 
-    started = time.monotonic()
+    started = time.process_time()
     results = _negotiate(node, contexts)
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
 
     assert len(results) == 128
     assert {result for result, _ in results.values()} == {0}
@@ -228,7 +229,7 @@ def test_the_same_request_gets_the_same_answer(node: Running) -> None:
 
     assert answers[0] == answers[1] == answers[2]
     assert {request.transfer_syntax_uid for request, _ in node.intake.stored} == {PRIVATE_SYNTAX}
-    accepted = node.events("association.accepted")
+    accepted = node.told("association.accepted", 3)
     assert [(each["calling"], each["contexts"], each["contexts_rejected"]) for each in accepted] == [("RAW", 2, 1)] * 3
 
 

@@ -3,7 +3,6 @@
 import json
 import shlex
 import struct
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from archive.workspace import Workspace
 from cli import logs
 from cli.main import run
 from scp.server import Node
+from tests.crash.node import wait_until
 from tests.network.raw_peer import EXPLICIT, IMPLICIT, MR, RawPeer, associate_rq, item, message, store_rq
 from tests.network.real_node import real_node
 from tests.workbench import rows
@@ -156,9 +156,7 @@ def test_an_observed_title_is_listed_harmlessly(
     for title in (b'"; reboot; "', b"[red]x[/red]", b"$(id)`id`", b"'a b'"):
         with RawPeer(node.addresses[0].port) as peer:
             peer.associate(calling=title)
-    until = time.monotonic() + 20
-    while len(rows(ws, "SELECT * FROM sender_seen")) < 4 and time.monotonic() < until:
-        time.sleep(0.02)
+    wait_until(lambda: len(rows(ws, "SELECT * FROM sender_seen")) == 4, "not all of them were seen")
     (ws.root.path / "prearc.toml").write_text('[[receiver]]\nport = 0\ncallers = "observe"\n')
     capsys.readouterr()
 

@@ -25,7 +25,7 @@ from tests.network.raw_peer import (
     store_rq,
 )
 
-PDU_SECONDS = 0.5
+PDU_SECONDS = 1.0
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def node() -> Iterator[Running]:
-    with running(pdu_seconds=PDU_SECONDS) as each:
+    with running() as each:
         yield each
 
 
@@ -45,11 +45,11 @@ def _instance(number: int) -> bytes:
     return request + pdv(b"x" * number, is_command=False, is_last=True)
 
 
-def test_our_own_time_is_not_the_peers(node: Running) -> None:
+def test_our_own_time_is_not_the_peers() -> None:
     """A PDU in whose middle an instance takes long to store is read to its end."""
-    node.intake.gate.clear()
     encoded = pdu(DATA, _instance(1) + _instance(2))
-    with RawPeer(node.port) as peer:
+    with running(pdu_seconds=PDU_SECONDS) as node, RawPeer(node.port) as peer:
+        node.intake.gate.clear()
         peer.associate()
         peer.send(encoded[:-1])
         node.intake.wait(lambda: bool(node.intake.opened and node.intake.opened[0].begun))

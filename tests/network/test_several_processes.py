@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from archive.intake.telling import ask
 from cli.roles import holder, receiver_pids
 from scp.synthetic import SeriesSpec, study
 from tests.crash.node import REPOSITORY, Node, wait_until
@@ -36,6 +37,7 @@ from tests.network.raw_peer import (
     store_rq,
     ui,
 )
+from tests.stopped_holder import stopped_holder
 from tests.workbench import encoded
 
 PROCESSES = 2
@@ -95,7 +97,7 @@ def process_with_part(node: Node) -> tuple[int, Path]:
     found: list[tuple[int, Path]] = []
 
     def look() -> bool:
-        parts = {str(path): path for path in (node.root.resolve() / "spool").glob("*.part") if path.stat().st_size}
+        parts = {str(path): path for path in (node.root.resolve() / "spool").glob("*.part") if _size_bytes(path)}
         found[:] = [
             (pid, parts[name]) for pid in receiver_pids(node.root) for name in _open_files(pid) if name in parts
         ]
@@ -105,12 +107,25 @@ def process_with_part(node: Node) -> tuple[int, Path]:
     return found[0]
 
 
+def _size_bytes(path: Path) -> int:
+    """Of a file that may be gone by now; 0 then."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _open_files(pid: int) -> set[str]:
+    """What a process has open; nothing when it has ended meanwhile."""
     names = set()
-    for path in Path(f"/proc/{pid}/fd").iterdir():
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return names
+    for number in numbers:
         try:
-            names.add(os.readlink(path))
-        except FileNotFoundError:
+            names.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+        except OSError:
             continue
     return names
 
@@ -172,14 +187,57 @@ def test_all_that_call_at_once_are_accepted_while_none_of_them_ends(tmp_path: Pa
             assert [peer.receive()[0] for peer in peers] == [ACCEPT] * len(peers)
 
 
-def test_silent_connections_of_all_processes_make_room(tmp_path: Path) -> None:
-    """A crowd from several addresses has all connections there may be, and more than are told politely: whoever comes
-    is let in long before the time for a PDU is over."""
+def test_status_speaks_for_the_node_while_a_stopped_process_holds_the_write_lock(tmp_path: Path) -> None:
+    """Who looked at the catalogue would wait too: the processes tell, and what lets them go on is named."""
+    with Node(tmp_path / "root", tmp_path / "prearc.toml") as node:
+        node.configure(node={**TWO, "hung_seconds": 1.0}, ae_title="PREARC")
+        node.start()
+        wait_until(lambda: len(ask(node.root)) == PROCESSES + 1, lambda: node.last_lines)
+        with stopped_holder(node.root / "locks/catalogue") as holder, associated(node) as peer:
+            start(peer, 0)
+            complete(peer, 0)
+            node.wait_for_line(rf"event=disk_hung .*stopped_holder={holder}")
+            told = prearc(node, "status")
+
+            assert told["node"] == {"is_running": True, "pid": node.pid}
+            assert told["archiver"]["is_running"] is True
+            assert {each["command"] for each in told["needs"]} == {f"kill -CONT {holder}"}
+        wait_until(lambda: all(each["standing"] == "OPEN" for each in ask(node.root)), lambda: node.last_lines)
+        with associated(node) as peer:
+            assert stored(peer, 0) == 0
+    assert rows(node, "SELECT count(*) FROM instance") == [(1,)]
+
+
+def test_silent_connections_are_in_nobodys_way(tmp_path: Path) -> None:
+    """From several addresses, more than there are places, and young: whoever asks is let in at the first attempt."""
+    with Node(tmp_path / "root", tmp_path / "prearc.toml") as node, ExitStack() as open_:
+        node.configure(node=TWO, limits={**FOUR, "half_open_seconds": 600, "pdu_seconds": 600.0}, ae_title="PREARC")
+        node.start()
+        for number in range(30):
+            open_.enter_context(RawPeer(node.port, source=f"127.0.1.{1 + number % 3}"))
+
+        assert [answer(node, source=each) for each in ("127.0.0.2", "127.0.1.1", "127.0.1.2")] == [(ACCEPT,)] * 3
+
+
+def test_silent_connections_are_closed_in_the_end(tmp_path: Path) -> None:
+    """Those that a process has, and those that wait at the door."""
+    with Node(tmp_path / "root", tmp_path / "prearc.toml") as node, ExitStack() as open_:
+        node.configure(node=TWO, limits={**FOUR, "pdu_seconds": 0.2}, ae_title="PREARC")
+        node.start()
+        silent = [open_.enter_context(RawPeer(node.port)) for _ in range(3)]
+
+        assert [each.receive() for each in silent] == [(CLOSED, b"")] * 3
+        assert len(node.wait_for_line(r"event=connection.closed .*reason=SILENT", count=3)) == 3
+
+
+def test_half_open_connections_of_all_processes_make_room(tmp_path: Path) -> None:
+    """A crowd from several addresses has begun to ask for all associations there may be, and more than are told
+    politely: whoever comes is let in long before the time for a PDU is over."""
     with Node(tmp_path / "root", tmp_path / "prearc.toml") as node, ExitStack() as open_:
         node.configure(node=TWO, limits={**FOUR, "half_open_seconds": 0.2, "pdu_seconds": 600.0}, ae_title="PREARC")
         node.start()
         for number in range(30):
-            open_.enter_context(RawPeer(node.port, source=f"127.0.1.{1 + number % 3}"))
+            open_.enter_context(RawPeer(node.port, source=f"127.0.1.{1 + number % 3}")).send(associate_rq()[:4])
 
         open_.enter_context(admitted(node, source="127.0.0.2"))
         open_.enter_context(admitted(node, source="127.0.1.1"))
@@ -423,6 +481,8 @@ def test_who_came_while_no_process_took_more_is_served_though_nobody_leaves() ->
         said = next(line for line in program.stdout if line.startswith("ready"))
         port, process = map(int, said.split()[1:])
         peers = [open_.enter_context(RawPeer(port, timeout_seconds=20)) for _ in range(40)]
+        for peer in peers:
+            peer.send(b"hello")
         wait_until(lambda: not waiting_in_the_backlog(port), lambda: "all are accepted")
 
         os.kill(process, signal.SIGUSR1)

@@ -26,6 +26,7 @@ from cli.serve import import_intake
 from scp.synthetic import SeriesSpec
 from tests.second_disk import mounted, require_second_disk
 from tests.spec.test_receiving_troubles import begun, failing, fill_up
+from tests.stopped_holder import stopped_holder
 from tests.story import TO_LABEL, assert_consistent, labelled_workspace, ready, send, visit
 from tests.workbench import Sender, SteppedClock, change, rows
 
@@ -365,6 +366,25 @@ def test_a_disk_that_hangs_closes_the_node_and_nothing_is_acknowledged(tmp_path:
     assert sender.store(visit()[0]).outcome is Outcome.STORED
 
 
+def test_a_stopped_process_that_holds_the_write_lock_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a command that was stopped by Ctrl-Z in its transaction: it is not the disk, and what to type is told."""
+    clock = SteppedClock()
+    ws = labelled_workspace(tmp_path, clock=clock, node={"hung_seconds": 10.0, "low_water_bytes": 0})
+    gate = Sender(ws).intake.gate
+    with stopped_holder(ws.root.path / "locks/catalogue") as holder, gate.waiting("an instance"):
+        clock.advance(11)
+        reason = gate.condition().reason
+        code, text = status(ws, capsys)
+
+    assert reason == f"a stopped process holds the write lock, pid {holder}: an instance has waited too long"
+    assert code == 3
+    assert f"kill -CONT {holder}" in text
+    assert "does not answer" not in text
+    assert gate.reason() is None
+
+
 def test_a_large_instance_may_take_its_time(tmp_path: Path) -> None:
     """10 MB a second is slow, not hung."""
     clock = SteppedClock()
@@ -527,6 +547,8 @@ def test_status_says_why_nothing_is_received(
     (need,) = [each for each in told["needs"] if standing in each["what"]]
     assert process["reason"] in need["what"] and process["since"] in need["what"]
     assert need["command"] in text
+    if standing == "LOW_SPACE":
+        assert need["command"] == f"du -xhd1 {ws.root.path}"
     if standing == "HUNG":
         assert "the disk does not answer" in told["catalogue_problem"]
         waiting.__exit__(None, None, None)

@@ -103,6 +103,9 @@ def test_scopes_on_the_command_line(ws: Workspace, prearc: Prearc) -> None:
     """Session by label, scan, since; what makes no sense is exit code 2, what is not there 1."""
     assert prearc("survey", "run", "--session", "PI/S1_MR", "--scan", "2", "--json").json["resources"][0]["scan"] == "2"
     assert prearc("survey", "run", "--since", "2099-01-01", "--json").json["resources"] == []
+    for verb in ("run", "request"):  # not the advice to survey
+        assert "see prearc" in (said := prearc("survey", verb, "--since", "2099-01-01").out)
+        assert "session list" in said
     assert prearc("survey", "run", "--scan", "2").code == 2
     assert prearc("survey", "run", "--session", "9").code == 1
     assert prearc("survey", "run", "--session", "PI/S1_MR", "--scan", "7").code == 1

@@ -33,7 +33,14 @@ class Served:
         self.door = Door(open_ports(settings), LimitSettings(), self._hand_on, log, connections=connections)
 
     def call(self, count: int = 1) -> list[socket.socket]:
-        """So many connect; they are in the backlog."""
+        """So many connect and say a word; they are in the backlog."""
+        peers = self.connect(count)
+        for each in peers:
+            each.sendall(b"\1")
+        return peers
+
+    def connect(self, count: int = 1) -> list[socket.socket]:
+        """So many connect, and are silent."""
         port: Port = self.door.ports[0]
         peers = [socket.create_connection(("127.0.0.1", port.port), timeout=30) for _ in range(count)]
         self.sockets += peers
@@ -42,7 +49,13 @@ class Served:
     def let_in(self, count: int) -> None:
         """Until so many more were handed on."""
         wanted = len(self.arrivals) + count
-        wait_until(lambda: (self.door.let_in(0), len(self.arrivals) >= wanted)[1], lambda: str(self.arrivals))
+        wait_until(lambda: (self.look(), len(self.arrivals) >= wanted)[1], lambda: str(self.arrivals))
+
+    def look(self) -> bool:
+        """Once what the door is for; False when no descriptor is left."""
+        is_open = self.door.let_in(0)
+        self.door.attend()
+        return is_open
 
     def close(self) -> None:
         self.door.close()
@@ -54,6 +67,14 @@ class Served:
         if self.takes:
             self.sockets.append(connection)
         return self.takes
+
+
+def is_closed(peer: socket.socket) -> bool:
+    """Whether the node has closed it, with or without having read."""
+    try:
+        return peer.recv(1) == b""
+    except ConnectionError:
+        return True
 
 
 @pytest.fixture
@@ -97,9 +118,9 @@ def test_far_beyond_the_cap_connections_are_closed_unread(served: Served) -> Non
     served.let_in(2 + POLITE_REFUSALS)
     (last,) = served.call()
 
-    wait_until(lambda: (served.door.let_in(0), bool(served.capture.entries))[1], lambda: "")
+    wait_until(lambda: (served.look(), bool(served.capture.entries))[1], lambda: "")
 
-    assert last.recv(1) == b""
+    assert is_closed(last)
     assert [(each["event"], each["reason"]) for each in served.capture.entries] == [("connection.closed", "LIMIT")]
 
 
@@ -109,7 +130,7 @@ def test_a_connection_that_nobody_takes_is_closed_and_not_counted() -> None:
     try:
         (peer,) = served.call()
         served.let_in(1)
-        assert peer.recv(1) == b""
+        assert is_closed(peer)
         served.takes = True
         served.call()
         served.let_in(1)
@@ -136,6 +157,40 @@ def test_without_a_descriptor_connections_wait(served: Served, number: int, monk
     served.let_in(1)
 
     assert served.capture.entries[0]["error"] == errno.errorcode[number]
+
+
+def test_where_half_is_taken_a_place_is_for_who_speaks(served: Served) -> None:
+    """The silent wait without a place; the first word is what gets one."""
+    (taken,) = served.connect()
+    served.let_in(1)
+    (silent,) = served.connect()
+    served.call()
+    served.let_in(1)
+
+    silent.sendall(b"\1")
+    served.let_in(1)
+
+    assert [each.admission for each in served.arrivals] == [Admission.WELCOME, Admission.WELCOME, Admission.REJECT]
+    assert [each.port for each in served.arrivals][::2] == [each.getsockname()[1] for each in (taken, silent)]
+
+
+def test_without_a_descriptor_the_silent_go_first(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has said nothing makes room before the door is shut."""
+
+    class Full:
+        def accept(self) -> None:
+            raise OSError(errno.EMFILE, "full")
+
+    served.connect()
+    served.let_in(1)
+    (silent,) = served.connect()
+    wait_until(lambda: (served.look(), served.door.lobby.due_at is not None)[1], "it waits in the lobby")
+    with monkeypatch.context() as patch:
+        patch.setattr(served.door.ports[0], "_socket", Full())
+        assert not served.look()
+
+    assert is_closed(silent)
+    assert [each.get("reason") for each in served.capture.entries] == ["CROWDED", None]
 
 
 def test_one_port_does_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

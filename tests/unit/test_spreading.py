@@ -15,7 +15,7 @@ from scp.door import Arrival
 from scp.limits import Admission
 from scp.passing import Channel, Seat, Word
 from scp.ports import open_ports
-from scp.receiver_process import STUCK_SECONDS
+from scp.receiver_process import LOST_LOOKS, STUCK_SECONDS
 from scp.supervisor import Supervisor
 
 PROCESSES = 3
@@ -142,6 +142,45 @@ def test_a_process_that_takes_nothing_comes_last(staff: Staff, monkeypatch: pyte
     assert [each.number for each in staff.take(0)] == [1]
     staff.arrive()
     assert staff.has[0] == {1, 8}
+
+
+def test_a_process_that_takes_nothing_for_a_minute_is_lost(staff: Staff) -> None:
+    """By the supervisor's looks: what it had to take at the first of them is there at the last. While nobody looks no
+    time passes for it, however long that is."""
+    (lost, *_) = staff.supervisor._receivers
+    staff.arrive()
+    now = time.monotonic() + STUCK_SECONDS + 0.1
+
+    looks = [lost.is_lost(now + n * 10_000) for n in range(LOST_LOOKS)]
+
+    assert looks == [False] * (LOST_LOOKS - 1) + [True]
+
+
+def test_a_process_that_takes_now_and_then_is_not_lost(staff: Staff) -> None:
+    """However many wait for it, and however slow it is: one taken is a new beginning."""
+    (slow, *_) = staff.supervisor._receivers
+    now = time.monotonic() + STUCK_SECONDS + 0.1
+    for _ in range(3 * PROCESSES):
+        staff.arrive()
+
+    for n in range(2):
+        looks = [slow.is_lost(now + look * 10_000) for look in range(LOST_LOOKS - 1)]
+        _, descriptors, *_ = socket.recv_fds(staff._its[0], 300, 1)
+        socket.close(descriptors[0])
+        assert looks == [False] * (LOST_LOOKS - 1), n
+
+    assert not slow.is_lost(now)
+    assert slow.has_untaken
+
+
+def test_a_process_with_nothing_to_take_is_not_lost(staff: Staff) -> None:
+    """It may be stopped for all we know; nobody waits for it."""
+    (idle, *_) = staff.supervisor._receivers
+    staff.arrive()
+    staff.take(0)
+    now = time.monotonic() + STUCK_SECONDS + 0.1
+
+    assert not any(idle.is_lost(now + n * 10_000) for n in range(2 * LOST_LOOKS))
 
 
 def test_what_a_dead_process_never_took_goes_to_another(staff: Staff) -> None:

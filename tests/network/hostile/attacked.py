@@ -23,7 +23,7 @@ from tests.network.raw_peer import message, store_rq
 
 MIB: Final = 1 << 20
 ALLOWED_BYTES: Final = 64 * MIB
-RECOVERY_SECONDS: Final = 20.0
+RECOVERY_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.01
 STEADY_LOOKS: Final = 15
 ANSWER_SECONDS: Final = 60.0
@@ -250,7 +250,9 @@ class Attacked:
 
     def query(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
         """What the catalogue says, read beside the node."""
-        with closing(sqlite3.connect(f"file:{self.node.root}/catalogue.sqlite3?mode=ro", uri=True)) as connection:
+        with closing(
+            sqlite3.connect(f"file:{self.node.root}/catalogue.sqlite3?mode=ro", uri=True, timeout=60)
+        ) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, parameters)]
 

@@ -186,13 +186,13 @@ def _another(peer: Attacker) -> str:
 
 def beyond_the_cap(peer: Attacker) -> Iterable[str]:
     """One association more than an address may have."""
+    peer.associate()  # before the others: who has asked for nothing would have to make room
     with ExitStack() as stack:
-        for _ in range(PER_ADDRESS - 1):  # this peer's own connection counts
+        for _ in range(PER_ADDRESS - 1):
             stack.enter_context(peer.again()).associate()
         one_more = stack.enter_context(peer.again())
         one_more.push(associate_rq())
         yield one_more.hears()
-    peer.associate()
     yield peer.leave()
 
 

@@ -256,11 +256,12 @@ def _nested_instance(name: str, depth: int, *, is_closed: bool) -> bytes:
 
 @cache
 def _deflate_bomb(name: str) -> bytes:
-    """A text of 256 MB in a few hundred kilobytes."""
+    """A text of 256 MB in a few hundred kilobytes: one megabyte packed once, in blocks that need none before them."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(spliced(uid_of(name), element(0x00091010, b"UT", b"", length=0x7FFFFFF0)))
-    nothing = bytes(1 << 20)
-    return packed + b"".join(packer.compress(nothing) for _ in range(256)) + packer.flush()
+    packed += packer.flush(zlib.Z_FULL_FLUSH)
+    nothing = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return packed + nothing * 256 + packer.flush()
 
 
 def deflated(data: bytes) -> bytes:
