@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from archive import failpoints, journal
+from archive.errors import StoreError
 from archive.model import SessionStatus
 from archive.rebuild import RebuildReport, needs_rebuild, rebuild
 from archive.rules.states import WORKING
@@ -42,16 +43,21 @@ def recover(ws: Workspace, *, rebuilt: RebuildReport | None = None) -> RecoveryR
 
     Raises
     ------
-    StoreError, OSError
+    StoreError
         The disk or the catalogue failed: nothing may be received. Another run takes up where this one ended.
     """
     notes = Notes()
     _note_rebuild(notes, rebuilt)
-    for name, step in _STEPS:
-        failpoints.hit(name)
-        step(ws, notes)
-    failpoints.hit("R_REPORT")
-    report = store_report(ws, notes)
+    try:
+        for name, step in _STEPS:
+            failpoints.hit(name)
+            step(ws, notes)
+        failpoints.hit("R_REPORT")
+        report = store_report(ws, notes)
+    except OSError as error:
+        path, why = what_and_why(ws.root.path, error)
+        message = f"{path or 'The root'} cannot be worked with, and everything depends on it: {why}."
+        raise StoreError(message, hint=way_in(ws.root.path, path, why)) from error
     log.info("recovered", clean=report.is_clean, adopted=len(report.adopted), missing=len(report.missing))
     return report
 

@@ -1,7 +1,9 @@
 """One root folder: its layout, its preparation and what makes it unusable."""
 
 import os
+import re
 import shlex
+import stat
 import uuid
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +30,9 @@ APART: Final = ("archive", "backup")
 
 CATALOGUE_NAME: Final = "catalogue.sqlite3"
 _MOUNTED: Final = "locks/mounted-"  # and a name of `APART`: it was a file system of its own
+_OF_ALL: Final = re.compile(r"node|archiver|listening|catalogue|catalogue-open|quarantine-bytes|receiver-\d+")
+"""Files in ``locks/`` without which nothing can be received, whatever is wrong with one session's lock."""
+
 _DEFAULT_LOW_BYTES: Final = 1 << 30
 _REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p"})
 
@@ -125,8 +130,8 @@ def prepare(path: Path, *, allow_remote: bool = False) -> Root:
     ------
     RootError
         Another program's database is where the catalogue would be; not writable; spread over several file systems in
-        another way than `APART` allows (links would fail); one of those is not mounted; or on a network file system
-        (flock and fsync there do not mean what durability needs).
+        another way than `APART` allows (links would fail); one of those is not mounted; something else is where the
+        node's own locks are; or on a network file system (flock and fsync there do not mean what durability needs).
     """
     verify_ours(path / CATALOGUE_NAME)
     try:
@@ -143,6 +148,7 @@ def prepare(path: Path, *, allow_remote: bool = False) -> Root:
             f"The root {path} is not writable: {error.strerror or error}.",
             hint="prearc --root DIR serve, or mend the folder's owner and mode",
         ) from None
+    _verify_locks(root)
     _verify_spread(root)
     _verify_mounted(root)
     for place in root.apart():
@@ -179,6 +185,13 @@ def open_existing(path: Path) -> Root:
     root = Root(path.resolve())
     _verify_mounted(root)
     return root
+
+
+def _verify_locks(root: Root) -> None:
+    for path in filter(lambda each: _OF_ALL.fullmatch(each.name), (root.path / "locks").iterdir()):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            hint = f"rm -d {shlex.quote(str(path))}"
+            raise RootError(f"{path} is no file: something else is where the node has a lock.", hint=hint)
 
 
 def _verify_spread(root: Root) -> None:

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import shlex
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from archive import failpoints
 from archive.archiving import archive, preview
 from archive.daemon import Daemon
 from archive.dead_processes import settle_dead_processes
-from archive.errors import Refused, StoreError
+from archive.errors import Refused, RootError, StoreError
 from archive.examination.building import build
 from archive.examination.review import ArchiveOrder
 from archive.joining import join, preview_join
@@ -27,6 +29,7 @@ from archive.sessions import close, delete, move, relabel
 from archive.splitting import SplitOrder, preview_split, split
 from archive.store import files
 from archive.store.catalogue import events
+from archive.store.root import prepare
 from archive.upkeep.discrepancies import Discrepancy
 from archive.upkeep.leftovers import LOST_AND_FOUND
 from archive.workspace import Workspace
@@ -273,10 +276,27 @@ def test_what_the_journal_touched_and_cannot_be_looked_at_is_noted_too(ws: Works
 
 @pytest.mark.parametrize("place", ["spool", "prearchive"])
 def test_a_place_that_receiving_depends_on_stops_the_start(ws: Workspace, crashed: Crashed, place: str) -> None:
-    """Nothing could be received: no node begins."""
-    with broken(place), pytest.raises(OSError, match="Input/output"):
+    """Nothing could be received: no node begins, and it is said what everything depends on."""
+    with broken(place), pytest.raises(StoreError, match="Input/output") as refused:
         recover(ws)
+    assert refused.value.message.startswith(f"{place} cannot be worked with") and "dmesg" in refused.value.hint
     assert recover(ws).is_clean
+
+
+@pytest.mark.parametrize("name", ["node", "catalogue", "catalogue-open", "archiver", "receiver-1", "listening"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_lock_of_the_node_that_is_no_file_is_named(ws: Workspace, name: str, is_link: bool) -> None:
+    """No node begins, and the command that ends it is the hint."""
+    lock = ws.root.path / "locks" / name
+    lock.unlink(missing_ok=True)
+    lock.symlink_to("nowhere") if is_link else lock.mkdir()
+
+    with pytest.raises(RootError, match=f"locks/{name} is no file") as refused:
+        prepare(ws.root.path)
+
+    assert refused.value.hint == f"rm -d {lock}"
+    subprocess.run(shlex.split(refused.value.hint), check=True)
+    prepare(ws.root.path).close()
 
 
 def test_a_catalogue_that_fails_stops_the_start(ws: Workspace, crashed: Crashed) -> None:
