@@ -18,7 +18,7 @@ from archive.dead_processes import settle_dead_processes
 from archive.errors import ArchiveError, Busy
 from archive.examination.building import build
 from archive.examination.review import ArchiveOrder
-from archive.intake.admission import Admission, as_store_error
+from archive.intake.admission import Admission, of_one_session
 from archive.intake.space import Space
 from archive.intake.telling import Teller
 from archive.journal import resume_all
@@ -146,7 +146,7 @@ class Daemon:
         except (ArchiveError, OSError) as error:
             self._retry_at[session.id] = now + _PAUSE_SECONDS
             log.error("session_failed", session=session.id, error=str(error))
-            self._gate.judge(as_store_error(error))
+            self._gate.judge(of_one_session(error))
         except Exception:  # nothing that goes wrong with one session stops the others
             self._retry_at[session.id] = now + _PAUSE_SECONDS
             log.exception("session_failed", session=session.id)

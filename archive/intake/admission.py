@@ -252,16 +252,28 @@ class Admission:
 
 def is_disk_failure(error: StoreError) -> bool:
     """Whether disk or database failed below us, by the error that caused this one."""
-    cause = error.__cause__
-    if isinstance(cause, StoreError):
-        return is_disk_failure(cause)
+    cause = _cause(error)
     if isinstance(cause, OSError):
         return cause.errno in _DISK_ERRNOS
     return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _DATABASE_CODES
 
 
-def as_store_error(error: Exception) -> StoreError:
-    """`error` itself, or one of the tree that it is the cause of, for `Admission.judge`."""
+def _cause(error: StoreError) -> BaseException | None:
+    cause = error.__cause__
+    return _cause(cause) if isinstance(cause, StoreError) else cause
+
+
+def of_one_session(error: Exception) -> StoreError:
+    """`error` as `Admission.judge` takes it, of trouble that one session met: its own files may be what failed."""
+    failure = _as_store_error(error)
+    if not isinstance(_cause(failure), OSError):
+        return failure
+    placed = PlaceFailed(failure.message, hint=failure.hint)
+    placed.__cause__ = failure
+    return placed
+
+
+def _as_store_error(error: Exception) -> StoreError:
     if isinstance(error, StoreError):
         return error
     failure = files.store_error(error, "working") if isinstance(error, OSError) else StoreError(str(error))

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import socket
 import threading
@@ -440,7 +441,7 @@ def test_the_archiver_pauses_while_space_is_low(tmp_path: Path, monkeypatch: pyt
     assert_consistent(ws)
 
 
-def test_the_archiver_pauses_while_the_store_fails(tmp_path: Path) -> None:
+def test_the_archiver_pauses_while_the_store_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One session meets the failing disk; the others are not tried on it until a probe succeeded."""
     clock = SteppedClock()
     auto = {**TO_LABEL, "autoarchive": "auto"}
@@ -450,7 +451,11 @@ def test_the_archiver_pauses_while_the_store_fails(tmp_path: Path) -> None:
     for each in (first, second):
         change(ws, "UPDATE session SET autoarchive_due = 1 WHERE id = ?", each.id)
 
-    with failing("PLACE_ITEM=errno:EIO"):
+    def fail(place: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with failing("PLACE_ITEM=errno:EIO"), monkeypatch.context() as patch:
+        patch.setattr(ws.root, "probe", fail)
         daemon.tick()
     told = [sessions.details(ws, each.id) for each in (first, second)]
     assert [each.session.status for each in told] == [SessionStatus.READY] * 2
@@ -461,6 +466,23 @@ def test_the_archiver_pauses_while_the_store_fails(tmp_path: Path) -> None:
     daemon.tick()
     statuses = {str(sessions.details(ws, each.id).session.status) for each in (first, second)}
     assert "ARCHIVED" in statuses
+    assert_consistent(ws)
+
+
+def test_the_files_of_one_session_that_fail_pause_nobody(tmp_path: Path) -> None:
+    """The disk is asked at once: it holds what it is given, so the next session is archived in the same tick."""
+    auto = {**TO_LABEL, "autoarchive": "auto"}
+    ws = labelled_workspace(tmp_path, receiver=[auto])
+    first, second = ready(ws, visit()), ready(ws, visit("1.2.826.0.1.3680043.10.1.9"))
+    daemon = Daemon(ws, stop=threading.Event())
+    for each in (first, second):
+        change(ws, "UPDATE session SET autoarchive_due = 1, label = 'L' || id WHERE id = ?", each.id)
+
+    with failing("PLACE_ITEM=errno:EIO@1"):
+        daemon.tick()
+
+    statuses = [sessions.details(ws, each.id).session.status for each in (first, second)]
+    assert statuses == [SessionStatus.READY, SessionStatus.ARCHIVED]
     assert_consistent(ws)
 
 

@@ -21,6 +21,7 @@ from archive.errors import Refused, RootError, StoreError
 from archive.examination.building import build
 from archive.examination.review import ArchiveOrder
 from archive.joining import join, preview_join
+from archive.model import Outcome
 from archive.rebuild import ensure_catalogue, rebuild
 from archive.reconcile import Reconciliation, reconcile
 from archive.recovery import last_report, recover
@@ -34,6 +35,7 @@ from archive.upkeep.discrepancies import Discrepancy
 from archive.upkeep.leftovers import LOST_AND_FOUND
 from archive.workspace import Workspace
 from cli.main import run
+from scp import synthetic
 from tests.spec.test_recovery import forget_row, state, status_of_session, stored, study
 from tests.workbench import Sender, SteppedClock, change, event_kinds, make_workspace, rows, tree
 
@@ -368,6 +370,30 @@ def test_it_is_neither_built_nor_archived_by_itself(tmp_path: Path) -> None:
     assert status_of_session(ws) == "ARCHIVED"
     assert rows(ws, "SELECT instance_count FROM session") == [{"instance_count": 2}]
     assert len(list((ws.root.path / "archive/PI/arc001").rglob("*.dcm"))) == 2
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_what_comes_for_it_meanwhile_is_refused_and_all_else_stored(
+    ws: Workspace, crashed: Crashed, number: int
+) -> None:
+    """In one association: A700 for a known and for a new series of it; the node stays open, and what is sent again
+    when the folder is back is stored."""
+    late = study(3)[2]
+    series = [synthetic.SeriesSpec(number=2, instances=1)]
+    other_series = synthetic.study(patient_id="P1", patient_name="Test^One", series=series)
+    sender = Sender(ws)
+    with broken(crashed.bad, number), sender:
+        recover(ws)
+        refused = [sender.store(each) for each in (late, *other_series)]
+        others = [sender.store(each) for each in study(3, patient_id="P2")[2:] + study(patient_id="P3")]
+        assert sender.intake.admission() is None
+
+    assert [each.status for each in refused] == [0xA700, 0xA700]
+    assert {each.outcome for each in others} == {Outcome.STORED}
+    assert not list((ws.root.path / "spool").glob("*.part"))
+    assert {each.outcome for each in sender.store_all([late, *other_series])} == {Outcome.STORED}
+    recover(ws)
+    assert (instances(ws, 1), instances(ws, 2), instances(ws, 3)) == (4, 3, 2)
 
 
 # --- it is looked at again -------------------------------------------------------------------------------------------
