@@ -28,6 +28,8 @@ from archive.model import Session
 from archive.recovery import release_abandoned
 from archive.store.catalogue import intake, sessions
 from archive.survey import prune, run_due, work
+from archive.upkeep.settling import Notes
+from archive.upkeep.unread import note_unread
 from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.archiver")
@@ -80,10 +82,16 @@ class Daemon:
         if self._gate.reason() is not None:
             return
         self._guarded("interrupted operations", lambda: resume_all(self._ws))
-        self._guarded("abandoned sessions", lambda: release_abandoned(self._ws))
+        self._guarded("abandoned sessions", self._release_abandoned)
         self._guarded("sessions that could not be looked at", self._looking_again.look)
         self._guarded("idle sessions", self._build_due)
         self._guarded("autoarchive", self._archive_due)
+
+    def _release_abandoned(self) -> None:
+        def passed_over(session_id: int, error: Exception) -> None:
+            note_unread(self._ws, session_id, error, Notes())
+
+        release_abandoned(self._ws, passed_over=passed_over)
 
     def _survey_queued(self) -> None:
         self._guarded("surveys", lambda: work(self._ws, stop=self._stop))

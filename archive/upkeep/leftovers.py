@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-import structlog
-
 from archive.errors import StaleState
 from archive.journal import ReportLine
 from archive.model import Session, SessionStatus
@@ -19,7 +17,6 @@ from archive.store.catalogue.recovering import FileRow
 from archive.store.manifest import NAME as MANIFEST
 from archive.workspace import Workspace
 
-log = structlog.get_logger("prearc.recovery")
 LOST_AND_FOUND: Final = "spool/lost+found"
 PROBED: Final = ("spool", "prearchive", "archive", "trash", "quarantine", "backup")
 _NEEDED: Final = ("spool", "prearchive")
@@ -143,7 +140,8 @@ def release_abandoned(
 ) -> list[ReportLine]:
     """Sessions in a working state that nobody works on go back to where work can begin again; one line each.
 
-    One that cannot be looked at is told to `passed_over`, or logged; the others are released all the same.
+    One that cannot be looked at is told to `passed_over`, and the others are released all the same; without that it is
+    raised.
     """
     lines: list[ReportLine] = []
     with ws.catalogue.read() as connection:
@@ -152,14 +150,12 @@ def release_abandoned(
         try:
             line = _released(ws, session_id)
         except (OSError, ValueError) as error:
-            (passed_over or _log_unreleased)(session_id, error)
+            if passed_over is None:
+                raise
+            passed_over(session_id, error)
         else:
             lines += [line] if line is not None else []
     return lines
-
-
-def _log_unreleased(session_id: int, error: Exception) -> None:
-    log.error("session_not_released", session=session_id, error=str(error))
 
 
 def _released(ws: Workspace, session_id: int) -> ReportLine | None:

@@ -45,6 +45,19 @@ RECEIVING: Final = (
         complaint="report.adopted ==",
     ),
     Mutant(
+        name="what-could-not-be-looked-at-is-built",
+        changes=(
+            (
+                "archive/store/catalogue/intake.py",
+                "          AND NOT EXISTS (SELECT 1 FROM session_unread WHERE session_id = s.id)\n",
+                "",
+            ),
+            ("archive/examination/building.py", "        verify_read(tx.connection, session_id)\n", ""),
+        ),
+        test="spec/test_unread.py::test_it_is_neither_built_nor_archived_by_itself",
+        complaint="FAILED",
+    ),
+    Mutant(
         name="a-session-is-settled-while-others-file-into-it",
         changes=(
             ("archive/upkeep/comparison.py", "if holds.is_held_besides(connection, session.id, dead):", "if False:"),

@@ -574,6 +574,27 @@ def test_a_part_whose_name_is_taken_in_lost_and_found_gets_another(ws: Workspace
     assert kept.with_name("0123.part~1").read_bytes() == b"second"
 
 
+def test_a_build_whose_lock_became_a_folder_waits_and_is_done_in_the_end(ws: Workspace, crashed: Crashed) -> None:
+    """The archiver died while it built, and its lock is no file: the session is noted once, not logged at each tick."""
+    recover(ws)
+    change(ws, "UPDATE session SET status = 'BUILDING' WHERE id = 1")
+    lock = ws.root.path / "locks" / "session-1"
+    lock.unlink()
+    lock.mkdir()
+    daemon = archiver(ws)
+    for _ in range(3):
+        daemon.tick()
+    assert unread(ws) == [(1, "locks/session-1", "Is a directory")]
+    assert event_kinds(ws, 1).count("SESSION_UNREAD") == 1
+
+    lock.rmdir()
+    clock_of(ws).advance(11)
+    daemon.tick()
+    daemon.tick()
+
+    assert (unread(ws), status_of_session(ws), instances(ws)) == ([], "READY", 2)
+
+
 @pytest.mark.parametrize("is_link", [False, True])
 def test_a_lock_of_a_process_that_is_no_file_stops_nobody(ws: Workspace, crashed: Crashed, is_link: bool) -> None:
     """Nobody can tell whether that process lives, so what it holds stays held; the command to end that is named."""
