@@ -18,7 +18,7 @@ from archive.store.catalogue import journal, moved, sessions
 from archive.store.catalogue.connection import Connection, Transaction
 from archive.store.catalogue.journal import Intent, Item, OperationKind, Phase
 from archive.store.locks import FileLock
-from archive.transfer import items_of, relocations, scans_of, verify_all_have_a_place
+from archive.transfer import items_of, relocations, scans_of, verify_all_are_listed, verify_all_have_a_place
 from archive.workspace import Workspace
 
 
@@ -42,8 +42,16 @@ class Part:
 
 
 def plan_part(ws: Workspace, connection: Connection, session: Session, scans: Sequence[Scan], label: str) -> Part:
-    """Where these scans would go; each gets the name its series number asks for, as when it was received."""
+    """Where these scans would go; each gets the name its series number asks for, as when it was received.
+
+    Raises
+    ------
+    Refused
+        A file without a row is in one of their folders.
+    """
     inspection = inspect(ws, connection, session)
+    folders = tuple(f"{session.path}/SCANS/{scan.scan}/" for scan in scans)
+    verify_all_are_listed(session, [path for path in inspection.unlisted if path.startswith(folders)])
     ids = {scan.id for scan in scans}
     chosen = [row for row in inspection.instances if row.scan_id in ids]
     plan = plan_merge(

@@ -25,6 +25,7 @@ from archive.transfer import (
     replacements,
     scans_of,
     side_of,
+    verify_all_are_listed,
     verify_all_have_a_place,
     verify_kept_copies,
 )
@@ -162,11 +163,7 @@ def _look(ws: Workspace, connection: Connection, target_id: int, session_id: int
             hint=f"prearc session join {target.id} {session.id} --reason 'WHY'",
         )
     inspection = inspect(ws, connection, session)
-    if inspection.unlisted:
-        raise Refused(
-            f"There are files in session {session.id} that no row knows; they would be left behind.",
-            hint="prearc doctor --repair",
-        )
+    verify_all_are_listed(session, inspection.unlisted)
     plan = plan_onto(connection, session, target, inspection)
     return _Join(session=session, target=target, inspection=inspection, plan=plan, new_studies=new_studies)
 

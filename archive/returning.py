@@ -21,7 +21,7 @@ from archive.store import catalog_xml, files, manifest
 from archive.store.catalogue import events, findings, moved, sessions
 from archive.store.catalogue.connection import Connection, Transaction
 from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationKind, Phase
-from archive.transfer import items_of, verify_all_have_a_place
+from archive.transfer import items_of, verify_all_are_listed, verify_all_have_a_place
 from archive.workspace import Workspace
 
 
@@ -138,11 +138,7 @@ def _copy_back(ws: Workspace, session: Session, key: SessionKey, begin: Apply, c
     with ws.catalogue.read() as connection:
         inspection = inspect(ws, connection, session)
         plan = plan_onto(connection, session, None, inspection)
-    if inspection.unlisted:
-        raise Refused(
-            f"There are files in session {session.id} that no row knows; they would be left behind.",
-            hint="prearc doctor --repair",
-        )
+    verify_all_are_listed(session, inspection.unlisted)
     verify_all_have_a_place(plan)
     items = items_of(ws, plan, inspection, key.path)
     intent = Intent(

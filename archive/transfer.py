@@ -1,7 +1,7 @@
 """A merge plan as work: what becomes of files (journal items) and of rows, for archiving, join, split and return."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from archive.errors import Refused
@@ -14,6 +14,15 @@ from archive.store import files
 from archive.store.catalogue.archived import Relocation, Replacement
 from archive.store.catalogue.journal import Item, ItemAction
 from archive.workspace import Workspace
+
+
+def verify_all_are_listed(session: Session, unlisted: Collection[str]) -> None:
+    """Files without a row stay where the others went from: nobody would know of them."""
+    if unlisted:
+        raise Refused(
+            f"There are files in session {session.id} that no row knows; they would be left behind.",
+            hint="prearc doctor --repair",
+        )
 
 
 def verify_all_have_a_place(plan: MergePlan) -> None:
