@@ -28,6 +28,7 @@ from archive.store.catalogue.journal import Intent, Item, ItemAction, OperationK
 from archive.workspace import Workspace
 
 log = structlog.get_logger("prearc.journal")
+_REBUILD: Final = "prearc doctor --rebuild   (the node stopped)"
 _BRINGING: Final = (ItemAction.LINK, ItemAction.SWAP)
 Apply = Callable[[Transaction], None]
 
@@ -229,6 +230,8 @@ def settle(ws: Workspace, *session_ids: int) -> list[ReportLine]:
 
 def _resume(ws: Workspace, intent: Intent) -> ReportLine | None:
     """Finish or undo one operation, its sessions' locks held; None when its worker went on until just now."""
+    if intent.kind is OperationKind.DAMAGED:
+        raise StoreError(f"The row of operation {intent.op} in the catalogue is damaged.", hint=_REBUILD)
     what = f"{intent.kind} of session {intent.session_id}"
     phase = _settled_phase(ws, intent.op)
     if phase not in (Phase.PLANNED, Phase.COMMITTED):

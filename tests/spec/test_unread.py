@@ -613,6 +613,31 @@ def test_a_lock_of_a_process_that_is_no_file_stops_nobody(ws: Workspace, crashed
     assert rows(ws, "SELECT count(*) AS n FROM association WHERE is_open = 1") == [{"n": 0}]
 
 
+@pytest.mark.parametrize(("column", "value"), [("kind", "DANCE"), ("detail", "{"), ("detail", "7")])
+def test_a_damaged_row_of_the_journal_keeps_its_session_waiting_and_no_other(
+    ws: Workspace, crashed: Crashed, column: str, value: str
+) -> None:
+    """What the operation was nobody knows: it is told, nothing is done with its session, all else goes on."""
+    recover(ws)
+    for session_id in (1, 2):
+        close(ws, session_id)
+    change(
+        ws,
+        "INSERT INTO intent(op, kind, session_id, plan_digest, phase, owner, planned_at, detail)"
+        " VALUES ('1-a', 'MOVE', 1, '', 'PLANNED', 'x', '2026-01-01T00:00:00+00:00', '{}')",
+    )
+    change(ws, f"UPDATE intent SET {column} = ?", value)
+
+    report = recover(ws)
+
+    assert "The row of operation 1-a in the catalogue is damaged." in report.alarms[0]
+    with pytest.raises(StoreError, match="damaged") as refused:
+        delete(ws, 1)
+    assert refused.value.hint.startswith("prearc doctor --rebuild")
+    assert delete(ws, 2).status == "DELETED"
+    assert [each.kind for each in reconcile(ws, repair=True).discrepancies] == ["OPERATION_UNFINISHED"]
+
+
 def test_an_operation_that_makes_no_sense_does_not_stop_the_start(ws: Workspace, crashed: Crashed) -> None:
     """Its paths are none: it is told, its session stays as it is, the others are recovered."""
     change(

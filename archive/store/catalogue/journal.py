@@ -30,6 +30,7 @@ class OperationKind(StrEnum):
     SPLIT = "SPLIT"  # links some instances of a prearchive session into a new one
     MITIGATE = "MITIGATE"  # renames files of an archived scan, takes duplicates out, or undoes that
     RETURN = "RETURN"  # takes an archived session, or some of its scans, back to the prearchive
+    DAMAGED = "DAMAGED"  # what it was its row does not tell any more; nobody does it
 
 
 class ItemAction(StrEnum):
@@ -180,12 +181,17 @@ def items(connection: sqlite3.Connection, op: str) -> list[Item]:
 
 
 def _intent(row: sqlite3.Row) -> Intent:
+    """An operation as its row tells it; a row that makes no sense keeps its sessions, and nobody else, waiting."""
+    try:
+        kind, detail = OperationKind(row["kind"]), dict(json.loads(row["detail"]))
+    except (ValueError, TypeError):
+        kind, detail = OperationKind.DAMAGED, {}
     return Intent(
         op=row["op"],
-        kind=OperationKind(row["kind"]),
+        kind=kind,
         session_id=row["session_id"],
         phase=Phase(row["phase"]),
         target_id=row["target_id"],
         plan_digest=row["plan_digest"],
-        detail=json.loads(row["detail"]),
+        detail=detail,
     )
