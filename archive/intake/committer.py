@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from archive import failpoints
@@ -33,6 +34,7 @@ class Pending(Generic[T]):
         self.acknowledges = acknowledges
         self.is_done = False
         self.is_committed = False
+        self.is_in_doubt = False  # everything is applied, and COMMIT comes next or was there
         self.failure: StoreError | None = None
         self._result: T | None = None
         self._news = threading.Lock()  # held until there are any: it is done, or its thread has the turn
@@ -53,7 +55,7 @@ class Pending(Generic[T]):
     def outcome(self) -> T:
         """What `apply` returned; raises the failure of the commit."""
         if not self.is_committed:
-            raise self.failure or StoreError("The commit was interrupted.")
+            raise self.failure or (InDoubt if self.is_in_doubt else StoreError)("The commit was interrupted.")
         return self._result  # type: ignore[return-value]
 
 
@@ -86,12 +88,18 @@ class Committer:
                 while not pending.is_done:
                     self._commit()
             finally:
-                self._hand_over()
+                self._hand_over(pending)
         return pending.outcome()
 
-    def _hand_over(self) -> None:
-        """The turn goes to the first of those who wait, and to nobody else: the others sleep on."""
+    def _hand_over(self, own: Pending[T]) -> None:
+        """The turn goes to the first of those who wait, and to nobody else: the others sleep on.
+
+        Where it was interrupted before its own work was done, nobody waits for that any more.
+        """
         with self._guard:
+            if not own.is_done:
+                with suppress(ValueError):  # it was taken into a batch
+                    self._queue.remove(own)  # type: ignore[arg-type]
             following = self._queue[0] if self._queue else None
             self._is_turn_taken = following is not None
         if following is not None:
@@ -131,16 +139,19 @@ class Committer:
             if ready:
                 self._commit_rows(ready, batch)
         finally:
-            for pending in batch:
+            while batch:  # a loop that needs no memory: who is not woken waits for ever
+                pending = batch.pop(0)
                 pending.is_done = True
                 pending.wake()
 
     def _join(self, batch: list[Pending[object]]) -> list[Pending[object]]:
         """Take who is queued into the batch, as many as it has room for; those of them that may be committed."""
+        before = len(batch)
         with self._guard:
-            count = min(len(self._queue), self._batch - len(batch))
-            joined = [self._queue.popleft() for _ in range(count)]
-        batch += joined
+            while self._queue and len(batch) < self._batch:
+                batch.append(self._queue[0])  # first, and then it leaves the queue: without memory it is in both
+                self._queue.popleft()
+        joined = batch[before:]
         self._refuse_if_degraded(joined)
         return [pending for pending in joined if pending.failure is None]
 
@@ -159,6 +170,8 @@ class Committer:
                 for pending in ready:
                     pending.run(tx)
                 failpoints.hit("P7")
+                for pending in ready:
+                    pending.is_in_doubt = True
             for pending in ready:
                 pending.is_committed = True
         except InDoubt as error:

@@ -3,11 +3,12 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from archive.errors import StoreError
+from archive.errors import InDoubt, StoreError
 from archive.intake.committer import Committer, Pending
 from archive.store.catalogue.connection import Transaction
 from tests.story import labelled_workspace
@@ -134,6 +135,46 @@ def test_a_leader_that_is_interrupted_takes_nobody_with_it(crowd: Crowd) -> None
             future.result(PATIENCE_SECONDS)
     assert following.result(PATIENCE_SECONDS) is None
     assert crowd.committer.submit(Pending(lambda tx: "on")) == "on"
+
+
+def test_a_leader_that_never_got_to_its_own_work_keeps_no_turn(
+    committer: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory before anybody's work was taken: its own is done by nobody, and the next one is not left waiting
+    for a thread that has gone."""
+
+    def fail() -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(committer, "_commit", fail)
+        with pytest.raises(MemoryError):
+            committer.submit(Pending(lambda tx: "never"))
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(committer.submit, Pending(lambda tx: 7)).result(PATIENCE_SECONDS) == 7
+    assert not committer._queue
+
+
+def test_who_may_have_been_committed_is_in_doubt(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader was interrupted behind the COMMIT: rows are there perhaps, so no file may be taken back."""
+    write = crowd.committer._catalogue.write
+
+    @contextmanager
+    def written() -> Iterator[Transaction]:
+        with write() as tx:
+            yield tx
+        raise MemoryError
+
+    leader, member = crowd.submit(crowd.note, crowd.note)
+    monkeypatch.setattr(crowd.committer._catalogue, "write", written)
+
+    crowd.let_go()
+
+    with pytest.raises(MemoryError):
+        leader.result(PATIENCE_SECONDS)
+    with pytest.raises(InDoubt):
+        member.result(PATIENCE_SECONDS)
 
 
 def test_nothing_of_an_interrupted_commit_is_written(tmp_path: Path) -> None:
