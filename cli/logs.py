@@ -49,6 +49,7 @@ def configure(level: str, *, is_json: bool = False, names_process: bool = False)
     structlog.configure(
         processors=[
             *((_with_process,) if names_process else ()),
+            _short_of_memory,
             structlog.processors.format_exc_info,
             *((_stamped, escaped, structlog.processors.JSONRenderer()) if is_json else (logfmt,)),
         ],
@@ -60,6 +61,16 @@ def configure(level: str, *, is_json: bool = False, names_process: bool = False)
 def _with_process(logger: object, method: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A structlog processor: who writes; asked each time, because processes fork."""
     facts["pid"] = os.getpid()
+    return facts
+
+
+def _short_of_memory(logger: object, method: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: no traceback of a `MemoryError`, which may be raised anywhere.
+
+    To make one takes memory, and opens every module that it names; what cannot be closed then stays open.
+    """
+    if isinstance(sys.exception(), MemoryError):
+        facts.pop("exc_info", None)
     return facts
 
 

@@ -187,14 +187,18 @@ class ReceiverAssociation(Association):
         self.log = self.log.bind(calling=printable(calling_ae_title), called=printable(called_ae_title))
 
     def _end(self) -> None:
-        """Give everything back."""
+        """Give everything back, whatever of it fails, as for want of memory."""
         try:
             self.kill()
-            if self.dul.socket is not None:
-                self.dul.socket._shutdown_socket()
-            self._finish()
         finally:
-            self._gate.connections.leave(self)
+            try:
+                if self.dul.socket is not None:
+                    self.dul.socket._shutdown_socket()
+            finally:
+                try:
+                    self._finish()
+                finally:
+                    self._gate.connections.leave(self)
 
     def _finish(self) -> None:
         """Nothing more is stored; idempotent."""

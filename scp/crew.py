@@ -5,10 +5,14 @@ connection while nobody else waits starts another thread first, so that one wait
 """
 
 import _thread
+import socket
 import threading
+import time
+from contextlib import suppress
 from typing import Final
 
-from scp.passing import Seat
+from scp.door import Arrival
+from scp.passing import AGAIN_SECONDS, Seat
 from scp.server import Associations
 
 KEPT_WAITING: Final = 4
@@ -57,15 +61,30 @@ class Crew:
         self._work()
 
     def _work(self) -> None:
-        for arrival, connection in self._seat.passed():
-            self._change(waiting=-1, entering=1)
-            association = self._associations.admit(arrival, connection, self._leave_relief)
-            if association is not None:
-                self._change(entering=-1)
-                association.run_reactor()
-            if not self._wait_again(entering=0 if association is not None else -1):
+        while (passed := self._taken()) is not None:
+            with suppress(Exception):  # a door: what could not even be told, as of having no memory, ends no thread
+                self._serve(*passed)
+            passed = None  # nothing of it is kept while this thread waits
+            if not self._wait_again():
                 return
         self._change(waiting=-1)
+
+    def _taken(self) -> tuple[Arrival, socket.socket] | None:
+        """The next connection, waited for; None when there will be none."""
+        while True:
+            try:
+                return next(self._seat.passed(), None)
+            except MemoryError:  # before it was there, or it is lost
+                time.sleep(AGAIN_SECONDS)
+
+    def _serve(self, arrival: Arrival, connection: socket.socket) -> None:
+        self._change(waiting=-1, entering=1)
+        try:
+            association = self._associations.admit(arrival, connection, self._leave_relief)
+        finally:
+            self._change(entering=-1)
+        if association is not None:
+            association.run_reactor()
 
     def _leave_relief(self) -> None:
         """See to it that somebody waits. Raises when no thread can be started: then the caller does."""
@@ -80,10 +99,8 @@ class Crew:
             self._entering += entering
             self._changed.notify_all()
 
-    def _wait_again(self, *, entering: int) -> bool:
+    def _wait_again(self) -> bool:
         with self._changed:
-            self._entering += entering
-            self._changed.notify_all()
             if self._waiting >= KEPT_WAITING:
                 return False
             self._waiting += 1

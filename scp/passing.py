@@ -10,6 +10,7 @@ import fcntl
 import socket
 import struct
 import termios
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -42,6 +43,9 @@ _NEWS: Final = struct.Struct("<BQ")
 _ADMISSIONS: Final = tuple(Admission)
 _HOST_BYTES: Final = 256
 _NO_BYTES: Final = bytes(4)
+
+AGAIN_SECONDS: Final = 0.05
+"""How soon is tried again what there was no memory for."""
 
 
 class Channel:
@@ -110,10 +114,15 @@ class Seat:
 
     def say(self, word: Word, number: int = 0) -> None:
         """Tell the supervisor. One that is gone needs no word: this process ends with it."""
-        try:
-            self._socket.send(_NEWS.pack(word, number))
-        except OSError:
-            pass
+        while True:
+            try:
+                self._socket.send(_NEWS.pack(word, number))
+            except MemoryError:  # the connection would be counted for ever
+                time.sleep(AGAIN_SECONDS)
+                continue
+            except OSError:
+                pass
+            return
 
     def passed(self) -> Iterator[tuple[Arrival, socket.socket]]:
         """Connections, each waited for, until `close`, or until the supervisor is gone; several threads may wait."""
@@ -144,6 +153,14 @@ def _receive(its: socket.socket) -> tuple[Arrival, socket.socket | None] | None:
         return None
     if not message:
         return None
+    while True:
+        try:
+            return _unpacked(message, descriptors)
+        except MemoryError:  # the connection would be lost, and counted for ever
+            time.sleep(AGAIN_SECONDS)
+
+
+def _unpacked(message: bytes, descriptors: list[int]) -> tuple[Arrival, socket.socket | None]:
     number, port_index, port, admission = _HEAD.unpack_from(message)
     arrival = Arrival(
         number=number,

@@ -206,14 +206,16 @@ class ReceiverSocket(AssociationSocket):
         connection = self.socket
         if connection is None or connection.fileno() < 0:
             return
-        if isinstance(connection, ssl.SSLSocket):
-            say_the_end(connection)
-        if self._is_muted and _linger(connection) and self._is_ended:
-            self._is_reset = True
-        if self._is_reset:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
-        super()._shutdown_socket()
-        connection.close()  # the library forgets to, when the peer was first
+        try:
+            if isinstance(connection, ssl.SSLSocket):
+                say_the_end(connection)
+            if self._is_muted and _linger(connection) and self._is_ended:
+                self._is_reset = True
+            if self._is_reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+            super()._shutdown_socket()
+        finally:
+            connection.close()  # the library forgets to, when the peer was first
 
 
 def _linger(connection: socket.socket) -> int:

@@ -23,6 +23,7 @@ from archive.intake.waits import Waiting, Waits
 from archive.store import files
 from archive.store.locks import Holders
 from archive.store.root import Root
+from archive.threads import Helper
 
 FIRST_PAUSE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
@@ -184,7 +185,7 @@ class Admission:
         self._is_probing = True
         over = threading.Event()
         try:
-            threading.Thread(target=self._probe, args=(over, self._faults), name="probe", daemon=True).start()
+            Helper(self._probe, name="probe", args=(over, self._faults)).start()
         except (RuntimeError, MemoryError):  # no thread is left now
             self._conclude(is_well=False)
             return None

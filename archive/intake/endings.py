@@ -16,6 +16,7 @@ from archive.errors import StoreError
 from archive.intake.holdings import Holdings
 from archive.store.catalogue.connection import Catalogue
 from archive.store.catalogue.endings import Ending, write
+from archive.threads import Helper
 
 LINGER_SECONDS: Final = 0.1
 """How long an end waits for another transaction that takes it along; a session's clock begins that much later."""
@@ -57,8 +58,8 @@ class Endings:
                 return
             self._is_watched = True
         try:
-            threading.Thread(target=self._watch, name="endings", daemon=True).start()
-        except RuntimeError:  # no thread is left: now, or at the next occasion
+            Helper(self._watch, name="endings").start()
+        except (RuntimeError, MemoryError):  # no thread is left: now, or at the next occasion
             with self._guard:
                 self._is_watched = False
             self._fail(True)
@@ -157,12 +158,18 @@ class Endings:
 
     def _watch(self) -> None:
         """While anything is owed, or was a moment ago: write what has lingered."""
-        while self._goes_on():
-            try:
-                self.settle(older_than_seconds=LINGER_SECONDS)
-            except Exception:  # an end that is forgotten would hold its session for ever
-                self._fail(True)
-                log.exception("associations_not_closed")
+        is_over = False
+        try:
+            while self._goes_on():
+                try:
+                    self.settle(older_than_seconds=LINGER_SECONDS)
+                except Exception:  # an end that is forgotten would hold its session for ever
+                    self._fail(True)
+                    log.exception("associations_not_closed")
+            is_over = True
+        finally:
+            if not is_over:  # by what nobody expects, as having no memory to tell: at the next occasion
+                self._is_watched = False
 
     def _goes_on(self) -> bool:
         """Wait a while; whether anything is owed, or will be by a scanner that comes again and again."""

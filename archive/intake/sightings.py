@@ -17,6 +17,7 @@ from archive.rules.admitting import Standing
 from archive.store.catalogue import senders
 from archive.store.catalogue.connection import Catalogue
 from archive.store.catalogue.senders import OTHERS, Seen
+from archive.threads import Helper
 
 WRITE_SECONDS: Final = 1.0
 MOST_PENDING: Final = 256
@@ -50,7 +51,7 @@ class Sightings:
                 return
             self._is_writing = True
         try:
-            threading.Thread(target=self._run, name="sightings", daemon=True).start()
+            Helper(self._run, name="sightings").start()
         except (RuntimeError, MemoryError):  # no thread is left now: with the next one
             self._is_writing = False
 

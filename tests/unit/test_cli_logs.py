@@ -94,3 +94,21 @@ def test_the_time_of_a_line_is_now_in_utc(is_json: bool, capsys: pytest.CaptureF
     assert found is not None, line
     assert before <= datetime.fromisoformat(found[0]) <= datetime.now(UTC)
     assert "level" in line and "info" in line and "fact" in line
+
+
+def test_of_having_no_memory_there_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may be raised anywhere, and a traceback takes memory and descriptors. Any other error has its own."""
+    before = structlog.get_config()
+    logs.configure("INFO")
+    try:
+        for error in (MemoryError(), KeyError("which")):
+            try:
+                raise error
+            except (MemoryError, KeyError):
+                structlog.get_logger("test").error("failed", exc_info=True)
+    finally:
+        structlog.configure(**before)
+
+    first, second = capsys.readouterr().err.splitlines()
+    assert "Traceback" not in first
+    assert "Traceback" in second

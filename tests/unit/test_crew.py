@@ -163,6 +163,50 @@ def test_where_no_thread_can_be_started_that_connection_ends_and_the_next_one_is
     crew.close()
 
 
+class Forgetful:
+    """What a crew takes where there is no memory for anything: not even to say so."""
+
+    def __init__(self) -> None:
+        self.served = threading.Semaphore(0)
+
+    def admit(self, arrival: Arrival, connection: socket.socket, prepare: Callable[[], None]) -> "Forgetful":
+        connection.close()
+        if arrival.number % 2:
+            self.served.release()
+            raise MemoryError
+        return self
+
+    def run_reactor(self) -> None:
+        self.served.release()
+        raise MemoryError
+
+
+def test_no_thread_dies_of_having_no_memory(ends: tuple[Channel, Seat], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of waiting for a connection, nor of one that could not be served or ended; all of them can be told to
+    end."""
+    channel, seat = ends
+    receive, failures = passing._receive, iter([MemoryError()] * 2 * KEPT_WAITING)
+
+    def fail_at_first(its: socket.socket) -> object:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return receive(its)
+
+    monkeypatch.setattr(passing, "_receive", fail_at_first)
+    before = threads()
+    associations = Forgetful()
+    crew = Crew(seat, associations)  # type: ignore[arg-type]
+    crew.start()
+
+    for number in range(1, 4 * KEPT_WAITING + 1):
+        pass_on(channel, number)
+        assert associations.served.acquire(timeout=SECONDS), "nobody waits for the next connection"
+    assert len(threads() - before) == KEPT_WAITING
+
+    seat.close()
+    crew.close()
+
+
 def threads() -> set[str]:
     """The threads of this process, by the kernel's word."""
     return set(os.listdir("/proc/self/task"))

@@ -1,6 +1,7 @@
 """Connections between supervisor and receiver process: passed with their facts, their ends told, nothing waits."""
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -123,3 +124,35 @@ def test_a_connection_that_came_without_its_descriptor_is_told_as_over(ends: tup
 
     assert served(seat) == []
     assert channel.news() == [News(Word.OVER, 5)]
+
+
+def test_without_memory_no_word_and_no_connection_is_lost(
+    ends: tuple[Channel, Seat], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again: a connection that nobody has, or whose end nobody hears of, would be counted for ever."""
+    channel, seat = ends
+    peer, accepted = socket.socketpair()
+    assert channel.pass_on(arrival(), accepted)
+
+    class Forgetful:
+        """A struct with no memory for the first three."""
+
+        def __init__(self, real: struct.Struct) -> None:
+            self._real, self._failures = real, iter([MemoryError()] * 3)
+
+        def __getattr__(self, name: str) -> object:
+            if name != "size" and (error := next(self._failures, None)) is not None:
+                raise error
+            return getattr(self._real, name)
+
+    monkeypatch.setattr(passing, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(passing, "_HEAD", Forgetful(passing._HEAD))
+    ((found, connection),) = served(seat)
+    monkeypatch.setattr(passing, "_NEWS", Forgetful(passing._NEWS))
+    seat.say(Word.OVER, found.number)
+    monkeypatch.undo()
+
+    assert channel.news() == [News(Word.OVER, 1)]
+    with peer, connection:
+        peer.sendall(b"hello")
+        assert connection.recv(5) == b"hello"
