@@ -117,9 +117,11 @@ class ReceiverMessages(DIMSEServiceProvider):
     def _violate(self, error: Exception) -> None:
         self._is_over = True
         self._pieces.clear()
-        self._association.log.warning("association.violated", error=printable(repr(error)))
-        self._association.acse.send_ap_abort(UNEXPECTED_PDU_PARAMETER)
-        self._association.mute()
+        try:
+            self._association.log.warning("association.violated", error=printable(repr(error)))
+        finally:  # whatever can be told: nothing more is taken, and the peer must not wait for an answer
+            self._association.acse.send_ap_abort(UNEXPECTED_PDU_PARAMETER)
+            self._association.mute()
 
     def _take_command(self, context_id: int, content: memoryview, is_last: bool) -> None:
         if self._open is not None:

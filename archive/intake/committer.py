@@ -37,19 +37,12 @@ class Pending(Generic[T]):
         self.is_in_doubt = False  # everything is applied, and COMMIT comes next or was there
         self.failure: StoreError | None = None
         self._result: T | None = None
-        self._news = threading.Lock()  # held until there are any: it is done, or its thread has the turn
-        self._news.acquire()
-
-    def wait(self) -> None:
-        """Until it is done or its thread has the turn."""
-        self._news.acquire()
-
-    def wake(self) -> None:
-        """Let its thread go on."""
-        self._news.release()
+        self.news = threading.Lock()  # held until there are any: it is done, or its thread has the turn
+        self.news.acquire()
 
     def run(self, tx: Transaction) -> None:
         """Apply in the transaction; counts only once the transaction is committed."""
+        self.is_in_doubt = False
         self._result = self.apply(tx)
 
     def outcome(self) -> T:
@@ -77,12 +70,14 @@ class Committer:
             The commit failed and may yet come to light: keep every file.
         StoreError
             The store is degraded, or a statement failed: nothing was committed.
+        MemoryError
+            There was none: nothing was committed, unless the work is in doubt.
         """
         with self._guard:
             self._queue.append(pending)  # type: ignore[arg-type]
             has_turn, self._is_turn_taken = not self._is_turn_taken, True
         if not has_turn:
-            pending.wait()
+            pending.news.acquire()  # which no want of memory interrupts
         if not pending.is_done:
             try:
                 while not pending.is_done:
@@ -103,7 +98,7 @@ class Committer:
             following = self._queue[0] if self._queue else None
             self._is_turn_taken = following is not None
         if following is not None:
-            following.wake()
+            following.news.release()
 
     def sync_name(self, part: Part, folder: str | None) -> None:
         """P6 of one file, in the thread of its association: threads that sync at once share what the disk does.
@@ -142,7 +137,7 @@ class Committer:
             while batch:  # a loop that needs no memory: who is not woken waits for ever
                 pending = batch.pop(0)
                 pending.is_done = True
-                pending.wake()
+                pending.news.release()
 
     def _join(self, batch: list[Pending[object]]) -> list[Pending[object]]:
         """Take who is queued into the batch, as many as it has room for; those of them that may be committed."""

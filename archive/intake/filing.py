@@ -129,6 +129,10 @@ class Filer:
         except StoreError:
             self._take_back(place, linked)
             raise
+        except MemoryError:
+            if not pending.is_in_doubt:
+                self._take_back(place, linked)
+            raise
         if filed is None or filed.outcome is Outcome.ALREADY_STORED:
             self._take_back(place, linked)
         return filed

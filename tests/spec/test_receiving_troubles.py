@@ -15,7 +15,7 @@ from archive import failpoints, sessions
 from archive.daemon import Daemon
 from archive.errors import StoreError
 from archive.intake import endings
-from archive.intake.committer import Pending
+from archive.intake.committer import Committer, Pending
 from archive.model import Outcome, SessionStatus, StoreRequest
 from archive.receive import AssociationIntake
 from archive.store.catalogue.connection import Transaction
@@ -197,6 +197,37 @@ def test_nothing_is_acknowledged_after_a_folder_could_not_be_synced(tmp_path: Pa
     clock.advance(6)
     assert sender.intake.admission() is None
     assert [sender.store(each).outcome for each in (second, third)] == [Outcome.STORED, Outcome.STORED]
+    assert_consistent(ws)
+
+
+@pytest.mark.parametrize("step", ["before it is committed", "after it was committed"])
+def test_without_memory_no_file_is_left_without_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """What was not committed gives its name back, what was keeps it; nothing is acknowledged, and the sender's next try
+    finds all in order."""
+    ws = labelled_workspace(tmp_path)
+    first, second = visit(series=[SeriesSpec(number=1, instances=2)])
+    sender = Sender(ws)
+    sender.store(first)
+    association, request, part = begun(sender, "A", second)
+    commit = Committer._commit
+
+    def fail(self: Committer) -> None:
+        if step.startswith("after"):
+            commit(self)
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Committer, "_commit", fail)
+        association.finish(request, part)
+    association.abandon(part)
+    association.close()
+
+    assert_consistent(ws)
+    is_there = step.startswith("after")
+    assert sender.store(second).outcome is (Outcome.ALREADY_STORED if is_there else Outcome.STORED)
+    assert len(rows(ws, "SELECT id FROM instance")) == 2
     assert_consistent(ws)
 
 

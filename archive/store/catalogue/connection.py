@@ -125,9 +125,11 @@ class _Handle:
                     connection.execute(pragma)
             self._synchronous = int(connection.execute("PRAGMA synchronous").fetchone()[0])
         except BaseException:
-            if connection is not None:
-                connection.close()
-            os.close(self.lock_fd)
+            try:
+                if connection is not None:
+                    connection.close()
+            finally:
+                os.close(self.lock_fd)
             raise
 
     def begin(self, *, actor: str, clock: Clock) -> Transaction:
@@ -274,7 +276,7 @@ class Catalogue:
                 handle.connection.execute("COMMIT")
             finally:
                 handle.unlock()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, MemoryError) as error:
             if _is_full(error):
                 self._relieve()
             if body_done:
