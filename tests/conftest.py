@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from cli import logs
+from tests.compiling import compile_all
 from tests.quick_disk import quick_disk
 from tests.workbench import close_since, opened
 
@@ -40,6 +41,12 @@ NOT_OF_RULES = (
 LONGEST = ("test_open_corpus.py", "test_mitigation_interrupted.py", "test_hostile.py", "test_command_line_serve.py")
 ORDER = ("interop", "crash", "network", "spec", "unit", "docs")
 """Files and folders, the longest first: what begins last is what all wait for."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Before there are workers."""
+    compile_all()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
