@@ -6,9 +6,11 @@ Nothing is faked but the clock, which stands still until a test moves it.
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +27,7 @@ from archive.model import Receipt, StoreRequest
 from archive.receive import AssociationIntake, Intake
 from archive.rules.policy import Policy
 from archive.store.parts import Part
+from archive.store.root import CATALOGUE_NAME
 from archive.workspace import Workspace
 from scp.status import status_of
 from tests.fast_path import is_fast_path
@@ -76,6 +79,9 @@ def make_workspace(
     ``project=[{"id": "PI"}]``. Opening it a second time is what a restarted process does.
     """
     settings = make_settings(**tables)
+    if not (path / "root").exists():
+        (path / "root").mkdir(parents=True, mode=0o700)
+        (path / "root" / CATALOGUE_NAME).write_bytes(_empty_catalogue())
     ws = Workspace.open(
         path / "root",
         settings=settings,
@@ -86,6 +92,19 @@ def make_workspace(
     )
     _OPENED.append(ws)
     return ws
+
+
+@cache
+def _empty_catalogue() -> bytes:
+    """A catalogue with its tables and nothing in them: thousands of tests need one, and to make it takes a while."""
+    settings = make_settings()
+    with tempfile.TemporaryDirectory() as folder:
+        ws = Workspace.open(
+            Path(folder, "root"), settings=settings, policy=Policy.compile(settings), actor="tester", create=True
+        )
+        ws.close()
+        assert not ws.root.catalogue_path.with_name(f"{CATALOGUE_NAME}-wal").exists()
+        return ws.root.catalogue_path.read_bytes()
 
 
 def opened() -> int:

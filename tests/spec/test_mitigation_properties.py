@@ -33,7 +33,7 @@ from tests.workbench import close_since, dump, make_workspace, opened, rows, tre
 
 BUDGET_SECONDS = float(os.environ.get("PREARC_CAMPAIGN_SECONDS", "60")) / 4
 INSTANCES = 5
-TREES = 40
+TREES = 25
 CAMPAIGN_TREES = 1000
 CHANGING = {
     "event", "session_log", "intent", "intent_item", "mitigation", "sqlite_sequence", "survey_request",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from archive.surveying import catalog_reader
 from archive.surveying.catalog_reader import Catalog, read_catalog
 from archive.surveys import Listed
+from tests.examples import examples
 
 HEAD = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<cat:DCMCatalog xmlns:cat="http://nrg.wustl.edu/catalog" '
@@ -156,7 +157,7 @@ def test_a_catalog_has_a_greatest_size(tmp_path: Path, monkeypatch: pytest.Monke
     assert "more than 10 entries" in read(many, tmp_path).remarks[0].text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes_are_a_catalog_or_are_told(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, is_in: bool

@@ -19,6 +19,7 @@ from archive.errors import HeaderError, LimitExceeded
 from archive.rules import directory
 from archive.rules.directory import FileId, is_directory, referenced_files
 from archive.rules.header import HeaderLimits, ReadAt, TruncatedHeader, encode_file_prefix, read_file_meta
+from tests.examples import examples
 
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
 
@@ -166,7 +167,7 @@ def test_a_directory_with_endless_elements_is_given_up(monkeypatch: pytest.Monke
         read(made([["A", str(number)] for number in range(20)]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_nothing_but_header_errors_come_of_broken_bytes(data: st.DataObject) -> None:
     """Whatever the bytes are, reading ends, and with a header error if with any."""

@@ -30,6 +30,7 @@ from archive.rules.header import (
     read_header,
     tag_of,
 )
+from tests.examples import examples
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -396,7 +397,7 @@ class TestLimits:
 
     @pytest.mark.parametrize("syntax", ENCODINGS)
     @given(data=st.binary(min_size=1, max_size=2000), budget=st.integers(0, 3000))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(100), deadline=None)
     def test_no_more_is_read_than_allowed(self, syntax: str, data: bytes, budget: int) -> None:
         """`read_bytes` bounds what a header reads, whatever the bytes are."""
         total = 0
@@ -533,7 +534,7 @@ def test_tags_and_keywords() -> None:
 
 
 @given(data=st.binary(max_size=600), syntax=st.sampled_from(ENCODINGS), also=st.sets(st.integers(0, UNDEFINED)))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_any_bytes_give_a_header_or_a_header_error(data: bytes, syntax: str, also: set[int]) -> None:
     """Nothing but `HeaderError` comes out, and every value can be stored as text."""
     for read in (
@@ -584,7 +585,7 @@ def datasets(draw: st.DrawFn, depth: int = 3) -> Dataset:
 
 
 @given(dataset=datasets(), syntax=st.sampled_from(ENCODINGS))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_a_generated_dataset_reads_as_pydicom_wrote_it(dataset: Dataset, syntax: str) -> None:
     """Every attribute is the one that was written, in all four encodings."""
     header = header_of(encoded(dataset, syntax), syntax, also=frozenset({0x00280010, 0x00200052}))
@@ -598,7 +599,7 @@ def test_a_generated_dataset_reads_as_pydicom_wrote_it(dataset: Dataset, syntax:
 
 
 @given(dataset=datasets(depth=1), syntax=st.sampled_from(ENCODINGS), rng=st.randoms(use_true_random=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_a_damaged_dataset_never_fails_otherwise(dataset: Dataset, syntax: str, rng: object) -> None:
     """Flipped bytes and cuts give a header or a `HeaderError`."""
     data = bytearray(encoded(dataset, syntax))

@@ -16,6 +16,7 @@ from archive.importing import zips
 from archive.importing.candidates import Candidate, Decline, Declined, Unusable
 from archive.importing.finding import find
 from archive.importing.opening import Opener
+from tests.examples import examples
 
 DATA = bytes(range(256)) * 64
 
@@ -190,7 +191,7 @@ def test_what_is_cut_or_no_zip_is_refused(tmp_path: Path) -> None:
     assert content(garbled) == [Decline.ZIP_DAMAGED]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nothing_but_refusals_come_of_broken_zips(tmp_path: Path, data: st.DataObject) -> None:
     """Whatever the bytes of a zip are, its entries are read or refused, and no error of the reader comes through."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from archive.model import FileRecord, Instance, MergeMode, Scan
 from archive.rules.merging import MergePlan, plan_merge, possible_names
 from archive.rules.naming import renamed_scan
+from tests.examples import examples
 
 NUMBERS = st.sampled_from(["1", "2", "4", "4-MR1", "4-MR9"])
 FILES = st.sampled_from(["a.dcm", "b.dcm", "c"])
@@ -98,7 +99,7 @@ MERGES = {
 
 
 @given(**MERGES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_no_instance_is_lost(incoming: Visit, home: Visit, mode: MergeMode) -> None:
     """Each incoming one is placed, or kept as the same dataset, or goes along as a row: exactly one of these."""
     plan = merged(incoming, home, mode)
@@ -113,7 +114,7 @@ def test_no_instance_is_lost(incoming: Visit, home: Visit, mode: MergeMode) -> N
 
 
 @given(**MERGES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_no_two_files_have_one_name(incoming: Visit, home: Visit, mode: MergeMode) -> None:
     """A name belongs to one file; one that an archived file has is given only to what heals or replaces that file."""
     plan = merged(incoming, home, mode)
@@ -129,7 +130,7 @@ def test_no_two_files_have_one_name(incoming: Visit, home: Visit, mode: MergeMod
 
 
 @given(**MERGES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_only_overwriting_replaces_and_never_twice(incoming: Visit, home: Visit, mode: MergeMode) -> None:
     """What goes to the backup has the UID of what comes, other bytes and a file; it goes once."""
     plan = merged(incoming, home, mode)
@@ -145,7 +146,7 @@ def test_only_overwriting_replaces_and_never_twice(incoming: Visit, home: Visit,
 
 
 @given(**MERGES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_a_series_stays_one_scan_and_a_scan_one_series(incoming: Visit, home: Visit, mode: MergeMode) -> None:
     """A known series joins its scan, whatever its number; another one gets a folder that nobody has."""
     plan = merged(incoming, home, mode)

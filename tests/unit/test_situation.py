@@ -16,6 +16,7 @@ from archive.rules.situation import JoinSuggestion, Situation, instance_examples
 from archive.rules.way_out import WayOut
 from archive.rules.ways_out import ways_out
 from archive.rules.what_happened import what_happened
+from tests.examples import examples
 
 HEADER_ONLY, SAME, PIXELS = DifferenceKind.HEADER_ONLY, DifferenceKind.SAME_DATASET, DifferenceKind.PIXEL_DATA
 RESTART = Likeness(
@@ -350,7 +351,7 @@ def test_examples_of_a_finding_are_its_differences() -> None:
     kind=st.sampled_from([None, *DifferenceKind]),
     identical=st.integers(0, 4),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_whatever_was_found_there_is_a_story_and_ranked_ways(
     kinds: set[K],
     status: SessionStatus,

@@ -19,6 +19,7 @@ from archive.surveys import (
     SetDifference,
     SurveyStatus,
 )
+from tests.examples import examples
 
 MR, CT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"
 REVIEW = {FileClass.BAD, FileClass.UID_DIFFERS, FileClass.CHANGED, FileClass.UNLISTED, FileClass.MISSING}
@@ -148,7 +149,7 @@ def test_every_seeded_defect_is_found_and_none_is_invented_in_many_trees() -> No
         check([case(f"1.2.{index}", defect, number) for index, (defect, number) in enumerate(seeds)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(TREES)
 def test_every_seeded_defect_is_found_and_none_is_invented(cases: list[Case]) -> None:
     """The same for trees that hypothesis makes, which shrinks what fails."""
@@ -182,7 +183,7 @@ def check(cases: list[Case]) -> None:
     assert status_of(report) is wanted_status(cases)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(TREES)
 def test_the_json_names_every_file_that_does_not_conform_in_one_member(cases: list[Case]) -> None:
     """The lists and maps of the document hold each file once; empty members are left out."""

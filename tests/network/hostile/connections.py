@@ -101,7 +101,7 @@ def deaf(peer: Attacker) -> Iterable[str]:
     with peer.again(receive_bytes=2048) as one:
         one.associate()
         one.socket.settimeout(0.2)
-        until = time.monotonic() + 15 * PDU_SECONDS
+        until = time.monotonic() + 40 * PDU_SECONDS  # it takes as many answers as the kernel has room for
         while time.monotonic() < until:
             try:
                 one.socket.sendall(message(store_rq(f"{UID}.3", dataset=us(0x0101))) * 500)
