@@ -165,13 +165,14 @@ def test_the_scope_says_how_far_a_study_is_looked_for(tmp_path: Path, scope: str
     assert result.status == ("CONFLICT" if found else "ARCHIVED")
 
 
-def test_two_archivings_of_one_study_do_not_miss_each_other(tmp_path: Path) -> None:
+def test_two_archivings_of_one_study_do_not_miss_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is archived elsewhere while an archiving runs is seen at its commit: it is undone, and asks when tried
     again."""
     ws = places(tmp_path)
     first = ready(ws, visit(series=ONE))
     again = ready_at(ws, "AGAIN", visit(series=[SeriesSpec(number=2)]))
     caught: list[BaseException] = []
+    is_placed, may_go_on = threading.Event(), threading.Event()
 
     def slowly() -> None:
         try:
@@ -179,16 +180,21 @@ def test_two_archivings_of_one_study_do_not_miss_each_other(tmp_path: Path) -> N
         except StaleState as error:
             caught.append(error)
 
-    failpoints.arm("PLACED=sleep:1.0@1")
     slow = threading.Thread(target=slowly)
+
+    def hit(name: str) -> None:
+        if name == "PLACED" and threading.current_thread() is slow:
+            is_placed.set()
+            assert may_go_on.wait(60.0)
+
+    monkeypatch.setattr(failpoints, "hit", hit)
     slow.start()
     try:
-        while slow.is_alive() and not rows(ws, "SELECT op FROM intent WHERE session_id = ?", again.id):
-            slow.join(0.01)
+        assert is_placed.wait(60.0)
         assert archive_session(ws, first.id).status == "ARCHIVED"
     finally:
+        may_go_on.set()
         slow.join()
-        failpoints.arm("")
 
     (error,) = caught
     assert "archived elsewhere" in str(error)

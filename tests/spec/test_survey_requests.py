@@ -221,19 +221,18 @@ class _Slow:
         return 20.0
 
 
-def test_a_cancel_at_the_last_moment_holds(tmp_path: Path) -> None:
+def test_a_cancel_at_the_last_moment_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All files are read, the report is about to be written: the cancel still wins."""
     ws, _ = archived_workspace(tmp_path, scans=1)
     [request_id] = ask(ws).queued
-    failpoints.arm("SURVEY_READ=sleep:1")
-    thread = threading.Thread(target=survey.run, args=(ws, [request_id]), kwargs={"stop": threading.Event()})
-    try:
-        thread.start()
-        _await(lambda: found(ws, request_id).status is S.SURVEYING)
-        survey.cancel(ws, [request_id])
-        thread.join()
-    finally:
-        failpoints.arm("")
+
+    def hit(name: str) -> None:
+        if name == "SURVEY_READ":
+            assert found(ws, request_id).status is S.SURVEYING
+            survey.cancel(ws, [request_id])
+
+    monkeypatch.setattr(failpoints, "hit", hit)
+    survey.run(ws, [request_id], stop=threading.Event())
 
     assert found(ws, request_id).status is S.CANCELED
     assert rows(ws, "SELECT * FROM survey_result") == []
