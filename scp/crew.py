@@ -8,7 +8,6 @@ import _thread
 import socket
 import threading
 import time
-from contextlib import suppress
 from typing import Final
 
 from scp.door import Arrival
@@ -62,8 +61,10 @@ class Crew:
 
     def _work(self) -> None:
         while (passed := self._taken()) is not None:
-            with suppress(Exception):  # a door: what could not even be told, as of having no memory, ends no thread
+            try:
                 self._serve(*passed)
+            except Exception:  # noqa: BLE001 - a door: what could not even be told, as of having no memory
+                self._end(passed[0].number)
             passed = None  # nothing of it is kept while this thread waits
             if not self._wait_again():
                 return
@@ -75,6 +76,15 @@ class Crew:
             try:
                 return next(self._seat.passed(), None)
             except MemoryError:  # before it was there, or it is lost
+                time.sleep(AGAIN_SECONDS)
+
+    def _end(self, number: int) -> None:
+        """A connection is over, whatever of its end failed: that is told as soon as there is memory for it."""
+        while True:
+            try:
+                self._associations.over(number)
+                return
+            except MemoryError:
                 time.sleep(AGAIN_SECONDS)
 
     def _serve(self, arrival: Arrival, connection: socket.socket) -> None:

@@ -131,6 +131,14 @@ class Associations:
             raise
         return association
 
+    def over(self, number: int) -> None:
+        """A connection is over, though not all of its end could be done; harmless for one that is known to be."""
+        for association, its_number in tuple(self._numbers.items()):
+            if its_number == number:
+                association.cut()
+                self._members.leave(association)
+        self._left(number)
+
     def drain(self, seconds: float | None = None) -> None:
         """Let open C-STOREs end for `seconds`, then end all associations; idempotent. Nothing is to be taken any more.
 

@@ -265,5 +265,9 @@ def test_a_place_is_given_back_whatever_else_fails(monkeypatch: pytest.MonkeyPat
         with peer, pytest.raises(MemoryError):
             associations.admit(replace(NEWCOMER, number=8), accepted, fail)
         monkeypatch.undo()
-    assert left == [7, 8]
+        assert left == [7, 8]
+
+        for number in (7, 9):
+            associations.over(number)
+    assert left == [7, 8, 7, 9]
     assert accepted.fileno() < 0

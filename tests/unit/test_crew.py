@@ -167,23 +167,29 @@ class Forgetful:
     """What a crew takes where there is no memory for anything: not even to say so."""
 
     def __init__(self) -> None:
+        self.ended: list[int] = []
         self.served = threading.Semaphore(0)
+        self._failures = iter([MemoryError()] * 3)
 
     def admit(self, arrival: Arrival, connection: socket.socket, prepare: Callable[[], None]) -> "Forgetful":
         connection.close()
         if arrival.number % 2:
-            self.served.release()
             raise MemoryError
         return self
 
     def run_reactor(self) -> None:
-        self.served.release()
         raise MemoryError
+
+    def over(self, number: int) -> None:
+        if (error := next(self._failures, None)) is not None:
+            raise error
+        self.ended.append(number)
+        self.served.release()
 
 
 def test_no_thread_dies_of_having_no_memory(ends: tuple[Channel, Seat], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither of waiting for a connection, nor of one that could not be served or ended; all of them can be told to
-    end."""
+    """Neither of waiting for a connection, nor of one that could not be served or ended: that one is told to be over,
+    once there is memory to say it. All threads can be told to end."""
     channel, seat = ends
     receive, failures = passing._receive, iter([MemoryError()] * 2 * KEPT_WAITING)
 
@@ -201,6 +207,7 @@ def test_no_thread_dies_of_having_no_memory(ends: tuple[Channel, Seat], monkeypa
     for number in range(1, 4 * KEPT_WAITING + 1):
         pass_on(channel, number)
         assert associations.served.acquire(timeout=SECONDS), "nobody waits for the next connection"
+    assert associations.ended == list(range(1, 4 * KEPT_WAITING + 1))
     assert len(threads() - before) == KEPT_WAITING
 
     seat.close()
