@@ -8,6 +8,7 @@ import _thread
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from scp.door import Arrival
@@ -25,8 +26,11 @@ BEGIN_SECONDS: Final = 2.0
 class Crew:
     """`start` once, then `close` after the seat was closed; what is served then goes on."""
 
-    def __init__(self, seat: Seat, associations: Associations) -> None:
-        self._seat, self._associations = seat, associations
+    def __init__(self, seat: Seat, associations: Associations, *, renew: Callable[[], None] = lambda: None) -> None:
+        """`renew` is called when nobody is served, if a connection may have been lost before its number was known: it
+        is counted for as long as this process is."""
+        self._seat, self._associations, self._renew = seat, associations, renew
+        self._is_in_doubt = False
         self._changed = threading.Condition()
         self._waiting = 0
         """Threads that wait for a connection. One that has got a connection does not count, as soon as it asks whether
@@ -66,6 +70,7 @@ class Crew:
             except Exception:  # noqa: BLE001 - a door: what could not even be told, as of having no memory
                 self._end(passed[0].number)
             passed = None  # nothing of it is kept while this thread waits
+            self._renew_if_in_doubt()
             if not self._wait_again():
                 return
         self._change(waiting=-1)
@@ -76,7 +81,14 @@ class Crew:
             try:
                 return next(self._seat.passed(), None)
             except MemoryError:  # before it was there, or it is lost
+                self._is_in_doubt = True
                 time.sleep(AGAIN_SECONDS)
+                self._renew_if_in_doubt()
+
+    def _renew_if_in_doubt(self) -> None:
+        if self._is_in_doubt and not self._entering and self._associations.is_idle:
+            self._is_in_doubt = False
+            self._renew()
 
     def _end(self, number: int) -> None:
         """A connection is over, whatever of its end failed: that is told as soon as there is memory for it."""

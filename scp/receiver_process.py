@@ -1,5 +1,7 @@
 """A receiver process: how the supervisor sees it, and what it does itself."""
 
+import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -114,10 +116,16 @@ def receive(
     """Serve what the supervisor passes until SIGTERM, then drain; in the main thread, with `SIGNALS` blocked."""
     seat = Seat(channel, log)
     associations = Associations(ports, settings, intake, log, left=partial(seat.say, Word.OVER))
-    crew = Crew(seat, associations)
+    crew = Crew(seat, associations, renew=partial(_renew, log))
     crew.start()
     seat.say(Word.READY)
     await_end(associations.reload)
     seat.close()
     crew.close()
     associations.drain()
+
+
+def _renew(log: FilteringBoundLogger) -> None:
+    """End this process in order; the supervisor starts it again, and forgets what it counted of it."""
+    log.warning("receiver.renewed", why="for want of memory a connection may have been lost")
+    os.kill(os.getpid(), signal.SIGTERM)

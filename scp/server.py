@@ -137,7 +137,13 @@ class Associations:
             if its_number == number:
                 association.cut()
                 self._members.leave(association)
+                self._numbers.pop(association, None)
         self._left(number)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no connection is open."""
+        return not self._members.members()
 
     def drain(self, seconds: float | None = None) -> None:
         """Let open C-STOREs end for `seconds`, then end all associations; idempotent. Nothing is to be taken any more.

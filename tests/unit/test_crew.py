@@ -169,6 +169,7 @@ class Forgetful:
     def __init__(self) -> None:
         self.ended: list[int] = []
         self.served = threading.Semaphore(0)
+        self.is_idle = False
         self._failures = iter([MemoryError()] * 3)
 
     def admit(self, arrival: Arrival, connection: socket.socket, prepare: Callable[[], None]) -> "Forgetful":
@@ -189,7 +190,8 @@ class Forgetful:
 
 def test_no_thread_dies_of_having_no_memory(ends: tuple[Channel, Seat], monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of waiting for a connection, nor of one that could not be served or ended: that one is told to be over,
-    once there is memory to say it. All threads can be told to end."""
+    once there is memory to say it. One may have been lost before its number was known: once nobody is served the
+    process is renewed. All threads can be told to end."""
     channel, seat = ends
     receive, failures = passing._receive, iter([MemoryError()] * 2 * KEPT_WAITING)
 
@@ -200,8 +202,8 @@ def test_no_thread_dies_of_having_no_memory(ends: tuple[Channel, Seat], monkeypa
 
     monkeypatch.setattr(passing, "_receive", fail_at_first)
     before = threads()
-    associations = Forgetful()
-    crew = Crew(seat, associations)  # type: ignore[arg-type]
+    associations, renewed = Forgetful(), threading.Semaphore(0)
+    crew = Crew(seat, associations, renew=renewed.release)  # type: ignore[arg-type]
     crew.start()
 
     for number in range(1, 4 * KEPT_WAITING + 1):
@@ -209,6 +211,13 @@ def test_no_thread_dies_of_having_no_memory(ends: tuple[Channel, Seat], monkeypa
         assert associations.served.acquire(timeout=SECONDS), "nobody waits for the next connection"
     assert associations.ended == list(range(1, 4 * KEPT_WAITING + 1))
     assert len(threads() - before) == KEPT_WAITING
+
+    assert not renewed.acquire(blocking=False)
+    associations.is_idle = True
+    for number in (100, 101):
+        pass_on(channel, number)
+    assert renewed.acquire(timeout=SECONDS)
+    assert not renewed.acquire(timeout=0.01)
 
     seat.close()
     crew.close()

@@ -10,9 +10,9 @@ import pytest
 from archive.clock import Clock
 from archive.errors import Busy, StoreError
 from archive.store import files
-from archive.store.catalogue.connection import IN_USE_LOCK, Catalogue
+from archive.store.catalogue.connection import IN_USE_LOCK, Catalogue, _Handle
 from archive.store.locks import FileLock, Locks
-from tests.workbench import make_workspace
+from tests.workbench import make_workspace, rows
 
 
 def test_a_lock_whose_holder_cannot_be_written_is_held_and_let_go(
@@ -121,6 +121,38 @@ def test_an_open_catalogue_cannot_be_replaced(tmp_path: Path) -> None:
     with pytest.raises(Busy):
         Catalogue(ws.root.catalogue_path, lock_path=ws.root.path / "locks/catalogue", actor="t", clock=Clock())
     rebuilding.release()
+
+
+def test_a_transaction_that_cannot_be_undone_for_want_of_memory_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is closed, and with it goes all it held: the next one, of whichever process, writes at once."""
+
+    def fail(handle: _Handle) -> None:
+        raise MemoryError
+
+    ws = make_workspace(tmp_path)
+    other = Catalogue(ws.root.catalogue_path, lock_path=ws.root.path / "locks/catalogue", actor="other", clock=Clock())
+    with ws.catalogue.write():
+        pass
+    before = open_files()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Handle, "roll_back", fail)
+        with pytest.raises(MemoryError) as caught, ws.catalogue.write() as tx:
+            tx.execute("INSERT INTO rule_text(text) VALUES ('undone')")
+            raise MemoryError
+
+    assert open_files() < before
+    with other.write() as tx:
+        tx.execute("INSERT INTO rule_text(text) VALUES ('written')")
+    other.close()
+    assert caught.value is not None  # what was raised has the frames of that transaction yet
+    assert rows(ws, "SELECT text FROM rule_text") == [{"text": "written"}]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_walk_goes_on_past_a_file_that_vanishes(tmp_path: Path) -> None:

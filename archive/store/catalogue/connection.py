@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -151,11 +151,9 @@ class _Handle:
         self.connection.rollback()
 
     def lock(self) -> None:
-        """Take the write lock, which `unlock` lets go."""
+        """Take the write lock. It is let go without a call of ours, for which there may be no memory: with a lock that
+        stays, every process of the node waits for ever."""
         fcntl.flock(self.lock_fd, fcntl.LOCK_EX)
-
-    def unlock(self) -> None:
-        fcntl.flock(self.lock_fd, fcntl.LOCK_UN)
 
     @contextmanager
     def write_lock(self) -> Iterator[None]:
@@ -163,12 +161,14 @@ class _Handle:
         try:
             yield
         finally:
-            self.unlock()
+            fcntl.flock(self.lock_fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        with self.write_lock():  # the last connection to close checkpoints
-            self.connection.close()
-        os.close(self.lock_fd)
+        try:
+            with self.write_lock():  # the last connection to close checkpoints
+                self.connection.close()
+        finally:
+            os.close(self.lock_fd)
 
 
 class Catalogue:
@@ -275,7 +275,7 @@ class Catalogue:
                 body_done = True
                 handle.connection.execute("COMMIT")
             finally:
-                handle.unlock()
+                fcntl.flock(handle.lock_fd, fcntl.LOCK_UN)
         except (sqlite3.Error, OSError, MemoryError) as error:
             if _is_full(error):
                 self._relieve()
@@ -288,11 +288,7 @@ class Catalogue:
             raise
         finally:
             if handle is not None:
-                if handle.connection.in_transaction:  # interrupted at the COMMIT
-                    handle.roll_back()
-                if not is_durable:
-                    handle.tighten()
-                self._give(handle, self._writers)
+                self._give_clean(handle, is_durable=is_durable)
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -322,12 +318,22 @@ class Catalogue:
                 return
         handle.close()
 
+    def _give_clean(self, handle: _Handle, *, is_durable: bool) -> None:
+        """Give back what a transaction had; closed where it cannot be made clean, as for want of memory."""
+        try:
+            if handle.connection.in_transaction:  # interrupted at the COMMIT
+                handle.roll_back()
+            if not is_durable:
+                handle.tighten()
+        except BaseException:
+            self._drop(handle)
+            raise
+        self._give(handle, self._writers)
+
     @staticmethod
     def _drop(handle: _Handle) -> None:
-        try:
+        with suppress(sqlite3.Error):
             handle.close()
-        except sqlite3.Error:
-            os.close(handle.lock_fd)
 
 
 def _is_full(error: Exception) -> bool:
