@@ -4,6 +4,7 @@ A call into a hung disk cannot be interrupted and gives no error. All that can b
 more, and say so.
 """
 
+import weakref
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,12 +27,12 @@ class Waits:
     """The steps of one process that wait for the disk; threads share it.
 
     No lock: each step sets and removes an entry of its own, which is one operation of a dictionary, and so is the copy
-    that is looked at.
+    that is looked at. An entry whose step is gone was left for want of memory, and counts no more.
     """
 
     def __init__(self, clock: Clock, *, hung_seconds: float) -> None:
         self.clock, self.hung_seconds = clock, hung_seconds
-        self.open: dict[int, tuple[str, float, float]] = {}
+        self.open: dict[int, tuple[str, float, float, weakref.ref[Waiting]]] = {}
 
     def waiting(self, what: str, *, size_bytes: int = 0) -> "Waiting":
         """Around a step that waits for the disk; `size_bytes` of data may have to be written in it."""
@@ -42,26 +43,29 @@ class Waits:
         if not self.open:
             return None
         now = self.clock.monotonic()
-        late = [each for each in list(self.open.values()) if each[2] < now]
+        late = [each for each in self._steps() if each[2] < now]
         if not late:
             return None
-        what, began, due = min(late, key=lambda each: each[1])
+        what, began, due, _ = min(late, key=lambda each: each[1])
         return Wait(what=what, began=began, due=due)
 
     def count(self) -> int:
         """How many steps wait now."""
-        return len(self.open)
+        return len(self._steps())
 
     def longest_seconds(self) -> float:
         """How long the oldest step has waited; 0 when none waits."""
         now = self.clock.monotonic()
-        return max((now - began for _, began, _ in list(self.open.values())), default=0.0)
+        return max((now - began for _, began, _, _ in self._steps()), default=0.0)
+
+    def _steps(self) -> list[tuple[str, float, float, "weakref.ref[Waiting]"]]:
+        return [each for each in list(self.open.values()) if each[3]() is not None]
 
 
 class Waiting:
     """One step, while its block runs."""
 
-    __slots__ = ("_size_bytes", "_waits", "_what")
+    __slots__ = ("__weakref__", "_size_bytes", "_waits", "_what")
 
     def __init__(self, waits: Waits, what: str, size_bytes: int) -> None:
         self._waits, self._what, self._size_bytes = waits, what, size_bytes
@@ -69,7 +73,7 @@ class Waiting:
     def __enter__(self) -> None:
         now = self._waits.clock.monotonic()
         due = now + self._waits.hung_seconds + self._size_bytes / SLOWEST_BYTES_PER_SECOND
-        self._waits.open[id(self)] = (self._what, now, due)
+        self._waits.open[id(self)] = (self._what, now, due, weakref.ref(self))
 
     def __exit__(self, *exception: object) -> None:
         del self._waits.open[id(self)]
