@@ -37,11 +37,17 @@ def _names(root_fd: int, relative: str, *, folders: bool) -> list[str]:
 
 
 def is_folder(root_fd: int, relative: str) -> bool:
-    """Whether there is a real folder of this name, reached through real folders."""
+    """Whether there is a real folder of this name, reached through real folders.
+
+    Raises
+    ------
+    OSError
+        The disk does not say.
+    """
     try:
         with files.open_folder(root_fd, relative):
             return True
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

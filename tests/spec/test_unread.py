@@ -147,6 +147,25 @@ def test_the_next_start_looks_again(ws: Workspace, crashed: Crashed) -> None:
     assert state(ws) == before
 
 
+@pytest.mark.parametrize("status", ["BUILDING", "MOVING"])
+def test_a_folder_that_cannot_be_opened_is_not_gone(ws: Workspace, crashed: Crashed, status: str) -> None:
+    """A working session that nobody works on is let go when its folder can be seen, and looked at before it goes on."""
+    change(ws, "UPDATE session SET status = ? WHERE id = 1", status)
+
+    with broken(crashed.bad):
+        report = recover(ws)
+
+    assert (report.alarms, len(report.unread), status_of_session(ws)) == ((), 1, status)
+    daemon = archiver(ws)
+    daemon.tick()
+    clock_of(ws).advance(11)
+    daemon.tick()
+    daemon.tick()
+    assert unread(ws) == []
+    if status == "BUILDING":
+        assert (status_of_session(ws), instances(ws)) == ("READY", 2)
+
+
 def file_instead(folder: Path) -> None:
     folder.write_bytes(b"x")
 
