@@ -59,8 +59,8 @@ class Rebuilder:
         self._joined: list[tuple[int, str, Mapping[str, Any]]] = []  # session, its folder, what was joined into it
         self._doubles: dict[tuple[int, int], set[str]] = {}  # names in the prearchive of files that may have several
         self._doubts = Doubts(root.fd)
-        # what cannot be listed is told when it comes to it
-        for path, status in files.walk(root.fd, "prearchive", passed_over=lambda error: None):
+        self._unread: list[OSError] = []  # folders of the prearchive: their files may have other names
+        for path, status in files.walk(root.fd, "prearchive", passed_over=self._unread.append):
             if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
                 self._doubles.setdefault((status.st_dev, status.st_ino), set()).add(path)
 
@@ -68,6 +68,9 @@ class Rebuilder:
         """Add the session of a folder, or say why there is none."""
         marks = self._marks()
         try:
+            for error in self._unread:  # whatever it says now
+                if f"{error.filename}/".startswith(f"{folder}/"):
+                    raise error
             self._take(place, folder)
         except OSError as error:
             self._forget_since(marks)
@@ -129,8 +132,9 @@ class Rebuilder:
         self._doubts.look_at(on_disk.keys(), [path for path, status in on_disk.items() if self._names(status) - {path}])
         self._settle_doubles(place, on_disk, listed)
         names, staged = without_staged(on_disk)
-        examined = self._examine(folder, [path for path in names if path not in listed])
-        self._tally.unlisted += staged
+        doubles = [path for path in names if self._unread and path not in listed and on_disk[path].st_nlink > 1]
+        examined = self._examine(folder, [path for path in names if path not in listed and path not in doubles])
+        self._tally.unlisted += [*staged, *doubles]
         self._tally.lines += [f"{path} stays unlisted: an overwriting left it: {REPAIR}" for path in staged]
         if content is None and not examined:
             self._tally.lines.append(f"{folder} holds no session")

@@ -704,6 +704,27 @@ def test_a_rebuild_goes_on_past_a_folder_that_cannot_be_looked_at(ws: Workspace,
     assert (whole.sessions, whole.instances, whole.unlisted) == (2, 4, ())
 
 
+def test_a_rebuild_takes_no_file_for_archived_whose_other_name_it_cannot_see(ws: Workspace) -> None:
+    """An archiving was interrupted, the catalogue is lost, the prearchive's folder cannot be read: what has a second
+    name and is in no manifest stays where it is, in no session; with the folder again it is where it was."""
+    first = stored(ws, study())[0]
+    folder = rows(ws, "SELECT path FROM session")[0]["path"]
+    twin = ws.root.path / "archive/PI/arc001/S/SCANS/1/DICOM" / first.name
+    twin.parent.mkdir(parents=True)
+    os.link(first, twin)
+    facts = {"settings": ws.settings, "policy": ws.policy, "actor": "tester", "clock": ws.clock}
+    ws.close()
+
+    with broken(folder):
+        blind = rebuild(ws.root.path, **facts)  # type: ignore[arg-type]
+    assert (blind.sessions, blind.adopted) == (0, ())
+    assert sorted(blind.unlisted) == sorted([str(twin.relative_to(ws.root.path)), folder])
+
+    seeing = rebuild(ws.root.path, **facts)  # type: ignore[arg-type]
+    assert (seeing.sessions, seeing.instances) == (1, 2)
+    assert not twin.exists() and first.exists()
+
+
 def test_a_folder_that_is_moved_away_ends_the_waiting(ws: Workspace, crashed: Crashed) -> None:
     """It cannot be mended: its instances are called missing, as after any loss, and the session may be deleted."""
     with broken(crashed.bad):
