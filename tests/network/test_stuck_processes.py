@@ -22,6 +22,7 @@ receiver_process.STUCK_SECONDS, supervisor.LOOK_SECONDS = 0.2, 0.05
 runpy.run_module("cli", run_name="__main__", alter_sys=True)
 """
 """A node whose minute is 0.8 s."""
+GONE = ""
 
 
 @pytest.fixture
@@ -41,11 +42,14 @@ def stop(pid: int) -> None:
     """SIGSTOP; no thread of it takes anything after."""
     os.kill(pid, signal.SIGSTOP)
     tasks = Path(f"/proc/{pid}/task")
-    wait_until(lambda: {_state(each) for each in tasks.iterdir()} == {"T"}, "its threads have stopped")
+    wait_until(lambda: {_state(each) for each in tasks.iterdir()} <= {"T", GONE}, "its threads have stopped")
 
 
 def _state(task: Path) -> str:
-    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # it ended while it was looked at
+        return GONE
 
 
 def callers(node: Node, open_: ExitStack, count: int) -> list[RawPeer]:
