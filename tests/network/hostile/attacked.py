@@ -29,6 +29,8 @@ STEADY_LOOKS: Final = 15
 ANSWER_SECONDS: Final = 60.0
 NOT_LOGGED: Final = ("ready ", "recovery")
 """What `serve` says itself."""
+PROCESSES: Final = 2
+"""How many receive, on a machine of whatever size: each is to be warm before it is attacked."""
 WARM_PEERS: Final = 6
 WARM_INSTANCES: Final = 6
 WARM_ROOT: Final = "1.2.826.0.1.3680043.10.999.8"
@@ -124,7 +126,7 @@ class Attacked:
         self.folder = folder
         self.node = Node(folder / "root", folder / "prearc.toml", lines_kept=None)
         keys, self._honest_tls, self._tls = _tls(authority) if authority is not None else ({}, (), None)
-        self.node.configure(node=node, limits=limits, ae_title="PREARC", **keys)
+        self.node.configure(node={"processes": PROCESSES, **node}, limits=limits, ae_title="PREARC", **keys)
         self._attacks = 0
         self.disturbed: list[Window] = []
         self.undisturbed: list[Window] = []
