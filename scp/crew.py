@@ -31,7 +31,8 @@ class Crew:
         is counted for as long as this process is."""
         self._seat, self._associations, self._renew = seat, associations, renew
         self._is_in_doubt = False
-        self._changed = threading.Condition()
+        self._guard = threading.Lock()
+        self._changed = threading.Condition(self._guard)  # never entered itself: to be left it needs memory
         self._waiting = 0
         """Threads that wait for a connection. One that has got a connection does not count, as soon as it asks whether
         somebody else still waits: of several that get one at once none may rely on another."""
@@ -45,7 +46,7 @@ class Crew:
 
     def close(self) -> None:
         """Until nothing more is taken."""
-        with self._changed:
+        with self._guard:
             self._changed.wait_for(lambda: not self._waiting and not self._entering)
 
     def _hire(self) -> None:
@@ -110,19 +111,19 @@ class Crew:
 
     def _leave_relief(self) -> None:
         """See to it that somebody waits. Raises when no thread can be started: then the caller does."""
-        with self._changed:
+        with self._guard:
             if self._waiting:
                 return
         self._hire()
 
     def _change(self, *, waiting: int = 0, entering: int = 0) -> None:
-        with self._changed:
+        with self._guard:
             self._waiting += waiting
             self._entering += entering
             self._changed.notify_all()
 
     def _wait_again(self) -> bool:
-        with self._changed:
+        with self._guard:
             if self._waiting >= KEPT_WAITING:
                 return False
             self._waiting += 1

@@ -41,11 +41,12 @@ class Connections(Generic[T]):
         self._left = left
         self._members: dict[T, str] = {}
         self._addresses: Counter[str] = Counter()
-        self._changed = threading.Condition()
+        self._guard = threading.Lock()
+        self._changed = threading.Condition(self._guard)  # never entered itself: to be left it needs memory
 
     def judge(self, host: str) -> Admission:
         """What becomes of one more connection from `host`."""
-        with self._changed:
+        with self._guard:
             here, there = len(self._members), self._addresses[host]
         if here < self._total and there < self._per_address:
             return Admission.WELCOME
@@ -55,18 +56,18 @@ class Connections(Generic[T]):
 
     def is_filling(self, host: str) -> bool:
         """Whether one more from `host` would have a place of the second half, of all or of those of its address."""
-        with self._changed:
+        with self._guard:
             here, there = len(self._members) + 1, self._addresses[host] + 1
         return 2 * here > self._total or 2 * there > self._per_address
 
     def enter(self, member: T, host: str) -> None:
-        with self._changed:
+        with self._guard:
             self._members[member] = host
             self._addresses[host] += 1
 
     def leave(self, member: T) -> None:
         """Forget `member`; idempotent."""
-        with self._changed:
+        with self._guard:
             host = self._members.pop(member, None)
             if host is None:
                 return
@@ -78,10 +79,10 @@ class Connections(Generic[T]):
             self._left(member)
 
     def members(self) -> tuple[T, ...]:
-        with self._changed:
+        with self._guard:
             return tuple(self._members)
 
     def wait_empty(self, until: float) -> bool:
         """Whether all are gone by `until` (monotonic clock, seconds)."""
-        with self._changed:
+        with self._guard:
             return self._changed.wait_for(lambda: not self._members, max(0.0, until - time.monotonic()))

@@ -41,7 +41,8 @@ class Endings:
         """Their holds are let go or will be: what else they held nobody here knows any more."""
         self._guard = threading.Lock()
         self._changed = threading.Condition(self._guard)
-        """For the thread that writes what lingers: not woken by every end that somebody took along."""
+        """For the thread that writes what lingers: not woken by every end that somebody took along. Never entered
+        itself: to be left a condition needs memory."""
         self._settled = threading.Condition(self._guard)
         self._turn = threading.Lock()
         self._latest = 0.0
@@ -119,7 +120,7 @@ class Endings:
 
     def close(self) -> None:
         """The last occasion of this process; recovery at the next start is the one after."""
-        with self._changed:
+        with self._guard:
             self._is_closed = True
             self._changed.notify_all()
         with self._turn:
@@ -151,7 +152,7 @@ class Endings:
             self.taken(due)
 
     def _fail(self, has_failed: bool) -> None:
-        with self._changed:
+        with self._guard:
             if self._has_failed is not has_failed:
                 self._has_failed = has_failed
                 self._changed.notify_all()
@@ -173,7 +174,7 @@ class Endings:
 
     def _goes_on(self) -> bool:
         """Wait a while; whether anything is owed, or will be by a scanner that comes again and again."""
-        with self._changed:
+        with self._guard:
             has_failed = self._has_failed
             self._changed.wait_for(
                 lambda: self._is_closed or self._has_failed is not has_failed,

@@ -34,7 +34,8 @@ class Sightings:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._pending: dict[tuple[str, str, str], Seen] = {}
-        self._changed = threading.Condition()
+        self._guard = threading.Lock()
+        self._changed = threading.Condition(self._guard)  # never entered itself: to be left it needs memory
         self._turn = threading.Lock()
         self._is_writing = False
         self._is_closed = False
@@ -42,7 +43,7 @@ class Sightings:
     def note(self, caller: Caller, standing: Standing, clock: Clock) -> None:
         """A caller called; returns at once."""
         now = iso(clock.now())
-        with self._changed:
+        with self._guard:
             key, found = self._place(caller)
             known = self._pending.get(key)
             count, first_at = (known.count + 1, known.first_at) if known else (1, now)
@@ -57,7 +58,7 @@ class Sightings:
 
     def close(self) -> None:
         """Write what is left."""
-        with self._changed:
+        with self._guard:
             self._is_closed = True
             self._changed.notify_all()
         self._write()
@@ -81,7 +82,7 @@ class Sightings:
 
     def _wait(self) -> bool:
         """Until the next write is due; True when there is none."""
-        with self._changed:
+        with self._guard:
             self._changed.wait_for(lambda: self._is_closed, WRITE_SECONDS)
             is_over = self._is_closed or not self._pending
             self._is_writing = not is_over
@@ -90,7 +91,7 @@ class Sightings:
     def _write(self) -> None:
         """Write what there is; what could not be written stays for the next time, within its bound."""
         with self._turn:
-            with self._changed:
+            with self._guard:
                 waiting, self._pending = self._pending, {}
             if not waiting:
                 return
@@ -99,7 +100,7 @@ class Sightings:
                     senders.note(tx, waiting.values())
             except (StoreError, OSError) as error:
                 log.warning("callers_not_listed", count=len(waiting), error=str(error))
-                with self._changed:
+                with self._guard:
                     for key, each in waiting.items():
                         if key not in self._pending and len(self._pending) < MOST_PENDING:
                             self._pending[key] = each
