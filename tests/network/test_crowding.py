@@ -23,6 +23,7 @@ from tests.network.fake_intake import Running, running
 from tests.network.raw_peer import ACCEPT, CLOSED, REJECT, RELEASE_RP, RawPeer, associate_rq
 
 ELSEWHERE = "127.0.0.2"
+TRIES = 20
 
 
 def _answer(node: Running, source: str = "127.0.0.1") -> int:
@@ -106,12 +107,21 @@ def test_who_begins_to_ask_and_does_not_end_makes_room() -> None:
 
 
 def test_a_crowd_far_beyond_the_cap_is_gone_by_itself() -> None:
-    """Those that were to be told politely as well: nobody need call for it."""
-    with running(connections=3, half_open_seconds=0.3, pdu_seconds=60) as node, ExitStack() as stack:
-        silent = [stack.enter_context(_hesitant(node)) for _ in range(3 + POLITE_REFUSALS + 5)]
+    """Those that were to be told politely as well: nobody need call for it.
 
-        assert _are_closed(silent)
-        assert _is_let_in(node)
+    Where they come so slowly that the first are gone before the last are there, they are no crowd: then once more.
+    """
+    for _ in range(TRIES):
+        with running(connections=3, half_open_seconds=1.0, pdu_seconds=60) as node, ExitStack() as stack:
+            began = time.monotonic()
+            silent = [stack.enter_context(_hesitant(node)) for _ in range(3 + POLITE_REFUSALS + 5)]
+            if time.monotonic() - began > 0.5:
+                continue
+
+            assert _are_closed(silent)
+            assert _is_let_in(node)
+            return
+    raise AssertionError("this machine is too busy to make a crowd")
 
 
 def test_who_has_an_association_stays() -> None:
