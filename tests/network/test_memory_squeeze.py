@@ -47,6 +47,10 @@ class Squeezed:
         self.node.configure(node={"processes": processes}, limits=caps, tick_seconds=0.5)
         self._processes = processes
         self.node.start()
+        self._descriptors = 0
+
+    def is_at_rest(self) -> None:
+        """After a store, and with nobody connected: what it has now is what it is to have again."""
         self.free_places()
         wait_until(self._is_quiet, self.node.last_lines)
         self._descriptors = max(self._descriptors_now())
@@ -133,6 +137,10 @@ def test_a_node_that_had_no_memory_is_as_before(tmp_path: Path, processes: int) 
     ledger = tmp_path / "ledger"
     rounds = 0
     with squeezed.node as node, LedgerSender(ledger, seed=SEED, associations=SENDERS) as sender:
+        sender.send_to(node.port)
+        sender.wait_for("acknowledged", SENDERS)
+        sender.pause()
+        squeezed.is_at_rest()
         while time.monotonic() < deadline:
             headroom, is_late, is_all = chance.choice(HEADROOM_MIB), chance.random() < 0.4, chance.random() < 0.3
             story = f"seed {SEED}, round {rounds}: {headroom} MiB, late {is_late}, all {is_all}"
