@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from archive.store import files
 from archive.store.catalogue.connection import IN_USE_LOCK, Catalogue, _Handle
 from archive.store.locks import FileLock, Locks
 from tests.workbench import make_workspace, rows
+
+BUSY_SECONDS = 10.0
+"""How long a connection waits for another one's transaction."""
 
 
 def test_a_lock_whose_holder_cannot_be_written_is_held_and_let_go(
@@ -123,29 +127,34 @@ def test_an_open_catalogue_cannot_be_replaced(tmp_path: Path) -> None:
     rebuilding.release()
 
 
-def test_a_transaction_that_cannot_be_undone_for_want_of_memory_keeps_nobody_waiting(
+def test_a_transaction_is_undone_as_soon_as_there_is_memory_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection is closed, and with it goes all it held: the next one, of whichever process, writes at once."""
-
-    def fail(handle: _Handle) -> None:
-        raise MemoryError
-
+    """Else it would be open for as long as anybody remembers the error, and no process could write: the next one, of
+    whichever process, does at once."""
     ws = make_workspace(tmp_path)
-    other = Catalogue(ws.root.catalogue_path, lock_path=ws.root.path / "locks/catalogue", actor="other", clock=Clock())
+    lock = ws.root.path / "locks/catalogue"
+    other = Catalogue(ws.root.catalogue_path, lock_path=lock, actor="other", clock=Clock())
+    roll_back, failures = _Handle.roll_back, iter([MemoryError()] * 3)
+
+    def fail_at_first(handle: _Handle) -> None:
+        if (error := next(failures, None)) is not None:
+            raise error
+        roll_back(handle)
+
     with ws.catalogue.write():
         pass
+    monkeypatch.setattr(_Handle, "roll_back", fail_at_first)
     before = open_files()
+    with pytest.raises(MemoryError) as caught, ws.catalogue.write() as tx:
+        tx.execute("INSERT INTO rule_text(text) VALUES ('undone')")
+        raise MemoryError
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_Handle, "roll_back", fail)
-        with pytest.raises(MemoryError) as caught, ws.catalogue.write() as tx:
-            tx.execute("INSERT INTO rule_text(text) VALUES ('undone')")
-            raise MemoryError
-
-    assert open_files() < before
+    assert open_files() == before
+    began = time.monotonic()
     with other.write() as tx:
         tx.execute("INSERT INTO rule_text(text) VALUES ('written')")
+    assert time.monotonic() - began < BUSY_SECONDS
     other.close()
     assert caught.value is not None  # what was raised has the frames of that transaction yet
     assert rows(ws, "SELECT text FROM rule_text") == [{"text": "written"}]

@@ -11,6 +11,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -39,7 +40,7 @@ _PRAGMAS: Final = (
 )
 
 _REMEMBERED_AT_MOST: Final = 1024
-
+_AGAIN_SECONDS: Final = 0.05  # and what there was no memory for is tried again
 IN_USE_LOCK: Final = "catalogue-open"
 """Lock file that every open catalogue shares and a rebuild takes alone."""
 
@@ -151,8 +152,7 @@ class _Handle:
         self.connection.rollback()
 
     def lock(self) -> None:
-        """Take the write lock. It is let go without a call of ours, for which there may be no memory: with a lock that
-        stays, every process of the node waits for ever."""
+        """Take the write lock. It is let go without a call of ours: there may be no memory for one."""
         fcntl.flock(self.lock_fd, fcntl.LOCK_EX)
 
     @contextmanager
@@ -287,8 +287,12 @@ class Catalogue:
                 raise _mapped(error) from error
             raise
         finally:
-            if handle is not None:
-                self._give_clean(handle, is_durable=is_durable)
+            while handle is not None:
+                try:
+                    self._give_clean(handle, is_durable=is_durable)
+                    handle = None
+                except MemoryError:  # with a transaction that stays open nobody writes any more
+                    time.sleep(_AGAIN_SECONDS)
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -319,15 +323,11 @@ class Catalogue:
         handle.close()
 
     def _give_clean(self, handle: _Handle, *, is_durable: bool) -> None:
-        """Give back what a transaction had; closed where it cannot be made clean, as for want of memory."""
-        try:
-            if handle.connection.in_transaction:  # interrupted at the COMMIT
-                handle.roll_back()
-            if not is_durable:
-                handle.tighten()
-        except BaseException:
-            self._drop(handle)
-            raise
+        """Give back what a transaction had, with nothing of it left."""
+        if handle.connection.in_transaction:  # interrupted at the COMMIT, or could not be undone before
+            handle.roll_back()
+        if not is_durable:
+            handle.tighten()
         self._give(handle, self._writers)
 
     @staticmethod
