@@ -60,9 +60,10 @@ class Crew:
             raise RuntimeError("a new thread did not begin")
 
     def _begin(self, begun: threading.Event) -> None:
-        self._change(waiting=1)  # itself: who never begins counts never
+        is_wanted = self._wait_again()  # by itself: who never begins counts never, and who is late may be one too many
         begun.set()
-        self._work()
+        if is_wanted:
+            self._work()
 
     def _work(self) -> None:
         while (passed := self._taken()) is not None:

@@ -126,6 +126,28 @@ def test_after_many_at_once_there_are_no_more_threads_than_before(ends: tuple[Ch
     crew.close()
 
 
+def test_of_those_that_are_hired_at_once_no_more_stay_than_are_to_wait(ends: tuple[Channel, Seat]) -> None:
+    """Several that take a connection each see nobody wait, and a thread may begin late: one too many ends."""
+    channel, seat = ends
+    before = threads()
+    members = Members(threading.Barrier(1), threading.Barrier(1))
+    crew = crew_of(seat, members)
+    crew.start()
+
+    for _ in range(3):
+        crew._hire()
+
+    until = time.monotonic() + SECONDS
+    while len(threads() - before) > KEPT_WAITING and time.monotonic() < until:
+        time.sleep(0.001)
+    assert len(threads() - before) == KEPT_WAITING
+    pass_on(channel, 1)
+    assert members.taken.acquire(timeout=SECONDS)
+    members.over.set()
+    seat.close()
+    crew.close()
+
+
 def raising(error: Exception) -> Callable[..., int]:
     def start(*arguments: object) -> int:
         raise error
