@@ -7,10 +7,11 @@ transaction. (docs/decisions/0004-group-commit.md)
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from archive import failpoints
 from archive.errors import ArchiveError, InDoubt, StoreError
@@ -21,6 +22,9 @@ from archive.store.folders import OpenFolders
 from archive.store.parts import Part
 
 T = TypeVar("T")
+
+_AGAIN_SECONDS: Final = 0.05
+"""How soon is tried again what there was no memory for."""
 
 
 class Pending(Generic[T]):
@@ -83,7 +87,13 @@ class Committer:
                 while not pending.is_done:
                     self._commit()
             finally:
-                self._hand_over(pending)
+                has_turn = True
+                while has_turn:
+                    try:
+                        self._hand_over(pending)
+                        has_turn = False
+                    except MemoryError:  # with a turn that nobody hands on everybody waits for ever
+                        time.sleep(_AGAIN_SECONDS)
         return pending.outcome()
 
     def _hand_over(self, own: Pending[T]) -> None:

@@ -156,6 +156,23 @@ def test_a_leader_that_never_got_to_its_own_work_keeps_no_turn(
     assert not committer._queue
 
 
+def test_a_turn_is_handed_on_as_soon_as_there_is_memory_for_it(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever became of the leader: those who wait for their turn get it."""
+    hand_over, failures = crowd.committer._hand_over, iter([MemoryError()] * 3)
+
+    def fail_at_first(own: Pending[object]) -> None:
+        if (error := next(failures, None)) is not None:
+            raise error
+        hand_over(own)
+
+    monkeypatch.setattr(crowd.committer, "_hand_over", fail_at_first)
+    futures = crowd.submit(*[crowd.note] * 4)
+
+    crowd.let_go()
+
+    assert [future.result(PATIENCE_SECONDS) for future in futures] == [None] * 4
+
+
 def test_who_may_have_been_committed_is_in_doubt(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
     """The leader was interrupted behind the COMMIT: rows are there perhaps, so no file may be taken back."""
     write = crowd.committer._catalogue.write
