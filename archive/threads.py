@@ -1,6 +1,6 @@
-"""Threads beside those that serve: started, or known not to have been."""
+"""Threads beside those that serve: begun, or known not to have been."""
 
-import threading
+import _thread
 from collections.abc import Callable
 from typing import Final
 
@@ -8,31 +8,30 @@ BEGIN_SECONDS: Final = 2.0
 """A new thread begins at once, or never: it may have died of having no memory."""
 
 
-class Helper(threading.Thread):
-    """A daemon thread whose `start` waits for no thread that died before its first step; `threading` does, without end.
+def begin(work: Callable[[], object]) -> None:
+    """Have `work` done in a thread of its own, for whose end nobody waits.
 
-    `start` raises `RuntimeError` or `MemoryError` where it did not begin; it never will then.
+    Not by `threading.Thread`, nor with a `threading.Event`: without memory at the wrong moment whoever starts such a
+    thread waits for it without end, or never hears that it did not begin.
+
+    Raises
+    ------
+    RuntimeError, MemoryError
+        It did not begin; it never will then.
     """
+    begun = _thread.allocate_lock()  # held until it has
+    begun.acquire()
+    decided = _thread.allocate_lock()  # by whether it begins or is given up, whichever comes first
 
-    def __init__(self, target: Callable[..., object], *, name: str, args: tuple[object, ...] = ()) -> None:
-        super().__init__(target=target, name=name, args=args, daemon=True)
-        self._started: threading.Event = _Begun()
-        self._decided = threading.Lock()  # by whether it begins or is given up, whichever comes first
+    def run() -> None:
+        if decided.acquire(False):
+            begun.release()
+            work()
 
-    def start(self) -> None:
-        try:
-            super().start()
-        except RuntimeError:
-            if self._decided.acquire(blocking=False):
-                raise
-
-    def run(self) -> None:
-        if self._decided.acquire(blocking=False):
-            super().run()
-
-
-class _Begun(threading.Event):
-    def wait(self, timeout: float | None = None) -> bool:
-        if not super().wait(BEGIN_SECONDS if timeout is None else timeout):
+    try:  # without keywords or `suppress`: they take memory
+        _thread.start_new_thread(run, ())
+        if not begun.acquire(True, BEGIN_SECONDS):
             raise RuntimeError("a new thread did not begin")
-        return True
+    except (RuntimeError, MemoryError):
+        if decided.acquire(False):  # else it has begun all the same
+            raise

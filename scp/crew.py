@@ -52,16 +52,18 @@ class Crew:
     def _hire(self) -> None:
         """Start a thread that waits for a connection. Raises when it cannot be started.
 
-        Not by `threading.Thread`: that waits without end for a thread that died before its first step.
+        Not by `threading.Thread`: that waits without end for a thread that died before its first step. Nor with a
+        `threading.Event`: of one that could not be set for want of memory no wait ends.
         """
-        begun = threading.Event()
+        begun = _thread.allocate_lock()
+        begun.acquire()
         _thread.start_new_thread(self._begin, (begun,))
-        if not begun.wait(BEGIN_SECONDS):
+        if not begun.acquire(True, BEGIN_SECONDS):
             raise RuntimeError("a new thread did not begin")
 
-    def _begin(self, begun: threading.Event) -> None:
+    def _begin(self, begun: _thread.LockType) -> None:
         is_wanted = self._wait_again()  # by itself: who never begins counts never, and who is late may be one too many
-        begun.set()
+        begun.release()
         if is_wanted:
             self._work()
 

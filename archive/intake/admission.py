@@ -23,7 +23,7 @@ from archive.intake.waits import Waiting, Waits
 from archive.store import files
 from archive.store.locks import Holders
 from archive.store.root import Root
-from archive.threads import Helper
+from archive.threads import begin
 
 FIRST_PAUSE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
@@ -117,7 +117,7 @@ class Admission:
                 return self._looked()
             probed = self._begin_probe()
         if probed is not None:
-            probed.wait(PATIENCE_SECONDS)
+            probed.acquire(timeout=PATIENCE_SECONDS)
         with self._guard:
             return self._fault or self._looked()
 
@@ -177,21 +177,22 @@ class Admission:
             log.error("disk_hung", waiting_for=late.what, seconds=seconds, stopped_holder=holder)
         self._pause, self._probe_at = FIRST_PAUSE_SECONDS, self._clock.monotonic()
 
-    def _begin_probe(self) -> threading.Event | None:
-        """Start a probe unless one runs, it is too early, or something hangs yet; an event that it is over."""
+    def _begin_probe(self) -> "threading.Lock | None":
+        """Start a probe unless one runs, it is too early, or something hangs yet; what it lets go of at its end."""
         is_due = self._clock.monotonic() >= self._probe_at
         if self._is_probing or not is_due or self.waits.overdue() is not None:
             return None
         self._is_probing = True
-        over = threading.Event()
+        over, faults = threading.Lock(), self._faults
+        over.acquire()
         try:
-            Helper(self._probe, name="probe", args=(over, self._faults)).start()
+            begin(lambda: self._probe(over, faults))
         except (RuntimeError, MemoryError):  # no thread is left now
             self._conclude(is_well=False)
             return None
         return over
 
-    def _probe(self, over: threading.Event, faults: int) -> None:
+    def _probe(self, over: threading.Lock, faults: int) -> None:
         """What failed since the probe began, `faults` having been known then, it says nothing about."""
         is_held = False
         try:
@@ -204,7 +205,7 @@ class Admission:
         finally:  # whatever happened, another one may begin
             with self._guard:
                 self._conclude(is_well=is_held and self._faults == faults and self.waits.overdue() is None)
-            over.set()
+            over.release()
 
     def _conclude(self, *, is_well: bool) -> None:
         self._is_probing = False

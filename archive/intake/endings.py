@@ -16,7 +16,7 @@ from archive.errors import StoreError
 from archive.intake.holdings import Holdings
 from archive.store.catalogue.connection import Catalogue
 from archive.store.catalogue.endings import Ending, write
-from archive.threads import Helper
+from archive.threads import begin
 
 LINGER_SECONDS: Final = 0.1
 """How long an end waits for another transaction that takes it along; a session's clock begins that much later."""
@@ -59,7 +59,7 @@ class Endings:
                 return
             self._is_watched = True
         try:
-            Helper(self._watch, name="endings").start()
+            begin(self._watch)
         except (RuntimeError, MemoryError):  # no thread is left: now, or at the next occasion
             with self._guard:
                 self._is_watched = False

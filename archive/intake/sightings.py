@@ -17,7 +17,7 @@ from archive.rules.admitting import Standing
 from archive.store.catalogue import senders
 from archive.store.catalogue.connection import Catalogue
 from archive.store.catalogue.senders import OTHERS, Seen
-from archive.threads import Helper
+from archive.threads import begin
 
 WRITE_SECONDS: Final = 1.0
 MOST_PENDING: Final = 256
@@ -52,7 +52,7 @@ class Sightings:
                 return
             self._is_writing = True
         try:
-            Helper(self._run, name="sightings").start()
+            begin(self._run)
         except (RuntimeError, MemoryError):  # no thread is left now: with the next one
             self._is_writing = False
 

@@ -1,5 +1,6 @@
 """A scanner that opens an association for every image pays no sync more for it than one that keeps its own."""
 
+import _thread
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -283,13 +284,13 @@ def test_an_instance_that_is_tried_again_leaves_no_hold_behind(
 def test_an_end_needs_no_thread(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none can be started it is written at once, and the next one is written as ever."""
 
-    def refuse(self: threading.Thread) -> None:
+    def refuse(*arguments: object) -> int:
         raise RuntimeError("can't start new thread")
 
     scanner = Scanner(workspace)
     first, second = series(2)
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(_thread, "start_new_thread", refuse)
         scanner.store(first)
     assert held_and_open(workspace) == (0, 0)
 
@@ -304,7 +305,7 @@ def test_an_end_without_a_thread_that_comes_while_another_is_written_is_written_
 ) -> None:
     """It finds neither a thread nor its turn, and the one before it is written without trouble."""
 
-    def refuse(self: threading.Thread) -> None:
+    def refuse(*arguments: object) -> int:
         raise RuntimeError("can't start new thread")
 
     scanner = Scanner(workspace)
@@ -319,7 +320,7 @@ def test_an_end_without_a_thread_that_comes_while_another_is_written_is_written_
         return write(self, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(_thread, "start_new_thread", refuse)
         association, request, part = scanner.begin(second)
         association.finish(request, part)
         patch.setattr(Catalogue, "write", write_while_another_ends)
@@ -340,7 +341,7 @@ def test_the_thread_that_writes_ends_outlives_whatever_it_meets(
     write, failed = Catalogue.write, list[str]()
 
     def fail_once(self: Catalogue, **options: Any) -> Any:
-        if threading.current_thread().name == "endings" and not failed:
+        if threading.get_ident() != threading.main_thread().ident and not failed:
             failed.append("out of memory")
             raise MemoryError
         return write(self, **options)

@@ -1,10 +1,12 @@
 """A node that may not take work: when it closes, what it says of itself, and when it opens again."""
 
+import _thread
 import errno
 import json
 import os
 import shutil
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -286,11 +288,11 @@ def test_a_probe_that_cannot_begin_is_begun_later(
     gate.degrade(StoreError("a failed sync"))
     clock.advance(6)
 
-    def refuse(self: threading.Thread) -> None:
+    def refuse(*arguments: object) -> int:
         raise trouble
 
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(_thread, "start_new_thread", refuse)
         assert gate.reason() == "a failed sync"
 
     clock.advance(11)
@@ -326,7 +328,7 @@ def test_a_probe_that_meets_the_unexpected_is_no_success_and_not_the_last(
     clock.advance(6)
     with monkeypatch.context() as patch:
         patch.setattr(ws.root, "probe", probe)
-        patch.setattr(threading, "excepthook", lambda arguments: None)
+        patch.setattr(sys, "unraisablehook", lambda arguments: None)
         assert gate.reason() == "a failed sync"
 
     clock.advance(11)

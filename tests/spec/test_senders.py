@@ -1,9 +1,9 @@
 """Who may send is a list of the configuration with commands on top: it holds at once, is recorded, and is bounded."""
 
+import _thread
 import json
 import shlex
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -315,11 +315,11 @@ def test_a_list_that_finds_no_thread_keeps_no_caller_out(
 ) -> None:
     """Who called meanwhile is listed with the next one that calls."""
 
-    def refuse(self: threading.Thread) -> None:
+    def refuse(*arguments: object) -> int:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(_thread, "start_new_thread", refuse)
         assert calls(ws, doorman, "OBSERVING") is Standing.OBSERVED
     assert seen(ws) == []
 

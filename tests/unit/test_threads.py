@@ -3,46 +3,48 @@
 import _thread
 import threading
 from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
 
 from archive import threads
-from archive.threads import Helper
+from archive.threads import begin
+
+MOST_ALLOCATIONS: Final = 40
+SECONDS: Final = 20.0
 
 
 def test_a_thread_that_begins_does_its_work() -> None:
-    """With its name, and nobody has to wait for it at the end of the process."""
+    """Beside the one that began it."""
+    seen: list[int] = []
     done = threading.Event()
-    seen: list[object] = []
 
-    def work(word: str) -> None:
-        seen.extend([word, threading.current_thread().name, threading.current_thread().daemon])
+    def work() -> None:
+        seen.append(threading.get_ident())
         done.set()
 
-    Helper(work, name="worker", args=("hello",)).start()
+    begin(work)
 
-    assert done.wait(20)
-    assert seen == ["hello", "worker", True]
+    assert done.wait(SECONDS)
+    assert seen != [threading.get_ident()]
 
 
 def test_a_thread_that_died_before_its_first_step_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel gave a thread, and there was no memory for its first frame; one that is only late does nothing."""
-    bootstraps: list[Callable[[], None]] = []
+    first_steps: list[Callable[[], None]] = []
     done = threading.Event()
 
-    def never(bootstrap: Callable[[], None], _: object) -> int:
-        bootstraps.append(bootstrap)
+    def never(first_step: Callable[[], None], _: object) -> int:
+        first_steps.append(first_step)
         return 1
 
     with monkeypatch.context() as patch:
         patch.setattr(threads, "BEGIN_SECONDS", 0.01)
-        patch.setattr(threading, "_start_new_thread", never)
+        patch.setattr(_thread, "start_new_thread", never)
         with pytest.raises(RuntimeError, match="did not begin"):
-            Helper(done.set, name="worker").start()
+            begin(done.set)
 
-    over = threading.Event()
-    _thread.start_new_thread(lambda: (bootstraps[0](), over.set()), ())
-    assert over.wait(20)
+    first_steps[0]()
     assert not done.is_set()
 
 
@@ -53,7 +55,32 @@ def test_where_there_is_no_thread_that_is_told(monkeypatch: pytest.MonkeyPatch, 
     def refuse(*arguments: object) -> int:
         raise error
 
-    monkeypatch.setattr(threading, "_start_new_thread", refuse)
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
 
     with pytest.raises(type(error)):
-        Helper(lambda: None, name="worker").start()
+        begin(lambda: None)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_whatever_has_no_memory_a_thread_begins_or_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One allocation of the interpreter fails, each in turn: nobody waits without end, and what is said is so."""
+    interpreter: Any = pytest.importorskip("_testcapi")
+    monkeypatch.setattr(threads, "BEGIN_SECONDS", 0.2)
+    wrong: list[int] = []
+
+    for number in range(MOST_ALLOCATIONS):
+        began = threading.Lock()
+        began.acquire()
+        is_said = False
+        interpreter.set_nomemory(number, number + 1)
+        try:
+            begin(began.release)
+            is_said = True
+        except (RuntimeError, MemoryError):
+            pass
+        finally:
+            interpreter.remove_mem_hooks()
+        if began.acquire(timeout=SECONDS if is_said else 0.01) is not is_said:
+            wrong.append(number)
+
+    assert wrong == []
