@@ -222,6 +222,8 @@ def settle(ws: Workspace, *session_ids: int) -> list[ReportLine]:
                 line = _resume(ws, intent)
         except OSError as error:
             raise files.store_error(error, "finishing an interrupted operation") from error
+        except (ValueError, KeyError) as error:
+            raise StoreError(f"{intent.op}: what it is to do is damaged in the catalogue.", hint=_REBUILD) from error
         if line is not None and line.needs_a_person:
             raise Refused(f"{line.text}.", hint=f"prearc session show {intent.session_id}")
         lines += [line] if line is not None else []

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from archive.errors import Busy
+from archive.errors import Busy, StoreError
 from archive.journal import resume_all
 from archive.mitigating.concluding import settle_dead
 from archive.store import files, listing, manifest, manifest_reader
@@ -24,7 +24,7 @@ from archive.upkeep.parts import dead_parts
 from archive.upkeep.printing import printable
 from archive.upkeep.repair import Repair
 from archive.upkeep.second_look import cannot_look_at, second_look
-from archive.upkeep.unread import KERNEL_LOG
+from archive.upkeep.unread import KERNEL_LOG, is_of_one
 from archive.workspace import Workspace
 
 __all__ = ["Discrepancy", "DiscrepancyKind", "Reconciliation", "reconcile"]
@@ -100,6 +100,10 @@ def _unfinished(ws: Workspace) -> Iterator[Discrepancy]:
                 phase = journal.phase(connection, intent.op)
         except Busy:
             continue  # whoever holds the session is at it, or the session is named as skipped
+        except StoreError as error:
+            if not is_of_one(error):
+                raise
+            continue  # the session is named as one that cannot be looked at
         if phase in (journal.Phase.PLANNED, journal.Phase.COMMITTED):
             what = "took place and is not finished" if phase is journal.Phase.COMMITTED else "was interrupted"
             yield Discrepancy(

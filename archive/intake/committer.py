@@ -144,10 +144,11 @@ class Committer:
             if ready:
                 self._commit_rows(ready, batch)
         finally:
-            while batch:  # a loop that needs no memory: who is not woken waits for ever
-                pending = batch.pop(0)
-                pending.is_done = True
-                pending.news.release()
+            number = 0
+            while number < len(batch):  # nothing here needs memory, as to shorten the list would: all must be woken
+                batch[number].is_done = True
+                batch[number].news.release()
+                number += 1
 
     def _join(self, batch: list[Pending[object]]) -> list[Pending[object]]:
         """Take who is queued into the batch, as many as it has room for; those of them that may be committed."""

@@ -674,6 +674,27 @@ def test_an_operation_that_makes_no_sense_does_not_stop_the_start(ws: Workspace,
 
     assert len(report.adopted) == 2
     assert report.alarms[0].startswith("MOVE of session 1 was interrupted and cannot be settled now")
+    with pytest.raises(StoreError, match="damaged") as refused:
+        delete(ws, 1)
+    assert refused.value.hint.startswith("prearc doctor --rebuild")
+
+
+def test_the_doctor_goes_on_past_an_operation_whose_session_cannot_be_locked(ws: Workspace, crashed: Crashed) -> None:
+    """The session is named, and the others are compared."""
+    recover(ws)
+    change(
+        ws,
+        "INSERT INTO intent(op, kind, session_id, plan_digest, phase, owner, planned_at, detail)"
+        " VALUES ('1-a', 'MOVE', 1, '', 'PLANNED', 'x', '2026-01-01T00:00:00+00:00', '{}')",
+    )
+    lock = ws.root.path / "locks" / "session-1"
+    lock.unlink()
+    lock.mkdir()
+
+    found = reconcile(ws)
+
+    assert [(each.kind, each.session_id) for each in found.discrepancies] == [("SESSION_UNREAD", 1)]
+    assert found.sessions == 2
 
 
 # --- a rebuild -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,3 +206,23 @@ def test_nothing_of_an_interrupted_commit_is_written(tmp_path: Path) -> None:
     with ws.catalogue.write() as tx:
         tx.execute("INSERT INTO rule_text(text) VALUES ('whole')")
     assert rows(ws, "SELECT text FROM rule_text") == [{"text": "whole"}]
+
+
+def test_all_of_a_batch_are_woken_without_memory(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever allocation fails once the commit is over: nobody waits for ever."""
+    interpreter: Any = pytest.importorskip("_testcapi")
+    for number in range(20):
+        batch = [Pending[object](lambda tx: None) for _ in range(3)]
+        committer._queue.extend(batch)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                committer, "_commit_rows", lambda *_, number=number: interpreter.set_nomemory(number, number + 1)
+            )
+            try:
+                committer._commit()
+            except MemoryError:
+                pass
+            finally:
+                interpreter.remove_mem_hooks()
+
+        assert [each.is_done and not each.news.locked() for each in batch] == [True] * 3, number
