@@ -175,6 +175,7 @@ def test_a_node_that_had_no_memory_is_as_before(tmp_path: Path, processes: int) 
                 timeout_seconds=BACK_SECONDS,
             )
             rounds += 1
+        squeezed.start_anew()  # what could not even be put away is recovery's
         node.stop()
     print(f"{rounds} squeezes, {assert_kept(node.root, read_ledger(ledger))}")
     assert rounds
