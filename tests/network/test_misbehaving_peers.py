@@ -310,11 +310,15 @@ def test_a_silent_association_is_aborted() -> None:
 def test_a_wait_for_our_answer_is_no_silence() -> None:
     """An instance that takes longer to store than the idle time is answered all the same."""
     intake = FakeIntake()
-    with running(intake=intake, idle_association_seconds=0.8) as node, RawPeer(node.port) as peer:
+    with running(intake=intake) as node, RawPeer(node.port) as peer:
         intake.gate.clear()
         peer.associate()
         peer.send(message(store_rq(), b"x"))
-        peer.socket.settimeout(1.2)
+        intake.wait(lambda: bool(intake.opened and intake.opened[0].begun))
+        assert node.node._associations is not None
+        for association in node.node._associations._members.members():
+            association.network_timeout = 0.2  # only now: until then this peer could be too late
+        peer.socket.settimeout(0.6)
         with pytest.raises(TimeoutError):
             peer.receive()
         intake.gate.set()

@@ -31,7 +31,8 @@ NOT_LOGGED: Final = ("ready ", "recovery")
 """What `serve` says itself."""
 PROCESSES: Final = 2
 """How many receive, on a machine of whatever size: each is to be warm before it is attacked."""
-WARM_PEERS: Final = 6
+WARM_PEERS: Final = 10
+"""So many that every process has more at a time than it keeps threads waiting, however they are spread."""
 WARM_INSTANCES: Final = 6
 WARM_ROOT: Final = "1.2.826.0.1.3680043.10.999.8"
 ARCHIVER: Final = "prearc-archiver"

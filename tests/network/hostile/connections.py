@@ -12,6 +12,7 @@ from tests.network.raw_peer import (
     CLOSED,
     DATA,
     EXPLICIT,
+    MR,
     VERIFICATION,
     associate_rq,
     echo_rq,
@@ -97,9 +98,12 @@ def reset_before_the_answer(peer: Attacker) -> Iterable[str]:
 
 
 def deaf(peer: Attacker) -> Iterable[str]:
-    """Asks and asks and reads no answer, with hardly room for any."""
+    """Asks and asks and reads no answer, with hardly room for any; by what costs the node no disk at first, so that
+    what room there is is soon taken."""
     with peer.again(receive_bytes=2048) as one:
-        one.associate()
+        one.associate([(1, MR, [EXPLICIT]), (3, VERIFICATION, [EXPLICIT])])
+        one.socket.settimeout(20)
+        one.push(message(echo_rq(), context_id=3) * 900)
         one.socket.settimeout(0.2)
         until = time.monotonic() + 40 * PDU_SECONDS  # it takes as many answers as the kernel has room for
         while time.monotonic() < until:
