@@ -12,6 +12,7 @@ import secrets
 import socket
 import stat
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -98,22 +99,24 @@ class Teller:
         return listener
 
     def _answer_until_closed(self) -> None:
-        assert self._socket is not None
         while not self._stop.is_set():
             try:
-                connection, _ = self._socket.accept()
-            except TimeoutError:
-                self._admission.condition()
-                continue
-            except OSError:
-                if self._stop.wait(_TICK_SECONDS):  # no descriptors, perhaps
-                    return
-                continue
-            with connection, suppress(OSError):
-                if self._stop.is_set():
-                    return
-                connection.settimeout(ANSWER_SECONDS)
-                connection.sendall(json.dumps(self.document()).encode())
+                self._answer_next()
+            except (OSError, MemoryError):  # no descriptors, perhaps
+                time.sleep(_TICK_SECONDS)
+
+    def _answer_next(self) -> None:
+        assert self._socket is not None
+        try:
+            connection, _ = self._socket.accept()
+        except TimeoutError:
+            self._admission.condition()
+            return
+        with connection, suppress(OSError):
+            if self._stop.is_set():
+                return
+            connection.settimeout(ANSWER_SECONDS)
+            connection.sendall(json.dumps(self.document()).encode())
 
 
 def ask(root: Path) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ import pytest
 from archive import failpoints, sessions
 from archive.daemon import Daemon
 from archive.errors import OutOfSpace, StoreError
-from archive.intake import admission
-from archive.intake.admission import Standing
+from archive.intake import admission, telling
+from archive.intake.admission import Condition, Standing
 from archive.intake.committer import Pending
 from archive.intake.telling import ask
 from archive.model import Outcome, SessionStatus
@@ -507,6 +507,25 @@ def test_each_process_tells_how_it_stands(tmp_path: Path) -> None:
     assert ill["since"] == "2026-01-05T10:15:00.000Z"
     assert ask(ws.root.path) == []
     assert not list((ws.root.path / "locks").glob("*state-*"))
+
+
+def test_a_process_that_had_no_memory_tells_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that answers, and looks whether the disk hangs, outlives that."""
+    monkeypatch.setattr(telling, "_TICK_SECONDS", 0.01)
+    intake = Sender(labelled_workspace(tmp_path)).intake
+    failed: list[int] = []
+    condition = intake.gate.condition
+
+    def fail_once() -> Condition:
+        if not failed:
+            failed.append(1)
+            raise MemoryError
+        return condition()
+
+    monkeypatch.setattr(intake.gate, "condition", fail_once)
+    assert [each["standing"] for each in ask(intake.root.path)] in (["SILENT"], [])
+
+    assert [each["standing"] for each in ask(intake.root.path)] == ["OPEN"]
 
 
 def test_an_import_is_no_receiver(tmp_path: Path) -> None:
