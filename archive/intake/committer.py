@@ -176,6 +176,7 @@ class Committer:
                 for pending in ready:
                     pending.run(tx)
                 failpoints.hit("P7")
+                tx.finish()
                 for pending in ready:
                     pending.is_in_doubt = True
             for pending in ready:

@@ -18,6 +18,7 @@ from archive.intake import endings
 from archive.intake.committer import Committer, Pending
 from archive.model import Outcome, SessionStatus, StoreRequest
 from archive.receive import AssociationIntake
+from archive.store.catalogue import receipts
 from archive.store.catalogue.connection import Transaction
 from archive.store.catalogue.endings import Ending, RefusedStore
 from archive.store.parts import Part
@@ -382,3 +383,21 @@ def test_a_part_is_named_after_its_process(tmp_path: Path) -> None:
     association.abandon(part)
     sender.intake.close()
     assert not ws.root.locks.is_held(f"process-{owner}")
+
+
+def test_no_memory_for_a_receipt_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was before the COMMIT, so nothing is in doubt: the name of the file is taken back."""
+    ws = labelled_workspace(tmp_path)
+
+    def insert_all(*arguments: object) -> None:
+        raise MemoryError
+
+    with Sender(ws) as sender:
+        sender.store(visit()[0])
+        before = list((ws.root.path / "prearchive").rglob("*.dcm"))
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr(receipts, "insert_all", insert_all)
+            sender.store(visit()[1])
+
+    assert list((ws.root.path / "prearchive").rglob("*.dcm")) == before
+    assert_consistent(ws)

@@ -104,9 +104,10 @@ class Transaction:
         return found  # type: ignore[no-any-return]
 
     def finish(self) -> None:
-        """Write what was gathered: the last statements before the commit."""
+        """Write what was gathered: the last statements before the commit. Nothing is written twice."""
         for gathered in self._gathered.values():
             gathered.write()
+        self._gathered.clear()
 
 
 class _Handle:
