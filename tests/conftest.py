@@ -31,6 +31,9 @@ OF_RULES = ("unit", "test_findings.py", "test_findings_across.py", "test_senders
 """Whose tests run every branch of the rules: they alone are measured, which makes a test take nearly twice as long."""
 NOT_OF_RULES = (
     "test_second_chance.py",
+    "test_let_go_without_memory.py",
+    "test_threads.py",
+    "test_committer.py",
     "test_cli_main.py",
     "test_derived.py",
     "test_header_corpus.py",

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from archive.errors import InDoubt, StoreError
 from archive.intake.committer import Committer, Pending
 from archive.store.catalogue.connection import Transaction
+from tests.no_memory import failing_interpreter
 from tests.story import labelled_workspace
 from tests.workbench import Sender, rows
 
@@ -210,7 +210,7 @@ def test_nothing_of_an_interrupted_commit_is_written(tmp_path: Path) -> None:
 
 def test_all_of_a_batch_are_woken_without_memory(committer: Committer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever allocation fails once the commit is over: nobody waits for ever."""
-    interpreter: Any = pytest.importorskip("_testcapi")
+    interpreter = failing_interpreter()
     for number in range(20):
         batch = [Pending[object](lambda tx: None) for _ in range(3)]
         committer._queue.extend(batch)

@@ -7,9 +7,7 @@ left.
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
-
-import pytest
+from typing import Final
 
 from archive.callers import Caller
 from archive.intake.endings import Endings
@@ -19,14 +17,15 @@ from archive.rules.admitting import Standing
 from archive.store.catalogue.endings import Ending
 from scp.crew import Crew
 from scp.limits import Connections
+from tests.no_memory import failing_interpreter
 from tests.workbench import SteppedClock, make_workspace
 
-interpreter: Any = pytest.importorskip("_testcapi")
 MOST_ALLOCATIONS: Final = 100
 
 
 def fail_each_allocation(step: Callable[[], object], is_free: Callable[[], bool]) -> list[int]:
     """Those allocations of a step after whose failure a lock stays locked."""
+    interpreter = failing_interpreter()
     stuck = []
     for number in range(MOST_ALLOCATIONS):
         interpreter.set_nomemory(number, number + 1)

@@ -3,12 +3,13 @@
 import _thread
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from archive import threads
 from archive.threads import begin
+from tests.no_memory import failing_interpreter
 
 MOST_ALLOCATIONS: Final = 40
 SECONDS: Final = 20.0
@@ -64,7 +65,7 @@ def test_where_there_is_no_thread_that_is_told(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_whatever_has_no_memory_a_thread_begins_or_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """One allocation of the interpreter fails, each in turn: nobody waits without end, and what is said is so."""
-    interpreter: Any = pytest.importorskip("_testcapi")
+    interpreter = failing_interpreter()
     monkeypatch.setattr(threads, "BEGIN_SECONDS", 0.2)
     wrong: list[int] = []
 
