@@ -1,9 +1,8 @@
 """Connections, transactions and the write lock.
 
-SQLite in WAL mode with ``synchronous=FULL``: a commit that returned survives a power cut. One ``flock``
-is held around every commit and checkpoint of every process, because SQLite before 3.51.3 can corrupt itself
-when two connections do both at once, and because a transaction that never meets another writer never
-fails with SQLITE_BUSY.
+SQLite in WAL mode with ``synchronous=FULL``: a commit that returned survives a power cut. One ``flock`` is held around
+every commit and checkpoint of every process, because SQLite before 3.51.3 can corrupt itself when two connections do
+both at once, and because a transaction that never meets another writer never fails with SQLITE_BUSY.
 """
 
 import errno
@@ -210,8 +209,7 @@ class Catalogue:
             raise RootError(f"The catalogue cannot be opened: {error}.", hint="prearc doctor --rebuild") from error
         if unknown:
             raise RootError(
-                f"The catalogue was made by a newer prearc (migration {unknown}).",
-                hint="install that version",
+                f"The catalogue was made by a newer prearc (migration {unknown}).", hint="install that version"
             )
         self._sync_entry()
 
