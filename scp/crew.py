@@ -11,16 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from archive.threads import BEGIN_SECONDS
 from scp.door import Arrival
 from scp.passing import AGAIN_SECONDS, Seat
 from scp.server import Associations
 
 KEPT_WAITING: Final = 4
 """Threads that wait for a connection; who would be one more ends when its association does."""
-
-
-BEGIN_SECONDS: Final = 2.0
-"""A new thread begins at once, or never: it may have died of having no memory."""
 
 
 class Crew:
